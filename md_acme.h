@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One CA and our account there: cached directory, pool of nonces, signed requests (RFC 8555 6, 7.1.1).
+ * Many threads share one md_acme_t; it lives as long as the process uses the CA. */
+#ifndef MD_ACME_H
+#define MD_ACME_H
+
+#include "md_http.h"
+#include "md_json.h"
+#include "md_key.h"
+#include "md_limits.h"
+
+/* RFC 8555 7.1.1. */
+typedef struct md_directory_t {
+    const char *new_nonce, *new_account, *new_order;
+    const char *revoke_cert, *key_change, *renewal_info; /* NULL if not offered */
+    const char *terms_of_service;                        /* NULL if there are none */
+    int external_account_required;
+    apr_array_header_t *profiles;                        /* names, empty if none */
+} md_directory_t;
+
+struct md_acct_t;
+typedef struct md_acme_t md_acme_t;
+
+/* What a signed request brought; lives in the pool given. */
+typedef struct md_reply_t {
+    int status;
+    const char *location;   /* NULL if absent */
+    const char *media_type; /* without parameters, never NULL */
+    md_json_t *json;        /* NULL if the body is none */
+    const char *body;
+    apr_size_t len;
+    apr_time_t retry_after; /* absolute, 0 if absent */
+    const apr_table_t *headers;
+} md_reply_t;
+
+/* A CA that was not asked yet. `ca_file` (trust anchors) may be NULL. */
+md_acme_t *md_acme_create(md_http_t *http, const char *url, const char *ca_file, apr_pool_t *p);
+
+const char *md_acme_url(const md_acme_t *acme);
+const md_directory_t *md_acme_directory(md_acme_t *acme); /* NULL while unknown */
+
+/* Only one run at a time talks to a CA that has no directory or account yet. 0: another one does; come
+ * back. Every successful begin is followed by an end. */
+int md_acme_setup_begin(md_acme_t *acme);
+void md_acme_setup_end(md_acme_t *acme);
+
+/* GET the directory unless it is known. After a failure, calls within five seconds fail with the
+ * same error and no request. APR_EAGAIN for HTTP errors, APR_EINVAL/APR_ENOENT for a document that is none. */
+MD_MUST_CHECK
+apr_status_t md_acme_load_directory(md_acme_t *acme, apr_time_t now, md_err_t *err,
+                                    apr_pool_t *p);
+/* Ask for the directory again at the next occasion. */
+void md_acme_forget_directory(md_acme_t *acme);
+
+/* Are directory and account known, so that orders can be placed? */
+int md_acme_is_ready(md_acme_t *acme);
+
+/* The account that signs, copied into the CA's own memory; NULL makes the CA look for one again. */
+void md_acme_use_account(md_acme_t *acme, const struct md_acct_t *acct);
+const struct md_acct_t *md_acme_account(md_acme_t *acme); /* NULL while unknown */
+
+/* Signed POST (RFC 8555 6.2) by the account in use; badNonce is repeated inside (6.5). Any 2xx is
+ * success. Otherwise the problem document becomes `err` (6.7): type, detail, subproblems, retry_after. */
+MD_MUST_CHECK
+apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, const char *url,
+                          const md_json_t *payload, md_err_t *err, apr_pool_t *p);
+
+/* POST-as-GET (6.3). `accept`: media type wanted, NULL for any; `max`: bytes of the body. */
+MD_MUST_CHECK
+apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, const char *url,
+                           const char *accept, apr_size_t max, md_err_t *err, apr_pool_t *p);
+
+/* Signed with `key` and its JWK in place of the account (newAccount, 7.3). */
+MD_MUST_CHECK
+apr_status_t md_acme_post_jwk(md_reply_t **preply, md_acme_t *acme, const char *url,
+                              const md_json_t *payload, const md_key_t *key, md_err_t *err,
+                              apr_pool_t *p);
+
+/* When the CA wants to see the next order of this account at the earliest (6.6), 0: now. */
+apr_time_t md_acme_hold_until(md_acme_t *acme);
+
+/* Problem types compare ignoring case and the prefix urn:ietf:params: */
+#define MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST  "acme:error:accountDoesNotExist"
+#define MD_PROBLEM_BAD_NONCE               "acme:error:badNonce"
+#define MD_PROBLEM_BAD_SIGNATURE_ALGORITHM "acme:error:badSignatureAlgorithm"
+#define MD_PROBLEM_BAD_PUBLIC_KEY          "acme:error:badPublicKey"
+#define MD_PROBLEM_ORDER_NOT_READY         "acme:error:orderNotReady"
+#define MD_PROBLEM_RATE_LIMITED            "acme:error:rateLimited"
+#define MD_PROBLEM_UNAUTHORIZED            "acme:error:unauthorized"
+int md_problem_is(const md_err_t *err, const char *type);
+
+/* Does the problem point to our input, so that trying again soon is no use? */
+int md_problem_is_input_related(const md_err_t *err);
+
+#endif

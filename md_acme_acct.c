@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Accounts: documents, search, registration. */
+#include "md_acme_acct.h"
+
+#include <string.h>
+
+#include <apr_strings.h>
+
+#include "md_jws.h"
+#include "md_log.h"
+#include "md_text.h"
+
+#define ACCT_JSON "account.json"
+#define ACCT_KEY  "account.pem"
+#define SHORT_LEN 16 /* characters of the CA's host name in an id */
+
+/* ES256 is what every CA must support (RFC 8555 6.2); RSA is for those that do not. */
+static const md_key_spec_t KEY_P256 = { .type = MD_KEY_EC, .curve = "P-256" };
+static const md_key_spec_t KEY_RSA = { .type = MD_KEY_RSA, .bits = 3072 };
+
+/* ---- documents ---- */
+
+static md_json_t *acct_to_json(const md_acct_t *acct, apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+
+    md_json_set_str(json, "status", acct->status);
+    md_json_set_str(json, "url", acct->url);
+    md_json_set_str(json, "ca-url", acct->ca_url);
+    md_json_set_strings(json, "contact", acct->contacts);
+    md_json_set(json, "registration", acct->registration);
+    md_json_set_str(json, "agreement", acct->agreement);
+    md_json_set_str(json, "orders", acct->orders);
+    md_json_set_str(json, "eab.kid", acct->eab_kid);
+    md_json_set_str(json, "eab.hmac", acct->eab_hmac);
+    return json;
+}
+
+static const char *str(const md_json_t *json, const char *path, apr_pool_t *p)
+{
+    return apr_pstrdup(p, md_json_get_str(json, path));
+}
+
+static apr_status_t acct_from_json(md_acct_t **pacct, const md_json_t *json, md_err_t *err,
+                                   apr_pool_t *p)
+{
+    md_acct_t *acct = apr_pcalloc(p, sizeof(*acct));
+
+    acct->url = str(json, "url", p);
+    acct->ca_url = str(json, "ca-url", p);
+    if (!acct->url || !acct->ca_url)
+        return md_fail(err, APR_EINVAL, "account without url or ca-url");
+    acct->status = str(json, "status", p);
+    acct->contacts = md_json_get_strings(json, "contact", p);
+    if (!acct->contacts) /* stores of old versions */
+        acct->contacts = md_json_get_strings(json, "registration.contact", p);
+    if (!acct->contacts)
+        acct->contacts = md_strings_make(p);
+    acct->agreement = str(json, "agreement", p);
+    if (!acct->agreement)
+        acct->agreement = str(json, "terms-of-service", p);
+    acct->orders = str(json, "orders", p);
+    acct->registration = md_json_get(json, "registration", p);
+    acct->eab_kid = str(json, "eab.kid", p);
+    acct->eab_hmac = str(json, "eab.hmac", p);
+    if (!acct->eab_kid || !acct->eab_hmac)
+        acct->eab_kid = acct->eab_hmac = NULL;
+    *pacct = acct;
+    return APR_SUCCESS;
+}
+
+static apr_status_t use_key(md_acct_t *acct, const md_key_t *key, md_err_t *err, apr_pool_t *p)
+{
+    acct->key = key;
+    acct->thumbprint = md_jwk_thumbprint(key, p);
+    if (!acct->thumbprint)
+        return md_fail(err, APR_ENOTIMPL, "the account's key is of a kind that cannot sign");
+    return APR_SUCCESS;
+}
+
+apr_status_t md_acct_load(md_acct_t **pacct, const md_store_t *store, md_store_group_t group,
+                          const char *name, md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *json;
+    md_key_t *key;
+    apr_status_t rv;
+
+    rv = md_store_load_json(&json, store, group, name, ACCT_JSON, err, p);
+    if (rv == APR_SUCCESS)
+        rv = acct_from_json(pacct, json, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_load_key(&key, store, group, name, ACCT_KEY, err, p);
+    if (rv == APR_SUCCESS)
+        rv = use_key(*pacct, key, err, p);
+    if (rv == APR_SUCCESS && group == MD_STORE_ACCOUNTS)
+        (*pacct)->id = apr_pstrdup(p, name);
+    return rv;
+}
+
+apr_status_t md_acct_save(const md_acct_t *acct, const md_store_t *store,
+                          md_store_group_t group, const char *name, md_err_t *err,
+                          apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    rv = md_store_save_key(store, group, name, ACCT_KEY, acct->key, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    return md_store_save_json(store, group, name, ACCT_JSON, acct_to_json(acct, p), err, p);
+}
+
+md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p)
+{
+    md_acct_t *copy = apr_pmemdup(p, acct, sizeof(*acct));
+
+    copy->id = apr_pstrdup(p, acct->id);
+    copy->url = apr_pstrdup(p, acct->url);
+    copy->ca_url = apr_pstrdup(p, acct->ca_url);
+    copy->status = apr_pstrdup(p, acct->status);
+    copy->contacts = md_strings_copy(acct->contacts, p);
+    copy->agreement = apr_pstrdup(p, acct->agreement);
+    copy->orders = apr_pstrdup(p, acct->orders);
+    copy->eab_kid = apr_pstrdup(p, acct->eab_kid);
+    copy->eab_hmac = apr_pstrdup(p, acct->eab_hmac);
+    copy->registration = NULL; /* a document is for one thread; the store has it */
+    copy->thumbprint = apr_pstrdup(p, acct->thumbprint);
+    copy->key = md_key_share(acct->key, p);
+    return copy;
+}
+
+/* ---- search ---- */
+
+static int same(const char *a, const char *b)
+{
+    return a == b || (a && b && !strcmp(a, b));
+}
+
+int md_acct_fits(const md_acct_t *acct, const md_acct_wish_t *wish)
+{
+    return same(acct->ca_url, wish->ca_url) && same(acct->eab_kid, wish->eab_kid)
+           && same(acct->eab_hmac, wish->eab_hmac);
+}
+
+/* What all ids of accounts at a CA begin with. */
+static const char *id_prefix(const char *ca_url, apr_pool_t *p)
+{
+    const char *host = md_uri_host(ca_url, p);
+    size_t len = host ? strlen(host) : 0;
+
+    return apr_pstrcat(p, "ACME-", len > SHORT_LEN ? host + len - SHORT_LEN : host ? host : "",
+                       "-", NULL);
+}
+
+/* Ids of stored accounts at the CA of `wish`, the wished one first. */
+static apr_array_header_t *stored_ids(const md_store_t *store, const md_acct_wish_t *wish,
+                                      apr_pool_t *p)
+{
+    const char *prefix = id_prefix(wish->ca_url, p), *id;
+    apr_array_header_t *all = md_store_names(store, MD_STORE_ACCOUNTS, p);
+    apr_array_header_t *ids = md_strings_make(p);
+    int i;
+
+    if (wish->id)
+        APR_ARRAY_PUSH(ids, const char *) = wish->id;
+    for (i = 0; i < all->nelts; ++i) {
+        id = APR_ARRAY_IDX(all, i, const char *);
+        if (!strncmp(id, prefix, strlen(prefix)) && !same(id, wish->id))
+            APR_ARRAY_PUSH(ids, const char *) = id;
+    }
+    return ids;
+}
+
+/* A valid account that fits; NULL if there is none or it cannot be read. */
+static md_acct_t *load_fitting(const md_store_t *store, md_store_group_t group,
+                               const char *name, const md_acct_wish_t *wish, apr_pool_t *p)
+{
+    md_acct_t *acct;
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, p);
+    rv = md_acct_load(&acct, store, group, name, &err, p);
+    if (APR_STATUS_IS_ENOENT(rv))
+        return NULL;
+    if (rv != APR_SUCCESS) {
+        md_log(MD_LOG_WARNING, rv, "account in %s is not used: %s",
+               md_store_path(store, group, name, NULL, p), err.detail ? err.detail : "unreadable");
+        return NULL;
+    }
+    return md_acct_fits(acct, wish) && same(acct->status, "valid") ? acct : NULL;
+}
+
+const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p)
+{
+    apr_array_header_t *ids = stored_ids(store, wish, p);
+    const char *id;
+    int i;
+
+    for (i = 0; i < ids->nelts; ++i) {
+        id = APR_ARRAY_IDX(ids, i, const char *);
+        if (load_fitting(store, MD_STORE_ACCOUNTS, id, wish, p))
+            return id;
+    }
+    return NULL;
+}
+
+/* ---- at the CA ---- */
+
+/* Does the answer mean that the CA does not have this account (any more)? */
+static int is_gone(const md_err_t *err)
+{
+    return md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST)
+           || APR_STATUS_IS_ENOENT(err->rv) || APR_STATUS_IS_EACCES(err->rv)
+           || APR_STATUS_IS_EINVAL(err->rv);
+}
+
+/* RFC 8555 7.3.1: ask the CA about the account. APR_ENOENT when it is of no use. */
+static apr_status_t verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+{
+    const char *status;
+    md_reply_t *reply;
+    apr_status_t rv;
+
+    md_acme_use_account(acme, acct);
+    rv = md_acme_fetch(&reply, acme, acct->url, NULL, MD_MAX_ACME_BODY, err, p);
+    if (rv == APR_SUCCESS) {
+        status = md_json_get_str(reply->json, "status");
+        if (!status || !strcmp(status, "valid"))
+            return APR_SUCCESS;
+        rv = md_fail(err, APR_ENOENT, "account %s is %s", acct->url,
+                     md_text_printable(status, p));
+    }
+    md_acme_use_account(acme, NULL);
+    if (!is_gone(err))
+        return rv;
+    md_log(MD_LOG_INFO, rv, "account %s is not used: %s", acct->url, err->detail);
+    return APR_ENOENT;
+}
+
+/* Use the account if it is there, fits, and the CA agrees; APR_ENOENT otherwise. */
+static apr_status_t try_account(md_acme_t *acme, const md_store_t *store,
+                                md_store_group_t group, const char *name,
+                                const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+{
+    md_acct_t *acct = load_fitting(store, group, name, wish, p);
+
+    return acct ? verify(acme, acct, err, p) : APR_ENOENT;
+}
+
+static apr_status_t try_all(md_acme_t *acme, const md_store_t *store, md_store_group_t group,
+                            const apr_array_header_t *names, const md_acct_wish_t *wish,
+                            md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv = APR_ENOENT;
+    apr_pool_t *iter;
+    int i;
+
+    apr_pool_create(&iter, p);
+    for (i = 0; i < names->nelts && APR_STATUS_IS_ENOENT(rv); ++i) {
+        apr_pool_clear(iter);
+        rv = try_account(acme, store, group, APR_ARRAY_IDX(names, i, const char *), wish, err,
+                         iter);
+    }
+    apr_pool_destroy(iter);
+    return rv;
+}
+
+/* ---- registration (RFC 8555 7.3) ---- */
+
+static apr_status_t check_wish(const md_acme_t *acme, const md_directory_t *dir,
+                               const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+{
+    const char *contact, *wrong;
+    int i;
+
+    if (wish->contacts->nelts == 0)
+        return md_fail(err, APR_EINVAL, "No contact information is configured: the CA %s needs an "
+                       "address for the account, set MDContactEmail or ServerAdmin",
+                       md_acme_url(acme));
+    for (i = 0; i < wish->contacts->nelts; ++i) {
+        contact = APR_ARRAY_IDX(wish->contacts, i, const char *);
+        wrong = md_uri_check(contact, p);
+        if (wrong)
+            return md_fail(err, APR_EINVAL, "contact '%s' cannot be used: %s. Correct MDContactEmail",
+                           contact, wrong);
+    }
+    if (dir->terms_of_service && !wish->agreement)
+        return md_fail(err, APR_EINVAL, "the CA requires you to accept the terms-of-service as "
+                       "specified in <%s>. Read them, then set 'MDCertificateAgreement accepted'",
+                       dir->terms_of_service);
+    return APR_SUCCESS;
+}
+
+static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const md_key_t *key,
+                                     const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+{
+    const md_directory_t *dir = md_acme_directory(acme);
+    md_json_t *payload = md_json_object(p);
+    md_acct_t *acct = apr_pcalloc(p, sizeof(*acct));
+    md_reply_t *reply;
+    apr_status_t rv;
+
+    md_json_set_strings(payload, "contact", wish->contacts);
+    if (dir->terms_of_service)
+        md_json_set_bool(payload, "termsOfServiceAgreed", 1);
+    rv = md_acme_post_jwk(&reply, acme, dir->new_account, payload, key, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    if (!reply->location || md_uri_check_http(reply->location, p))
+        return md_fail(err, APR_EINVAL, "newAccount: no account URL in the answer");
+    if (!reply->json)
+        return md_fail(err, APR_EINVAL, "newAccount: HTTP status %d, but no JSON (%s)",
+                       reply->status, reply->media_type);
+    acct->url = reply->location;
+    acct->ca_url = wish->ca_url;
+    acct->status = md_json_get_str(reply->json, "status");
+    if (!acct->status)
+        acct->status = "valid";
+    acct->contacts = md_json_get_strings(reply->json, "contact", p);
+    if (!acct->contacts)
+        acct->contacts = md_strings_copy(wish->contacts, p);
+    acct->agreement = dir->terms_of_service;
+    acct->orders = md_json_get_str(reply->json, "orders");
+    acct->registration = reply->json;
+    acct->eab_kid = wish->eab_kid;
+    acct->eab_hmac = wish->eab_hmac;
+    *pacct = acct;
+    return use_key(acct, key, err, p);
+}
+
+/* The key for a new account: one staged by an attempt that was interrupted, or a new one. The CA answers a
+ * second newAccount with the same key by the account it has (7.3.1), so nothing is registered twice. */
+static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const char *staged,
+                               const md_key_spec_t *spec, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    if (!md_store_exists(store, MD_STORE_STAGING, staged, ACCT_JSON, p)
+        && md_store_load_key(pkey, store, MD_STORE_STAGING, staged, ACCT_KEY, err, p)
+               == APR_SUCCESS)
+        return APR_SUCCESS;
+    rv = md_key_generate(pkey, spec, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_store_remove(store, MD_STORE_STAGING, staged, ACCT_JSON, p);
+    return md_store_save_key(store, MD_STORE_STAGING, staged, ACCT_KEY, *pkey, err, p);
+}
+
+static apr_status_t register_with(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
+                                  const char *staged, const md_key_spec_t *spec,
+                                  const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+{
+    md_key_t *key;
+    apr_status_t rv;
+
+    rv = staged_key(&key, store, staged, spec, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    return post_new_account(pacct, acme, key, wish, err, p);
+}
+
+static apr_status_t register_account(md_acme_t *acme, const md_store_t *store,
+                                     const char *staged, const md_acct_wish_t *wish,
+                                     md_err_t *err, apr_pool_t *p)
+{
+    md_acct_t *acct;
+    apr_status_t rv;
+
+    rv = check_wish(acme, md_acme_directory(acme), wish, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = register_with(&acct, acme, store, staged, &KEY_P256, wish, err, p);
+    if (rv != APR_SUCCESS
+        && (md_problem_is(err, MD_PROBLEM_BAD_SIGNATURE_ALGORITHM)
+            || md_problem_is(err, MD_PROBLEM_BAD_PUBLIC_KEY))) {
+        md_log(MD_LOG_INFO, rv, "%s refuses ES256, trying RS256", md_acme_url(acme));
+        md_store_remove(store, MD_STORE_STAGING, staged, ACCT_KEY, p);
+        md_err_clear(err);
+        rv = register_with(&acct, acme, store, staged, &KEY_RSA, wish, err, p);
+    }
+    if (rv == APR_SUCCESS)
+        rv = md_acct_save(acct, store, MD_STORE_STAGING, staged, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_log(MD_LOG_INFO, APR_SUCCESS, "registered new account %s", acct->url);
+    md_acme_use_account(acme, acct);
+    return APR_SUCCESS;
+}
+
+apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char *staged,
+                            const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    rv = try_account(acme, store, MD_STORE_STAGING, staged, wish, err, p);
+    if (APR_STATUS_IS_ENOENT(rv))
+        rv = try_all(acme, store, MD_STORE_ACCOUNTS, stored_ids(store, wish, p), wish, err, p);
+    if (APR_STATUS_IS_ENOENT(rv))
+        rv = try_all(acme, store, MD_STORE_STAGING, md_store_names(store, MD_STORE_STAGING, p),
+                     wish, err, p);
+    if (!APR_STATUS_IS_ENOENT(rv))
+        return rv;
+    md_err_clear(err);
+    return register_account(acme, store, staged, wish, err, p);
+}
+
+/* ---- from staging to accounts ---- */
+
+apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const char *name,
+                             md_err_t *err, apr_pool_t *p)
+{
+    md_acct_wish_t wish = { 0 };
+    md_acct_t *acct;
+    apr_status_t rv;
+
+    rv = md_acct_load(&acct, store, MD_STORE_STAGING, name, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    wish.ca_url = acct->ca_url;
+    wish.eab_kid = acct->eab_kid;
+    wish.eab_hmac = acct->eab_hmac;
+    *pid = md_acct_find_id(store, &wish, p);
+    if (!*pid)
+        rv = md_store_create_numbered(pid, store, MD_STORE_ACCOUNTS, id_prefix(acct->ca_url, p),
+                                      ACCT_JSON, acct_to_json(acct, p), err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    return md_acct_save(acct, store, MD_STORE_ACCOUNTS, *pid, err, p);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ACME accounts (RFC 8555 7.3): find one that fits, register, verify, keep in the store. */
+#ifndef MD_ACME_ACCT_H
+#define MD_ACME_ACCT_H
+
+#include "md_acme.h"
+#include "md_store.h"
+
+typedef struct md_acct_t {
+    const char *id;      /* directory in `accounts`; NULL while it is only staged */
+    const char *url;     /* account URL, the `kid` of requests (7.1.2) */
+    const char *ca_url;  /* directory URL of its CA */
+    const char *status;  /* "valid", "deactivated", "revoked" or NULL */
+    apr_array_header_t *contacts;
+    const char *agreement, *orders;
+    const char *eab_kid, *eab_hmac;
+    const md_json_t *registration; /* the CA's account object as last seen */
+    const md_key_t *key;
+    const char *thumbprint;        /* RFC 7638, of `key` */
+} md_acct_t;
+
+/* The account that somebody needs. */
+typedef struct md_acct_wish_t {
+    const char *ca_url;
+    const apr_array_header_t *contacts; /* URIs */
+    const char *agreement;              /* `accepted`, a URL, or NULL */
+    const char *eab_kid, *eab_hmac;     /* both or none */
+    const char *id;                     /* preferred stored account, or NULL */
+} md_acct_wish_t;
+
+/* Read account and key from `group/name`. APR_ENOENT when there is none. */
+MD_MUST_CHECK
+apr_status_t md_acct_load(md_acct_t **pacct, const md_store_t *store, md_store_group_t group,
+                          const char *name, md_err_t *err, apr_pool_t *p);
+
+MD_MUST_CHECK
+apr_status_t md_acct_save(const md_acct_t *acct, const md_store_t *store,
+                          md_store_group_t group, const char *name, md_err_t *err,
+                          apr_pool_t *p);
+
+int md_acct_fits(const md_acct_t *acct, const md_acct_wish_t *wish);
+
+/* A deep copy in `p`; the key is shared by reference count. */
+md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p);
+
+/* Give the CA an account to sign with: the one staged in `staged` (a name in staging), the wished one,
+ * a fitting stored one, one staged for another domain, or a new one, which is then staged in `staged`. Its
+ * key is saved before the CA hears of it, so a crash in between registers nothing twice. Needs the directory. */
+MD_MUST_CHECK
+apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char *staged,
+                            const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);
+
+/* The id of a valid stored account that fits, NULL if there is none. */
+const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p);
+
+/* Copy an account staged in `staging/name` into `accounts`, under the id of the same account if it is
+ * there already. APR_ENOENT when nothing is staged. */
+MD_MUST_CHECK
+apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const char *name,
+                             md_err_t *err, apr_pool_t *p);
+
+#endif

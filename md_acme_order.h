@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Orders (RFC 8555 7.1.3, 7.4) and the issuance of a set of certificates by them.
+ *
+ * An issuance is resumable: what the CA says about the order and the files in `staging/<name>` decide what is
+ * next. A step does an exchange or two with the CA and never sleeps. A killed process loses nothing. */
+#ifndef MD_ACME_ORDER_H
+#define MD_ACME_ORDER_H
+
+#include "md_acme.h"
+#include "md_acme_acct.h"
+#include "md_acme_authz.h"
+#include "md_store.h"
+
+typedef enum {
+    MD_ORDER_PENDING,
+    MD_ORDER_READY,
+    MD_ORDER_PROCESSING,
+    MD_ORDER_VALID,
+    MD_ORDER_INVALID,
+    MD_ORDER_STATUS_MAX
+} md_order_status_t;
+
+/* An order as last seen, and what was set up for it and must be torn down. */
+typedef struct md_order_t {
+    const char *url;
+    md_order_status_t status;
+    apr_array_header_t *authorizations; /* URLs */
+    const char *finalize, *certificate;
+    apr_time_t expires;                 /* 0 if unknown */
+    apr_array_header_t *setups;         /* see md_solver_setup */
+    md_json_t *error;                   /* problem of an invalid order, or NULL */
+} md_order_t;
+
+typedef enum { MD_STEP_AGAIN, MD_STEP_WAIT, MD_STEP_DONE, MD_STEP_FAILED } md_step_t;
+
+/* One attempt to obtain a set of certificates, a chain for each key spec. */
+typedef struct md_issue_t {
+    /* set by the caller, constant; live in `p` or longer */
+    apr_pool_t *p;
+    const md_store_t *store;
+    const char *name;                    /* directory in staging */
+    md_acme_t *acme;
+    md_acct_wish_t wish;
+    const apr_array_header_t *names;     /* DNS names, minimal */
+    const apr_array_header_t *key_specs; /* md_key_spec_t, at least one */
+    int must_staple;
+    const char *profile;                 /* or NULL */
+    int profile_mandatory;
+    md_solver_conf_t solver;
+
+    /* how it goes; zero at first */
+    const char *activity;                /* what is being done, for job and log */
+    apr_time_t wake_at;                  /* of MD_STEP_WAIT */
+    int spec;                            /* index of the key spec in work */
+    md_order_t *order;                   /* NULL: look into staging */
+    apr_pool_t *order_pool;
+    int order_is_resumed;                /* from an earlier run */
+    int authz_done;                      /* authorizations taken care of in this run */
+    int polls;                           /* answers without progress, in a row */
+    apr_time_t poll_since;
+} md_issue_t;
+
+/* Advance by one step. MD_STEP_WAIT: call again at issue->wake_at. MD_STEP_DONE: all chains are staged.
+ * MD_STEP_FAILED: `err` says why; what is staged stays and the next attempt goes on from there. */
+md_step_t md_issue_step(md_issue_t *issue, apr_time_t now, md_err_t *err);
+
+/* Is there a key and a chain for each spec in staging? */
+int md_issue_is_complete(const md_store_t *store, const char *name,
+                         const apr_array_header_t *key_specs, apr_pool_t *p);
+
+/* Tear down what the staged order of `name` set up, and forget the order. */
+void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p);
+
+#endif

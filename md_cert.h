@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Certificates and chains (leaf first), read only. Freed with their pool. */
+#ifndef MD_CERT_H
+#define MD_CERT_H
+
+#include <apr_tables.h>
+#include <openssl/types.h>
+
+#include "md_key.h"
+#include "md_time.h"
+
+typedef struct md_cert_t md_cert_t;
+
+/* Takes ownership of `x509`. */
+md_cert_t *md_cert_wrap(X509 *x509, apr_pool_t *p);
+X509 *md_cert_x509(const md_cert_t *cert);
+
+/* All CERTIFICATE blocks of a PEM text, leaf first, as array of `md_cert_t *`; empty when there is none
+ * and the text is below 1024 bytes. A block that cannot be decoded, more than MD_MAX_CHAIN blocks, or 1024
+ * bytes and more without any block: APR_EINVAL. */
+MD_MUST_CHECK
+apr_status_t md_chain_from_pem(apr_array_header_t **pchain, const char *pem, apr_size_t len,
+                               md_err_t *err, apr_pool_t *p);
+
+/* Concatenated PEM blocks. */
+const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p);
+
+/* Check what a CA delivered (RFC 8555 7.4.2): at least one certificate, the leaf fits `key`, covers all of
+ * `names`, is valid at `now` (an hour of clock skew for notBefore) and each certificate but the last is
+ * signed by the next. APR_EINVAL with the reason. */
+MD_MUST_CHECK
+apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key,
+                            const apr_array_header_t *names, apr_time_t now, md_err_t *err,
+                            apr_pool_t *p);
+
+md_cert_t *md_chain_leaf(const apr_array_header_t *chain); /* NULL if empty */
+
+int md_cert_fits_key(const md_cert_t *cert, const md_key_t *key);
+md_window_t md_cert_validity(const md_cert_t *cert);
+int md_cert_has_names(const md_cert_t *cert);              /* is there a subjectAltName? */
+int md_cert_covers(const md_cert_t *cert, const char *name); /* DNS name or IP address, by SAN only */
+/* The first of `names` that the certificate does not cover, NULL if it covers all; linear. */
+const char *md_cert_uncovered(const md_cert_t *cert, const apr_array_header_t *names,
+                              apr_pool_t *p);
+int md_cert_must_staple(const md_cert_t *cert);            /* RFC 7633 extension there? */
+
+/* Upper-case hex, even number of digits. */
+const char *md_cert_serial(const md_cert_t *cert, apr_pool_t *p);
+/* Lower-case hex of SHA-256 over the DER. */
+const char *md_cert_fingerprint(const md_cert_t *cert, apr_pool_t *p);
+const char *md_cert_issuer_name(const md_cert_t *cert, apr_pool_t *p);  /* /C=../O=../CN=.. */
+const char *md_cert_issuer_uri(const md_cert_t *cert, apr_pool_t *p);   /* caIssuers, or NULL */
+/* RFC 9773 4.1: base64url(AKI) "." base64url(serial, DER content octets); NULL without AKI. */
+const char *md_cert_ari_id(const md_cert_t *cert, apr_pool_t *p);
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One managed domain: a set of DNS names that share a certificate (one for each key type). */
+#ifndef MD_DOMAIN_H
+#define MD_DOMAIN_H
+
+#include "md_cert.h"
+#include "md_json.h"
+#include "md_key.h"
+#include "md_time.h"
+
+typedef enum {
+    MD_STATE_UNKNOWN = 0,
+    MD_STATE_INCOMPLETE = 1,
+    MD_STATE_COMPLETE = 2,
+    MD_STATE_ERROR = 4,
+    MD_STATE_MISSING_INFORMATION = 5
+} md_state_t;
+
+typedef enum {
+    MD_RENEW_UNSET = -1,
+    MD_RENEW_MANUAL = 0,
+    MD_RENEW_AUTO = 1,
+    MD_RENEW_ALWAYS = 2
+} md_renew_mode_t;
+
+struct md_conf_t;
+
+typedef struct md_domain_t {
+    /* what md.json holds, in its order */
+    const char *name;                /* first DNS name; directory in the store */
+    apr_array_header_t *names;       /* DNS names, lower case, no duplicates, never NULL */
+    apr_array_header_t *contacts;    /* URIs, never NULL */
+    int transitive;                  /* 1: names of vhosts are added */
+    const char *ca_account;          /* id of the stored account in use */
+    const char *ca_proto;
+    const char *ca_url;              /* CA in use */
+    apr_array_header_t *ca_urls;     /* configured CAs in order of failover, or NULL */
+    const char *ca_agreement;
+    apr_array_header_t *ca_challenges; /* configured types in order, NULL: automatic */
+    apr_array_header_t *key_specs;   /* md_key_spec_t; empty: one default spec */
+    int state;                       /* md_state_t */
+    const char *state_descr;
+    int renew_mode;                  /* md_renew_mode_t */
+    md_window_spec_t renew_window, warn_window;
+    const char *require_https;       /* `temporary`, `permanent`, or NULL */
+    int must_staple;
+    apr_array_header_t *acme_tls;    /* names whose https vhost has acme-tls/1, never NULL */
+    apr_array_header_t *cert_files, *pkey_files; /* static ones, or NULL */
+    int stapling;
+    const char *cmd_dns_01, *proxy_url, *ca_certs, *proxy_ca_certs; /* private to this MD */
+    const char *eab_kid, *eab_hmac;
+    const char *profile;
+    int profile_mandatory, ari_renewals;
+
+    /* known only while a server runs */
+    struct md_conf_t *conf;          /* settings of the section */
+    const char *defined_at;          /* "file:line" */
+    int is_used;                     /* some server matches */
+    int is_watched;                  /* supervised by the engine */
+    apr_array_header_t *chains;      /* live ones, `apr_array_header_t *` (or NULL) per key spec */
+    const char *renew_problem;       /* found at start (AH10173), or NULL */
+} md_domain_t;
+
+/* A domain with this name and nothing else. */
+md_domain_t *md_domain_make(const char *name, apr_pool_t *p);
+
+/* md.json of the store, both ways; driven by one table. */
+md_json_t *md_domain_to_json(const md_domain_t *domain, apr_pool_t *p);
+md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p);
+
+/* Does one of the names (or wildcards) cover `name`? */
+int md_domain_contains(const md_domain_t *domain, const char *name);
+
+/* The key specs to use: never empty, one default spec if none is configured. */
+const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p);
+
+/* Settle state, state_descr and chains from the live certificates: `load_ok` per spec is told by chains (NULL:
+ * missing) and `fits` (0: no or another private key). Pure. The first deficient certificate counts. */
+void md_domain_assess(md_domain_t *domain, const apr_array_header_t *chains,
+                      const int *fits, apr_pool_t *p);
+
+/* An index over the names of many domains: exact names and wildcards by hash. */
+typedef struct md_index_t md_index_t;
+md_index_t *md_index_make(apr_pool_t *p);
+
+/* Add all names of a domain. Returns the domain already there whose names overlap with it (equal, or one covers
+ * the other, in both directions), with the name in *pname; NULL if none. The names are added in any case. */
+md_domain_t *md_index_add(md_index_t *index, md_domain_t *domain, const char **pname);
+
+/* The first added domain that contains `host` (any case); exact names win. NULL if none or host is NULL. */
+md_domain_t *md_index_find(const md_index_t *index, const char *host);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one error channel: the returned status is the truth, md_err_t is the explanation. */
+#ifndef MD_ERR_H
+#define MD_ERR_H
+
+#include <apr_errno.h>
+#include <apr_pools.h>
+#include <apr_time.h>
+
+#define MD_MUST_CHECK __attribute__((warn_unused_result))
+
+struct md_json_t;
+
+/* Why a call failed: for the log, the status page and the retry policy.
+ * The caller owns it; functions write to it only when they fail. */
+typedef struct md_err_t {
+    apr_pool_t *p;          /* holds the strings below */
+    apr_status_t rv;        /* always equals the returned status */
+    const char *type;       /* RFC 8555 6.7 problem type or one of ours, or NULL */
+    const char *detail;     /* one sentence for the operator, printable */
+    apr_time_t retry_after; /* earliest retry the server allows, 0 if unknown */
+    const struct md_json_t *subproblems; /* RFC 8555 6.7.1, or NULL; lives in `p` */
+} md_err_t;
+
+/* An empty record whose strings will live in `p`. */
+void md_err_init(md_err_t *err, apr_pool_t *p);
+
+/* Forget the last failure, keep the pool. */
+void md_err_clear(md_err_t *err);
+
+/* Record why, replacing what was there, and return `rv`. `err` may be NULL. The text is made
+ * printable and cut at MD_MAX_TEXT. */
+apr_status_t md_fail(md_err_t *err, apr_status_t rv, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* As md_fail, with a problem type (RFC 8555 6.7 or `challenge-mismatch` and the like). */
+apr_status_t md_fail_problem(md_err_t *err, apr_status_t rv, const char *type,
+                             const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Copy `from` into `to`, strings into to->p. */
+void md_err_copy(md_err_t *to, const md_err_t *from);
+
+/* "Connection refused" for a status; text lives in `p`. */
+const char *md_err_text(apr_status_t rv, apr_pool_t *p);
+
+/* `md[name] while[activity] problem[..] detail[..] subproblems[..]`, absent parts left out. */
+const char *md_err_line(const md_err_t *err, const char *name, const char *activity,
+                        apr_pool_t *p);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files: whole ones, bounded, never changed in place. */
+#ifndef MD_FILE_H
+#define MD_FILE_H
+
+#include <apr_file_io.h>
+
+#include "md_err.h"
+
+/* Replace or create `path`: O_EXCL temporary file beside it (unique name), mode `perms`
+ * whatever the umask, write, fsync, rename, fsync of the directory. On failure the old content
+ * stands and the temporary file is gone. */
+MD_MUST_CHECK
+apr_status_t md_file_write(const char *path, apr_fileperms_t perms, const char *data,
+                           apr_size_t len, apr_pool_t *p);
+
+/* The same without any fsync, for content that can be made again. */
+MD_MUST_CHECK
+apr_status_t md_file_write_volatile(const char *path, apr_fileperms_t perms, const char *data,
+                                    apr_size_t len, apr_pool_t *p);
+
+/* As md_file_write, but APR_EEXIST when `path` is there already (by link(2)). */
+MD_MUST_CHECK
+apr_status_t md_file_create(const char *path, apr_fileperms_t perms, const char *data,
+                            apr_size_t len, apr_pool_t *p);
+
+/* All of a regular file of at most `max` bytes; NUL-terminated behind it, in `p`. No symbolic
+ * link is followed in the last component, nothing but a regular file is opened (no blocking on a
+ * FIFO). APR_ENOENT when there is none; APR_EINVAL when it is larger or no regular file. */
+MD_MUST_CHECK
+apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
+                          apr_pool_t *p);
+
+/* Create a directory with parents (mode 0700 for new parents), then set `perms` on the directory
+ * if it was created or `force` is set. *pcreated (may be NULL) tells whether it was made. */
+MD_MUST_CHECK
+apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int force, int *pcreated,
+                         apr_pool_t *p);
+
+/* Names of the entries of a directory except "." and "..", in order of name; only directories (links to
+ * directories included) when `dirs_only`. APR_ENOENT when there is none. */
+MD_MUST_CHECK
+apr_status_t md_dir_list(apr_array_header_t **pnames, const char *path, int dirs_only,
+                         apr_pool_t *p);
+
+/* Remove a directory and everything below, never following links. Missing is success. */
+apr_status_t md_dir_remove(const char *path, apr_pool_t *p);
+
+/* fsync a directory, so that a rename in it survives a crash. */
+apr_status_t md_dir_sync(const char *path, apr_pool_t *p);
+
+#endif

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* HTTP by libcurl: a free list of easy handles, each keeping its connections alive. */
+#include "md_http.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <apr_strings.h>
+#include <apr_thread_mutex.h>
+
+#include <curl/curl.h>
+
+#include "md_limits.h"
+#include "md_log.h"
+#include "md_text.h"
+
+#define CONNECT_TIMEOUT 30L /* seconds */
+#define TOTAL_TIMEOUT   120L
+#define STALL_TIMEOUT   30L /* below STALL_BYTES per second for that long */
+#define STALL_BYTES     10L
+#define IDLE_HANDLES    8
+
+struct md_http_t {
+    const char *user_agent;
+    apr_thread_mutex_t *mutex; /* guards idle, idle_count */
+    CURL *idle[IDLE_HANDLES];
+    int idle_count;
+    int stopped;               /* atomic */
+};
+
+/* A buffer that cannot exist without a maximum. */
+typedef struct body_t {
+    char *data;
+    apr_size_t len, size, max;
+} body_t;
+
+/* What the callbacks of one exchange see. */
+typedef struct exchange_t {
+    md_http_t *http;
+    md_response_t *response;
+    body_t body;
+    apr_size_t header_bytes;
+    apr_pool_t *p;
+} exchange_t;
+
+apr_status_t md_http_init(void)
+{
+    return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? APR_SUCCESS : APR_EGENERAL;
+}
+
+static apr_status_t http_cleanup(void *data)
+{
+    md_http_idle(data);
+    return APR_SUCCESS;
+}
+
+apr_status_t md_http_create(md_http_t **phttp, const char *user_agent, md_err_t *err,
+                            apr_pool_t *p)
+{
+    md_http_t *http = apr_pcalloc(p, sizeof(*http));
+    apr_status_t rv;
+
+    http->user_agent = apr_pstrdup(p, user_agent);
+    rv = apr_thread_mutex_create(&http->mutex, APR_THREAD_MUTEX_DEFAULT, p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot create a mutex for HTTP");
+    apr_pool_pre_cleanup_register(p, http, http_cleanup);
+    *phttp = http;
+    return APR_SUCCESS;
+}
+
+static CURL *handle_take(md_http_t *http)
+{
+    CURL *curl = NULL;
+
+    apr_thread_mutex_lock(http->mutex);
+    if (http->idle_count > 0)
+        curl = http->idle[--http->idle_count];
+    apr_thread_mutex_unlock(http->mutex);
+    if (!curl)
+        return curl_easy_init();
+    curl_easy_reset(curl); /* options only: connections and sessions stay */
+    return curl;
+}
+
+static void handle_give_back(md_http_t *http, CURL *curl)
+{
+    apr_thread_mutex_lock(http->mutex);
+    if (http->idle_count < IDLE_HANDLES) {
+        http->idle[http->idle_count++] = curl;
+        curl = NULL;
+    }
+    apr_thread_mutex_unlock(http->mutex);
+    curl_easy_cleanup(curl);
+}
+
+void md_http_idle(md_http_t *http)
+{
+    apr_thread_mutex_lock(http->mutex);
+    while (http->idle_count > 0)
+        curl_easy_cleanup(http->idle[--http->idle_count]);
+    apr_thread_mutex_unlock(http->mutex);
+}
+
+void md_http_stop(md_http_t *http)
+{
+    __atomic_store_n(&http->stopped, 1, __ATOMIC_RELAXED);
+}
+
+static int is_stopped(md_http_t *http)
+{
+    return __atomic_load_n(&http->stopped, __ATOMIC_RELAXED);
+}
+
+/* Refusing a byte makes curl fail with CURLE_WRITE_ERROR. */
+static size_t on_body(char *data, size_t size, size_t nmemb, void *baton)
+{
+    exchange_t *x = baton;
+    body_t *body = &x->body;
+    size_t len = size * nmemb;
+
+    if (len > body->max - body->len)
+        return 0;
+    if (body->len + len > body->size) {
+        size_t grown = body->size * 2 > body->len + len ? body->size * 2 : body->len + len;
+        char *bigger = realloc(body->data, grown + 1);
+
+        if (!bigger)
+            return 0;
+        body->data = bigger;
+        body->size = grown;
+    }
+    memcpy(body->data + body->len, data, len);
+    body->len += len;
+    return len;
+}
+
+/* Only the last block of headers counts: those of a proxy's CONNECT reply and of interim responses
+ * come before it and begin with a status line, too. */
+static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
+{
+    exchange_t *x = baton;
+    size_t len = size * nmemb, end = len;
+    char *line, *colon;
+
+    x->header_bytes += len;
+    if (x->header_bytes > MD_MAX_HEADERS)
+        return 0;
+    while (end > 0 && (data[end - 1] == '\r' || data[end - 1] == '\n'))
+        --end;
+    if (end >= 5 && !strncmp(data, "HTTP/", 5)) {
+        apr_table_clear(x->response->headers);
+        return len;
+    }
+    line = apr_pstrmemdup(x->p, data, end);
+    colon = strchr(line, ':');
+    if (colon) {
+        *colon++ = '\0';
+        apr_table_add(x->response->headers, line, colon + strspn(colon, " \t"));
+    }
+    return len;
+}
+
+static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal,
+                       curl_off_t ulnow)
+{
+    exchange_t *x = baton;
+
+    (void)dltotal;
+    (void)dlnow;
+    (void)ultotal;
+    (void)ulnow;
+    return is_stopped(x->http);
+}
+
+static apr_status_t status_of(CURLcode code)
+{
+    switch (code) {
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_NOT_BUILT_IN:
+        return APR_ENOTIMPL;
+    case CURLE_URL_MALFORMAT:
+        return APR_EINVAL;
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+        return APR_ECONNREFUSED;
+    case CURLE_REMOTE_ACCESS_DENIED:
+        return APR_EACCES;
+    case CURLE_OUT_OF_MEMORY:
+        return APR_ENOMEM;
+    case CURLE_OPERATION_TIMEDOUT:
+        return APR_TIMEUP;
+    case CURLE_SSL_CONNECT_ERROR:
+        return APR_ECONNABORTED;
+    case CURLE_AGAIN:
+        return APR_EAGAIN;
+    case CURLE_ABORTED_BY_CALLBACK:
+        return APR_EINTR;
+    default:
+        return APR_EGENERAL;
+    }
+}
+
+static struct curl_slist *headers_of(const md_request_t *request, apr_pool_t *p)
+{
+    struct curl_slist *list = curl_slist_append(NULL, "Accept-Language: en");
+
+    if (request->content_type)
+        list = curl_slist_append(list, apr_pstrcat(p, "Content-Type: ", request->content_type,
+                                                   NULL));
+    if (request->accept)
+        list = curl_slist_append(list, apr_pstrcat(p, "Accept: ", request->accept, NULL));
+    return curl_slist_append(list, "Expect:"); /* a POST need not wait for 100-continue */
+}
+
+static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
+                        struct curl_slist *headers)
+{
+    curl_easy_setopt(curl, CURLOPT_URL, request->url);
+    curl_easy_setopt(curl, CURLOPT_USERAGENT, x->http->user_agent);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, TOTAL_TIMEOUT);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, STALL_TIMEOUT);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
+    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, x);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, x);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    if (request->ca_file)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, request->ca_file);
+    if (!strcmp(request->method, "HEAD"))
+        curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+    if (request->body) {
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(request->body));
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body);
+    }
+}
+
+static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *request,
+                            md_err_t *err)
+{
+    char reason[CURL_ERROR_SIZE] = "";
+    CURLcode code;
+    long status = 0;
+
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+    code = curl_easy_perform(curl);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);
+    if (code == CURLE_WRITE_ERROR && x->header_bytes > MD_MAX_HEADERS)
+        return md_fail(err, APR_EGENERAL, "%s: response headers larger than %d bytes",
+                       request->url, MD_MAX_HEADERS);
+    if (code == CURLE_WRITE_ERROR)
+        return md_fail(err, APR_EGENERAL, "%s: response larger than %lu bytes", request->url,
+                       (unsigned long)request->max_body);
+    if (code != CURLE_OK)
+        return md_fail(err, status_of(code), "%s: %s", request->url,
+                       reason[0] ? reason : curl_easy_strerror(code));
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    x->response->status = (int)status;
+    x->response->len = x->body.len;
+    x->response->body = x->body.len ? apr_pstrmemdup(x->p, x->body.data, x->body.len) : "";
+    return APR_SUCCESS;
+}
+
+apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
+                              const md_request_t *request, md_err_t *err, apr_pool_t *p)
+{
+    exchange_t x = { .http = http, .p = p };
+    struct curl_slist *headers;
+    apr_status_t rv;
+    CURL *curl;
+
+    *presponse = NULL;
+    if (is_stopped(http))
+        return md_fail(err, APR_EINTR, "%s: not asked, the server stops", request->url);
+    curl = handle_take(http);
+    if (!curl)
+        return md_fail(err, APR_ENOMEM, "%s: no memory for a request", request->url);
+    x.response = apr_pcalloc(p, sizeof(*x.response));
+    x.response->headers = apr_table_make(p, 10);
+    x.body.max = request->max_body;
+    headers = headers_of(request, p);
+    set_options(curl, &x, request, headers);
+    rv = perform(curl, &x, request, err);
+    free(x.body.data);
+    curl_slist_free_all(headers);
+    handle_give_back(http, curl);
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_log(MD_LOG_TRACE3, APR_SUCCESS, "%s %s: %d", request->method, request->url,
+           x.response->status);
+    *presponse = x.response;
+    return APR_SUCCESS;
+}

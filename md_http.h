@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One HTTP request, one bounded reply. Connections stay alive between requests; many threads may use
+ * one client at once. Redirects are never followed. Only md_http.c knows libcurl. */
+#ifndef MD_HTTP_H
+#define MD_HTTP_H
+
+#include <apr_tables.h>
+
+#include "md_err.h"
+
+typedef struct md_http_t md_http_t;
+
+typedef struct md_request_t {
+    const char *method;       /* GET, HEAD or POST */
+    const char *url;
+    const char *content_type; /* of `body`, or NULL */
+    const char *accept;       /* Accept header, or NULL */
+    const char *body;         /* POST: NUL-terminated text */
+    apr_size_t max_body;      /* of the reply, bytes */
+    const char *ca_file;      /* trust anchors in place of the system's, or NULL */
+} md_request_t;
+
+typedef struct md_response_t {
+    int status;
+    apr_table_t *headers;     /* of the final reply only; repeated ones added in order */
+    const char *body;         /* NUL-terminated behind `len` bytes; never NULL */
+    apr_size_t len;
+} md_response_t;
+
+/* Once per process, before threads: libcurl's global state. */
+apr_status_t md_http_init(void);
+
+/* A client; its connections are closed with `p`. */
+MD_MUST_CHECK
+apr_status_t md_http_create(md_http_t **phttp, const char *user_agent, md_err_t *err,
+                            apr_pool_t *p);
+
+/* Send and wait for the reply, which lives in `p`. Any HTTP status is success. Errors: APR_ECONNREFUSED
+ * when a host cannot be resolved or reached, APR_TIMEUP, APR_EINVAL for the URL, APR_EINTR after md_http_stop,
+ * else APR_EGENERAL (certificate not trusted, body above the maximum). */
+MD_MUST_CHECK
+apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
+                              const md_request_t *request, md_err_t *err, apr_pool_t *p);
+
+/* Make exchanges in progress fail within a second and all further ones at once. Any thread. */
+void md_http_stop(md_http_t *http);
+
+/* Close idle connections. */
+void md_http_idle(md_http_t *http);
+
+#endif

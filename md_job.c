@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Jobs: job.json both ways, their log, back-off. */
+#include "md_job.h"
+
+#include <apr_strings.h>
+
+#include "md_limits.h"
+#include "md_time.h"
+
+#define JOB_JSON    "job.json"
+#define BACKOFF_MAX apr_time_from_sec(24 * 3600)
+
+md_job_t *md_job_make(md_store_group_t group, const char *name, apr_pool_t *p)
+{
+    md_job_t *job = apr_pcalloc(p, sizeof(*job));
+
+    job->p = p;
+    job->group = group;
+    job->name = apr_pstrdup(p, name);
+    job->log = md_json_array(p);
+    return job;
+}
+
+apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_group_t group,
+                         const char *name, md_err_t *err, apr_pool_t *p)
+{
+    md_job_t *job = md_job_make(group, name, p);
+    md_json_t *json, *log;
+    apr_status_t rv;
+
+    *pjob = job;
+    rv = md_store_load_json(&json, store, group, name, JOB_JSON, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    job->finished = md_json_get_bool(json, "finished");
+    job->notified = md_json_get_bool(json, "notified");
+    job->notified_renewed = md_json_get_bool(json, "notified-renewed");
+    job->next_run = md_json_get_time(json, "next-run");
+    job->last_run = md_json_get_time(json, "last-run");
+    job->valid_from = md_json_get_time(json, "valid-from");
+    job->errors = (int)md_json_get_int(json, "errors", 0);
+    if (job->errors < 0)
+        job->errors = 0;
+    job->last = md_json_get(json, "last", p);
+    log = md_json_get(json, "log.entries", p);
+    if (md_json_is_array(log)) {
+        md_json_truncate(log, MD_MAX_JOB_LOG);
+        job->log = log;
+    }
+    return APR_SUCCESS;
+}
+
+md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+
+    md_json_set_str(json, "name", job->name);
+    md_json_set_bool(json, "finished", job->finished);
+    md_json_set_bool(json, "notified", job->notified);
+    md_json_set_bool(json, "notified-renewed", job->notified_renewed);
+    md_json_set_time(json, "next-run", job->next_run);
+    md_json_set_time(json, "last-run", job->last_run);
+    md_json_set_time(json, "valid-from", job->valid_from);
+    md_json_set_int(json, "errors", job->errors);
+    md_json_set(json, "last", job->last);
+    if (with_log && md_json_size(job->log) > 0)
+        md_json_set(json, "log.entries", job->log);
+    return json;
+}
+
+apr_status_t md_job_save(const md_job_t *job, const md_store_t *store, md_err_t *err,
+                         apr_pool_t *p)
+{
+    return md_store_save_json(store, job->group, job->name, JOB_JSON, md_job_to_json(job, 1, p),
+                              err, p);
+}
+
+void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *status,
+                const char *detail)
+{
+    md_json_t *entry = md_json_object(job->p);
+
+    md_json_set_time(entry, "when", when);
+    md_json_set_str(entry, "type", type);
+    md_json_set_str(entry, "status", status);
+    md_json_set_str(entry, "detail", detail);
+    md_json_insert(job->log, 0, entry);
+    md_json_truncate(job->log, MD_MAX_JOB_LOG);
+}
+
+void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *last = md_json_object(job->p);
+
+    md_json_set_int(last, "status", err ? err->rv : APR_SUCCESS);
+    if (err) {
+        md_json_set_str(last, "status-description", md_err_text(err->rv, p));
+        md_json_set_str(last, "problem", err->type);
+        md_json_set_str(last, "detail", err->detail);
+    }
+    md_json_set_str(last, "activity", activity);
+    md_json_set_time(last, "valid-from", err ? 0 : job->valid_from);
+    if (err)
+        md_json_set(last, "subproblems", err->subproblems);
+    job->last = last;
+}
+
+apr_interval_time_t md_job_jitter(apr_interval_time_t base, unsigned char dice)
+{
+    return base + apr_time_from_sec(apr_time_sec(base) * ((int)dice - 128) / 256);
+}
+
+apr_interval_time_t md_job_backoff(int errors, apr_interval_time_t base, int input_related,
+                                   unsigned char dice)
+{
+    apr_interval_time_t delay = input_related ? BACKOFF_MAX : base;
+    int i;
+
+    for (i = 1; i < errors && delay < BACKOFF_MAX; ++i)
+        delay *= 2;
+    return md_job_jitter(delay < BACKOFF_MAX ? delay : BACKOFF_MAX, dice);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One persisted schedule: when the next attempt is, how many failed, how the last one went, a short log. */
+#ifndef MD_JOB_H
+#define MD_JOB_H
+
+#include "md_store.h"
+
+typedef struct md_job_t {
+    const char *name;
+    md_store_group_t group;
+    int finished;                /* a complete set is staged */
+    int notified, notified_renewed;
+    apr_time_t next_run;         /* 0: with the regular checks */
+    apr_time_t last_run;
+    apr_time_t valid_from;
+    int errors;                  /* failed attempts in a row */
+    md_json_t *last;             /* latest result, or NULL */
+    md_json_t *log;              /* array of entries, newest first */
+    apr_pool_t *p;
+} md_job_t;
+
+/* An empty job. */
+md_job_t *md_job_make(md_store_group_t group, const char *name, apr_pool_t *p);
+
+/* Read `group/name/job.json`. APR_ENOENT and a fresh job when there is none; APR_EINVAL and a fresh job when it
+ * is damaged. */
+apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_group_t group,
+                         const char *name, md_err_t *err, apr_pool_t *p);
+
+MD_MUST_CHECK
+apr_status_t md_job_save(const md_job_t *job, const md_store_t *store, md_err_t *err,
+                         apr_pool_t *p);
+
+md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p);
+
+/* Put an entry in front of the log; `status` and `detail` may be NULL. */
+void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *status,
+                const char *detail);
+
+/* Record a result: `err` NULL for success. */
+void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr_pool_t *p);
+
+/* Delay before the next attempt after `errors` failures in a row: `base` doubled each time, a day at most and at
+ * once when `input_related`, varied by up to half with the random byte `dice` in whole seconds. Pure. */
+apr_interval_time_t md_job_backoff(int errors, apr_interval_time_t base, int input_related,
+                                   unsigned char dice);
+
+/* `base` changed by -50 % to almost +50 % with a random byte. Pure. */
+apr_interval_time_t md_job_jitter(apr_interval_time_t base, unsigned char dice);
+
+#endif

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON Web Signatures as ACME wants them (RFC 7515, 7517, 7638; RFC 8555 6.2). */
+#ifndef MD_JWS_H
+#define MD_JWS_H
+
+#include "md_json.h"
+#include "md_key.h"
+
+/* The public key as JWK; only the members that the thumbprint needs. NULL if the key has no JWS algorithm. */
+md_json_t *md_jwk_make(const md_key_t *key, apr_pool_t *p);
+
+/* RFC 7638 thumbprint, base64url. NULL as above. */
+const char *md_jwk_thumbprint(const md_key_t *key, apr_pool_t *p);
+
+/* Flattened JWS of `payload` ("" for POST-as-GET). `protected` gets `alg` added here. Text in `p`. */
+MD_MUST_CHECK
+apr_status_t md_jws_sign(const char **pjws, md_json_t *protected, const char *payload,
+                         const md_key_t *key, md_err_t *err, apr_pool_t *p);
+
+#endif

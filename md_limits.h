@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every input has a maximum, and all maxima stand together. Bytes unless said otherwise. */
+#ifndef MD_LIMITS_H
+#define MD_LIMITS_H
+
+#define MD_MAX_ACME_BODY    (256 * 1024)  /* directory, orders, problem documents */
+#define MD_MAX_CHAIN_BODY   (128 * 1024)  /* PEM chain, RFC 8555 7.4.2 */
+#define MD_MAX_HEADERS      (64 * 1024)   /* all response headers together */
+#define MD_MAX_FILE         (256 * 1024)  /* anything read back from the store */
+#define MD_MAX_CHALLENGE    8191          /* an http-01 or tls-alpn-01 answer */
+#define MD_MAX_JSON_DEPTH   32            /* nesting of any document */
+#define MD_MAX_CHAIN        10            /* certificates in a chain */
+#define MD_MAX_JOB_LOG      128           /* entries in a job's log */
+#define MD_MAX_NONCES       64            /* unused nonces kept per CA */
+#define MD_MAX_NONCE_AGE    apr_time_from_sec(300)
+#define MD_MAX_BAD_NONCE    20            /* repetitions of one request, RFC 8555 6.5 */
+#define MD_MAX_TEXT         1024          /* remote text in a log line or status page */
+#define MD_MAX_NAMES        1000          /* authorizations in an order */
+#define MD_MAX_RETRY_AFTER  apr_time_from_sec(24 * 3600)
+#define MD_MAX_ARCHIVE      999           /* archived sets of one domain */
+
+#endif

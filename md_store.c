@@ -1,0 +1,698 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store on the file system. */
+#include "md_store.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <apr_file_info.h>
+#include <apr_strings.h>
+
+#include "md_file.h"
+#include "md_limits.h"
+#include "md_log.h"
+#include "md_text.h"
+
+#define STORE_FILE    "md_store.json"
+#define STORE_VERSION 3.0
+#define PASS_LEN      48
+
+#define P_OWNER (APR_FPROT_UREAD | APR_FPROT_UWRITE)
+#define P_READ  (P_OWNER | APR_FPROT_GREAD | APR_FPROT_WREAD)
+#define D_OWNER (APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE)
+#define D_READ  (D_OWNER | APR_FPROT_GREAD | APR_FPROT_GEXECUTE | APR_FPROT_WREAD | APR_FPROT_WEXECUTE)
+
+static const struct {
+    const char *name;
+    apr_fileperms_t dir, file;
+    int encrypts;  /* private keys */
+    int is_shared; /* with children: they write here */
+} GROUPS[] = {
+    [MD_STORE_ACCOUNTS]   = { "accounts", D_READ, P_READ, 1, 0 },
+    [MD_STORE_CHALLENGES] = { "challenges", D_READ, P_READ, 0, 1 },
+    [MD_STORE_DOMAINS]    = { "domains", D_OWNER, P_OWNER, 0, 0 },
+    [MD_STORE_STAGING]    = { "staging", D_READ, P_READ, 1, 1 },
+    [MD_STORE_ARCHIVE]    = { "archive", D_OWNER, P_OWNER, 0, 0 },
+    [MD_STORE_TMP]        = { "tmp", D_OWNER, P_OWNER, 0, 0 },
+    [MD_STORE_OCSP]       = { "ocsp", D_READ, P_READ, 0, 1 },
+};
+_Static_assert(sizeof(GROUPS) / sizeof(GROUPS[0]) == MD_STORE_GROUP_MAX, "one row per group");
+
+struct md_store_t {
+    const char *base;
+    unsigned char pass[PASS_LEN]; /* encrypts private keys in shared groups */
+    int has_owner;
+    apr_uid_t owner;
+};
+
+/* ---- paths ---- */
+
+const char *md_store_base(const md_store_t *store)
+{
+    return store->base;
+}
+
+const char *md_store_path(const md_store_t *store, md_store_group_t group, const char *name,
+                          const char *file, apr_pool_t *p)
+{
+    return apr_pstrcat(p, store->base, "/", GROUPS[group].name, name ? "/" : "",
+                       name ? name : "", file ? "/" : "", file ? file : "", NULL);
+}
+
+/* Names come from a configuration, a CA or a Host header: none may leave its directory. */
+static apr_status_t check_parts(const char *name, const char *file, md_err_t *err)
+{
+    if (!md_path_part_is_safe(name))
+        return md_fail(err, APR_EINVAL, "'%s' cannot be a directory in the store", name);
+    if (file && !md_path_part_is_safe(file))
+        return md_fail(err, APR_EINVAL, "'%s' cannot be a file in the store", file);
+    return APR_SUCCESS;
+}
+
+/* ---- opening ---- */
+
+static apr_status_t wipe_pass(void *data)
+{
+    md_store_t *store = data;
+
+    md_wipe(store->pass, PASS_LEN);
+    return APR_SUCCESS;
+}
+
+static apr_status_t store_file_text(const char **ptext, const unsigned char *pass,
+                                    apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+
+    md_json_set_num(json, "store.version", STORE_VERSION);
+    md_json_set_str(json, "key", md_base64url_encode(pass, PASS_LEN, p));
+    *ptext = md_json_text(json, 0, p);
+    return APR_SUCCESS;
+}
+
+static apr_status_t store_file_create(const char *path, apr_pool_t *p)
+{
+    unsigned char pass[PASS_LEN];
+    const char *text;
+    apr_status_t rv;
+
+    md_random_bytes(pass, PASS_LEN);
+    store_file_text(&text, pass, p);
+    md_wipe(pass, PASS_LEN);
+    rv = md_file_create(path, P_OWNER, text, strlen(text), p);
+    return APR_STATUS_IS_EEXIST(rv) ? APR_SUCCESS : rv; /* another process was first: use its file */
+}
+
+static apr_status_t unusable(md_err_t *err, apr_status_t rv, const char *path, const char *why)
+{
+    return md_fail(err, rv, "The central store file md/md_store.json seems to exist, but %s. It holds "
+                   "the key to the private keys in the store: repair %s or restore it from a "
+                   "backup; removing it makes a new one and new ACME accounts", why, path);
+}
+
+static apr_status_t store_file_parse(md_store_t *store, double *pversion, const char *path,
+                                     const char *text, apr_size_t len, md_err_t *err,
+                                     apr_pool_t *p)
+{
+    md_json_t *json;
+    unsigned char *pass;
+    apr_status_t rv;
+
+    rv = md_json_parse(&json, text, len, err, p);
+    if (rv != APR_SUCCESS)
+        return unusable(err, rv, path, "it is no JSON");
+    *pversion = md_json_get_num(json, "store.version", 1.0);
+    if (*pversion <= 0.0)
+        *pversion = 1.0;
+    if (*pversion > STORE_VERSION)
+        return unusable(err, APR_EINVAL, path, "its version is newer than this module knows");
+    if (!md_json_get_str(json, "key")
+        || md_base64url_decode(&pass, md_json_get_str(json, "key"), p) != PASS_LEN)
+        return unusable(err, APR_EINVAL, path, "it has no valid key");
+    memcpy(store->pass, pass, PASS_LEN);
+    md_wipe(pass, PASS_LEN);
+    return APR_SUCCESS;
+}
+
+/* ---- older stores ---- */
+
+/* Version 1 named keys pkey.pem and kept leaf and chain apart. */
+static void migrate_entry(md_store_t *store, md_store_group_t group, const char *name,
+                          apr_pool_t *p)
+{
+    const char *pubcert = md_store_path(store, group, name, "pubcert.pem", p);
+    const char *leaf, *chain = "";
+    apr_size_t len;
+    apr_status_t rv;
+
+    (void)apr_file_rename(md_store_path(store, group, name, "pkey.pem", p),
+                          md_store_path(store, group, name, "privkey.pem", p), p);
+    if (group != MD_STORE_DOMAINS && group != MD_STORE_ARCHIVE)
+        return;
+    if (md_store_exists(store, group, name, "pubcert.pem", p))
+        return;
+    if (md_store_load_text(&leaf, &len, store, group, name, "cert.pem", MD_MAX_FILE, NULL, p)
+        != APR_SUCCESS)
+        return;
+    if (md_store_load_text(&chain, &len, store, group, name, "chain.pem", MD_MAX_FILE, NULL, p)
+        != APR_SUCCESS)
+        chain = "";
+    leaf = apr_pstrcat(p, leaf, chain, NULL);
+    rv = md_file_write(pubcert, P_OWNER, leaf, strlen(leaf), p);
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_ERR, rv, "migrating the store: cannot write %s", pubcert);
+}
+
+static void migrate_from_1(md_store_t *store, apr_pool_t *p)
+{
+    apr_array_header_t *names;
+    apr_pool_t *iter;
+    int g, i;
+
+    apr_pool_create(&iter, p);
+    for (g = 0; g < MD_STORE_GROUP_MAX; ++g) {
+        names = md_store_names(store, g, p);
+        for (i = 0; i < names->nelts; ++i) {
+            apr_pool_clear(iter);
+            migrate_entry(store, g, APR_ARRAY_IDX(names, i, const char *), iter);
+        }
+    }
+    apr_pool_destroy(iter);
+}
+
+static apr_status_t migrate(md_store_t *store, double version, const char *path, md_err_t *err,
+                            apr_pool_t *p)
+{
+    const char *text;
+    apr_status_t rv;
+
+    if (version < 2.0)
+        migrate_from_1(store, p);
+    store_file_text(&text, store->pass, p);
+    rv = md_file_write(path, P_OWNER, text, strlen(text), p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot write %s", path);
+    md_log(MD_LOG_INFO, APR_SUCCESS, "migrated the store at %s to version 3", store->base);
+    return APR_SUCCESS;
+}
+
+apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p)
+{
+    md_store_t *store = apr_pcalloc(p, sizeof(*store));
+    const char *path = apr_pstrcat(p, base, "/" STORE_FILE, NULL);
+    apr_size_t len;
+    double version;
+    apr_status_t rv;
+    int created;
+    char *text;
+
+    store->base = apr_pstrdup(p, base);
+    apr_pool_cleanup_register(p, store, wipe_pass, apr_pool_cleanup_null);
+    rv = md_dir_make(base, D_READ, 0, &created, p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot create the store directory %s", base);
+    if (created)
+        md_log(MD_LOG_INFO, APR_SUCCESS, "store directory does not exist, creating %s", base);
+    rv = md_file_read(&text, &len, path, MD_MAX_FILE, p);
+    if (APR_STATUS_IS_ENOENT(rv)) {
+        rv = store_file_create(path, p);
+        if (rv == APR_SUCCESS)
+            rv = md_file_read(&text, &len, path, MD_MAX_FILE, p);
+        if (rv != APR_SUCCESS)
+            return md_fail(err, rv, "cannot create %s", path);
+    }
+    if (rv != APR_SUCCESS)
+        return unusable(err, rv, path, "it cannot be read");
+    rv = store_file_parse(store, &version, path, text, len, err, p);
+    md_wipe(text, len);
+    if (rv == APR_SUCCESS && version < STORE_VERSION)
+        rv = migrate(store, version, path, err, p);
+    if (rv == APR_SUCCESS)
+        *pstore = store;
+    return rv;
+}
+
+/* ---- directories ---- */
+
+/* Directories that children write to belong to them; the group stays as it is. */
+static apr_status_t give_away(const md_store_t *store, md_store_group_t group, const char *path,
+                              md_err_t *err)
+{
+    if (!store->has_owner || !GROUPS[group].is_shared)
+        return APR_SUCCESS;
+    if (lchown(path, store->owner, (gid_t)-1) != 0) {
+        md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", path);
+        return md_fail(err, errno, "Can't change owner of %s", path);
+    }
+    return APR_SUCCESS;
+}
+
+static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, const char *name,
+                             md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, NULL, p);
+    struct stat st;
+    apr_status_t rv;
+    int created;
+
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)
+        && (st.st_mode & 0777) == (mode_t)(GROUPS[group].dir == D_READ ? 0755 : 0700))
+        return APR_SUCCESS;
+    rv = md_dir_make(path, GROUPS[group].dir, 1, &created, p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot create directory %s", path);
+    return created ? give_away(store, group, path, err) : APR_SUCCESS;
+}
+
+apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_t *err,
+                              apr_pool_t *p)
+{
+    static const md_store_group_t NEEDED[] = {
+        MD_STORE_CHALLENGES, MD_STORE_STAGING, MD_STORE_ACCOUNTS, MD_STORE_OCSP
+    };
+    apr_status_t rv = APR_SUCCESS;
+    size_t i;
+
+    store->has_owner = owner != NULL;
+    if (owner)
+        store->owner = *owner;
+    for (i = 0; i < sizeof(NEEDED) / sizeof(NEEDED[0]) && rv == APR_SUCCESS; ++i) {
+        rv = make_dir(store, NEEDED[i], NULL, err, p);
+        if (rv == APR_SUCCESS)
+            rv = give_away(store, NEEDED[i], md_store_path(store, NEEDED[i], NULL, NULL, p), err);
+    }
+    return rv;
+}
+
+/* ---- loading ---- */
+
+apr_status_t md_store_load_text(const char **ptext, apr_size_t *plen, const md_store_t *store,
+                                md_store_group_t group, const char *name, const char *file,
+                                apr_size_t max, md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, file, p);
+    apr_status_t rv;
+    char *text;
+
+    *ptext = NULL;
+    *plen = 0;
+    rv = check_parts(name, file, err);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = md_file_read(&text, plen, path, max, p);
+    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
+        return APR_ENOENT;
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot read %s", path);
+    *ptext = text;
+    return APR_SUCCESS;
+}
+
+apr_status_t md_store_load_json(md_json_t **pjson, const md_store_t *store,
+                                md_store_group_t group, const char *name, const char *file,
+                                md_err_t *err, apr_pool_t *p)
+{
+    const char *text;
+    md_err_t why;
+    apr_size_t len;
+    apr_status_t rv;
+
+    *pjson = NULL;
+    md_err_init(&why, p);
+    rv = md_store_load_text(&text, &len, store, group, name, file, MD_MAX_FILE, &why, p);
+    if (APR_STATUS_IS_ENOENT(rv))
+        return rv;
+    if (rv == APR_SUCCESS)
+        rv = md_json_parse(pjson, text, len, &why, p);
+    if (rv == APR_SUCCESS && !md_json_is_object(*pjson)) {
+        *pjson = NULL;
+        rv = md_fail(&why, APR_EINVAL, "no JSON object");
+    }
+    if (rv == APR_SUCCESS)
+        return rv;
+    return md_fail(err, APR_EINVAL, "failed to load JSON file %s: %s",
+                   md_store_path(store, group, name, file, p), why.detail);
+}
+
+apr_status_t md_store_load_key(md_key_t **pkey, const md_store_t *store,
+                               md_store_group_t group, const char *name, const char *file,
+                               md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, file, p);
+    apr_status_t rv;
+    apr_size_t len;
+    char *pem;
+
+    *pkey = NULL;
+    rv = check_parts(name, file, err);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = md_file_read(&pem, &len, path, MD_MAX_FILE, p);
+    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
+        return APR_ENOENT;
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot read private key %s", path);
+    rv = md_key_from_pem(pkey, pem, len, store->pass, PASS_LEN, err, p);
+    md_wipe(pem, len);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, APR_EINVAL, "cannot use private key %s: damaged, or encrypted with "
+                       "another store's key", path);
+    return APR_SUCCESS;
+}
+
+apr_status_t md_store_load_chain(apr_array_header_t **pchain, const md_store_t *store,
+                                 md_store_group_t group, const char *name, const char *file,
+                                 md_err_t *err, apr_pool_t *p)
+{
+    const char *pem;
+    apr_status_t rv;
+    apr_size_t len;
+
+    *pchain = NULL;
+    rv = md_store_load_text(&pem, &len, store, group, name, file, MD_MAX_FILE, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = md_chain_from_pem(pchain, pem, len, err, p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "%s holds no usable certificate",
+                       md_store_path(store, group, name, file, p));
+    if ((*pchain)->nelts == 0) {
+        *pchain = NULL;
+        return APR_ENOENT;
+    }
+    return APR_SUCCESS;
+}
+
+/* ---- saving ---- */
+
+static apr_status_t save(const md_store_t *store, md_store_group_t group, const char *name,
+                         const char *file, apr_fileperms_t perms, const char *text,
+                         apr_size_t len, int is_volatile, md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, file, p);
+    apr_status_t rv;
+
+    rv = check_parts(name, file, err);
+    if (rv == APR_SUCCESS)
+        rv = make_dir(store, group, NULL, err, p);
+    if (rv == APR_SUCCESS)
+        rv = make_dir(store, group, name, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = is_volatile ? md_file_write_volatile(path, perms, text, len, p)
+                     : md_file_write(path, perms, text, len, p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot write %s", path);
+    return APR_SUCCESS;
+}
+
+apr_status_t md_store_save_text(const md_store_t *store, md_store_group_t group,
+                                const char *name, const char *file, const char *text,
+                                md_err_t *err, apr_pool_t *p)
+{
+    return save(store, group, name, file, GROUPS[group].file, text, strlen(text), 0, err, p);
+}
+
+apr_status_t md_store_save_json(const md_store_t *store, md_store_group_t group,
+                                const char *name, const char *file, const md_json_t *json,
+                                md_err_t *err, apr_pool_t *p)
+{
+    return md_store_save_text(store, group, name, file, md_json_text(json, 0, p), err, p);
+}
+
+apr_status_t md_store_save_chain(const md_store_t *store, md_store_group_t group,
+                                 const char *name, const char *file,
+                                 const apr_array_header_t *chain, md_err_t *err, apr_pool_t *p)
+{
+    return md_store_save_text(store, group, name, file, md_chain_to_pem(chain, p), err, p);
+}
+
+/* An unencrypted key is for its owner alone, whatever the group says. */
+static apr_status_t save_key(const md_store_t *store, md_store_group_t group, const char *name,
+                             const char *file, const md_key_t *key, int is_volatile,
+                             md_err_t *err, apr_pool_t *p)
+{
+    int encrypts = GROUPS[group].encrypts;
+    const char *pem;
+    apr_status_t rv;
+    apr_size_t len;
+
+    rv = md_key_to_pem(&pem, &len, key, encrypts ? store->pass : NULL, encrypts ? PASS_LEN : 0,
+                       err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    return save(store, group, name, file, encrypts ? GROUPS[group].file : P_OWNER, pem, len,
+                is_volatile, err, p);
+}
+
+apr_status_t md_store_save_key(const md_store_t *store, md_store_group_t group,
+                               const char *name, const char *file, const md_key_t *key,
+                               md_err_t *err, apr_pool_t *p)
+{
+    return save_key(store, group, name, file, key, 0, err, p);
+}
+
+apr_status_t md_store_save_volatile(const md_store_t *store, md_store_group_t group,
+                                    const char *name, const char *key_file,
+                                    const md_key_t *key, const char *cert_file,
+                                    const md_cert_t *cert, md_err_t *err, apr_pool_t *p)
+{
+    apr_array_header_t *chain = apr_array_make(p, 1, sizeof(const md_cert_t *));
+    const char *pem;
+    apr_status_t rv;
+
+    rv = save_key(store, group, name, key_file, key, 1, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    APR_ARRAY_PUSH(chain, const md_cert_t *) = cert;
+    pem = md_chain_to_pem(chain, p);
+    return save(store, group, name, cert_file, GROUPS[group].file, pem, strlen(pem), 1, err, p);
+}
+
+apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
+                                      md_store_group_t group, const char *prefix,
+                                      const char *file, const md_json_t *json, md_err_t *err,
+                                      apr_pool_t *p)
+{
+    const char *text = md_json_text(json, 0, p), *id;
+    apr_status_t rv;
+    int n;
+
+    for (n = 0; n < 1000; ++n) {
+        id = apr_psprintf(p, "%s%04d", prefix, n);
+        rv = check_parts(id, file, err);
+        if (rv == APR_SUCCESS)
+            rv = make_dir(store, group, NULL, err, p);
+        if (rv == APR_SUCCESS)
+            rv = make_dir(store, group, id, err, p);
+        if (rv != APR_SUCCESS)
+            return rv;
+        rv = md_file_create(md_store_path(store, group, id, file, p), GROUPS[group].file, text,
+                            strlen(text), p);
+        if (rv == APR_SUCCESS) {
+            *pid = id;
+            return rv;
+        }
+        if (!APR_STATUS_IS_EEXIST(rv))
+            return md_fail(err, rv, "cannot create %s/%s", id, file);
+    }
+    return md_fail(err, APR_EGENERAL, "all numbers of %s are taken", prefix);
+}
+
+/* ---- looking around ---- */
+
+int md_store_exists(const md_store_t *store, md_store_group_t group, const char *name,
+                    const char *file, apr_pool_t *p)
+{
+    struct stat st;
+
+    return md_path_part_is_safe(name)
+           && stat(md_store_path(store, group, name, file, p), &st) == 0;
+}
+
+apr_time_t md_store_modified(const md_store_t *store, md_store_group_t group, const char *name,
+                             const char *file, apr_pool_t *p)
+{
+    apr_finfo_t info;
+
+    if (apr_stat(&info, md_store_path(store, group, name, file, p), APR_FINFO_MTIME, p)
+        != APR_SUCCESS)
+        return 0;
+    return info.mtime;
+}
+
+apr_array_header_t *md_store_names(const md_store_t *store, md_store_group_t group,
+                                   apr_pool_t *p)
+{
+    apr_array_header_t *names;
+
+    if (md_dir_list(&names, md_store_path(store, group, NULL, NULL, p), 1, p) != APR_SUCCESS)
+        return md_strings_make(p);
+    return names;
+}
+
+apr_array_header_t *md_store_files(const md_store_t *store, md_store_group_t group,
+                                   const char *name, apr_pool_t *p)
+{
+    apr_array_header_t *names;
+
+    if (!md_path_part_is_safe(name)
+        || md_dir_list(&names, md_store_path(store, group, name, NULL, p), 0, p) != APR_SUCCESS)
+        return md_strings_make(p);
+    return names;
+}
+
+/* ---- documents of the whole store ---- */
+
+static const char *base_path(const md_store_t *store, const char *file, apr_pool_t *p)
+{
+    return apr_pstrcat(p, store->base, "/", file, NULL);
+}
+
+apr_status_t md_store_load_base_json(md_json_t **pjson, const md_store_t *store,
+                                     const char *file, md_err_t *err, apr_pool_t *p)
+{
+    const char *path = base_path(store, file, p);
+    apr_size_t len;
+    apr_status_t rv;
+    char *text;
+
+    *pjson = NULL;
+    rv = md_file_read(&text, &len, path, MD_MAX_FILE, p);
+    if (APR_STATUS_IS_ENOENT(rv))
+        return rv;
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot read %s", path);
+    return md_json_parse(pjson, text, len, err, p);
+}
+
+apr_status_t md_store_save_base_json(const md_store_t *store, const char *file,
+                                     const md_json_t *json, md_err_t *err, apr_pool_t *p)
+{
+    const char *path = base_path(store, file, p), *text = md_json_text(json, 0, p);
+    apr_status_t rv;
+
+    rv = md_file_write(path, P_OWNER, text, strlen(text), p);
+    return rv == APR_SUCCESS ? rv : md_fail(err, rv, "cannot write %s", path);
+}
+
+void md_store_remove_base(const md_store_t *store, const char *file, apr_pool_t *p)
+{
+    (void)md_dir_remove(base_path(store, file, p), p);
+}
+
+/* ---- moving and removing ---- */
+
+apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, const char *name,
+                             const char *file, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, file, p);
+    apr_status_t rv;
+
+    rv = check_parts(name, file, NULL);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = file ? apr_file_remove(path, p) : md_dir_remove(path, p);
+    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
+        return APR_SUCCESS;
+    return rv;
+}
+
+apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, const char *from,
+                             const char *to, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    rv = check_parts(from, to, err);
+    if (rv != APR_SUCCESS)
+        return rv;
+    if (rename(md_store_path(store, group, from, NULL, p),
+               md_store_path(store, group, to, NULL, p)) != 0)
+        return md_fail(err, errno, "cannot rename %s/%s to %s", GROUPS[group].name, from, to);
+    return md_dir_sync(md_store_path(store, group, NULL, NULL, p), p);
+}
+
+/* When all numbers are taken the oldest set gives way. */
+static const char *archive_slot(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    const char *slot, *oldest = NULL;
+    apr_time_t modified, oldest_time = 0;
+    int n;
+
+    for (n = 1; n <= MD_MAX_ARCHIVE; ++n) {
+        slot = apr_psprintf(p, "%s.%d", name, n);
+        modified = md_store_modified(store, MD_STORE_ARCHIVE, slot, NULL, p);
+        if (!modified)
+            return slot;
+        if (!oldest || modified < oldest_time) {
+            oldest = slot;
+            oldest_time = modified;
+        }
+    }
+    md_store_remove(store, MD_STORE_ARCHIVE, oldest, NULL, p);
+    return oldest;
+}
+
+static apr_status_t move(const char *from, const char *to, md_err_t *err)
+{
+    if (rename(from, to) != 0)
+        return md_fail(err, errno, "cannot move %s to %s", from, to);
+    return APR_SUCCESS;
+}
+
+static apr_status_t into_domains(const md_store_t *store, const char *name, md_err_t *err,
+                                 apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    rv = move(md_store_path(store, MD_STORE_TMP, name, NULL, p),
+              md_store_path(store, MD_STORE_DOMAINS, name, NULL, p), err);
+    md_dir_sync(md_store_path(store, MD_STORE_DOMAINS, NULL, NULL, p), p);
+    return rv;
+}
+
+apr_status_t md_store_activate(const md_store_t *store, const char *name, md_err_t *err,
+                               apr_pool_t *p)
+{
+    const char *live = md_store_path(store, MD_STORE_DOMAINS, name, NULL, p), *archived;
+    apr_status_t rv;
+
+    rv = make_dir(store, MD_STORE_DOMAINS, NULL, err, p);
+    if (rv == APR_SUCCESS)
+        rv = make_dir(store, MD_STORE_ARCHIVE, NULL, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    if (!md_store_exists(store, MD_STORE_DOMAINS, name, NULL, p))
+        return into_domains(store, name, err, p);
+    archived = md_store_path(store, MD_STORE_ARCHIVE, archive_slot(store, name, p), NULL, p);
+    rv = move(live, archived, err);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = into_domains(store, name, err, p);
+    if (rv != APR_SUCCESS)
+        (void)move(archived, live, NULL);
+    md_dir_sync(md_store_path(store, MD_STORE_ARCHIVE, NULL, NULL, p), p);
+    return rv;
+}
+
+void md_store_recover(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    md_err_t err;
+
+    if (!md_store_exists(store, MD_STORE_TMP, name, NULL, p))
+        return;
+    md_err_init(&err, p);
+    /* job.json is written last, so a directory with it is complete. */
+    if (!md_store_exists(store, MD_STORE_DOMAINS, name, NULL, p)
+        && md_store_exists(store, MD_STORE_TMP, name, "job.json", p)
+        && into_domains(store, name, &err, p) == APR_SUCCESS) {
+        md_log(MD_LOG_NOTICE, APR_SUCCESS, "md[%s]: completed an activation that was interrupted",
+               name);
+        return;
+    }
+    md_store_remove(store, MD_STORE_TMP, name, NULL, p);
+}

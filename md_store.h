@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store: <base>/<group>/<name>/<file>. Knows permissions, ownership, encryption of keys and how things
+ * move; knows nothing of what the documents mean. After md_store_open the object is constant: any
+ * number of threads may use it. */
+#ifndef MD_STORE_H
+#define MD_STORE_H
+
+#include <apr_user.h>
+
+#include "md_cert.h"
+#include "md_json.h"
+#include "md_key.h"
+
+typedef enum {
+    MD_STORE_ACCOUNTS,
+    MD_STORE_CHALLENGES,
+    MD_STORE_DOMAINS,
+    MD_STORE_STAGING,
+    MD_STORE_ARCHIVE,
+    MD_STORE_TMP,
+    MD_STORE_OCSP,
+    MD_STORE_GROUP_MAX
+} md_store_group_t;
+
+typedef struct md_store_t md_store_t;
+
+/* Open or create the store at `base`, migrating older versions. Fails when `md_store.json` exists and
+ * cannot be used: it holds the key of all encrypted keys and is never replaced. */
+MD_MUST_CHECK
+apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p);
+
+/* Give directories made in `challenges`, `staging` and `ocsp` to this user from now on, and make the group
+ * directories that children need. */
+MD_MUST_CHECK
+apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_t *err,
+                              apr_pool_t *p);
+
+const char *md_store_base(const md_store_t *store);
+const char *md_store_path(const md_store_t *store, md_store_group_t group, const char *name,
+                          const char *file, apr_pool_t *p); /* name, file may be NULL */
+
+/* Loading: APR_ENOENT when there is none (not an md_fail), APR_EINVAL when it is damaged or no
+ * regular file. */
+MD_MUST_CHECK
+apr_status_t md_store_load_json(md_json_t **pjson, const md_store_t *store,
+                                md_store_group_t group, const char *name, const char *file,
+                                md_err_t *err, apr_pool_t *p);
+MD_MUST_CHECK
+apr_status_t md_store_load_text(const char **ptext, apr_size_t *plen, const md_store_t *store,
+                                md_store_group_t group, const char *name, const char *file,
+                                apr_size_t max, md_err_t *err, apr_pool_t *p);
+MD_MUST_CHECK
+apr_status_t md_store_load_key(md_key_t **pkey, const md_store_t *store,
+                               md_store_group_t group, const char *name, const char *file,
+                               md_err_t *err, apr_pool_t *p);
+/* APR_ENOENT for an empty chain, too. */
+MD_MUST_CHECK
+apr_status_t md_store_load_chain(apr_array_header_t **pchain, const md_store_t *store,
+                                 md_store_group_t group, const char *name, const char *file,
+                                 md_err_t *err, apr_pool_t *p);
+
+/* Saving: atomic and durable; makes the directories. Keys are encrypted where the group says so. */
+MD_MUST_CHECK
+apr_status_t md_store_save_json(const md_store_t *store, md_store_group_t group,
+                                const char *name, const char *file, const md_json_t *json,
+                                md_err_t *err, apr_pool_t *p);
+MD_MUST_CHECK
+apr_status_t md_store_save_text(const md_store_t *store, md_store_group_t group,
+                                const char *name, const char *file, const char *text,
+                                md_err_t *err, apr_pool_t *p);
+MD_MUST_CHECK
+apr_status_t md_store_save_key(const md_store_t *store, md_store_group_t group,
+                               const char *name, const char *file, const md_key_t *key,
+                               md_err_t *err, apr_pool_t *p);
+MD_MUST_CHECK
+apr_status_t md_store_save_chain(const md_store_t *store, md_store_group_t group,
+                                 const char *name, const char *file,
+                                 const apr_array_header_t *chain, md_err_t *err, apr_pool_t *p);
+/* A plain key and its certificate that can be made again (temporary certificates): atomic, not
+ * synced to disk. */
+MD_MUST_CHECK
+apr_status_t md_store_save_volatile(const md_store_t *store, md_store_group_t group,
+                                    const char *name, const char *key_file,
+                                    const md_key_t *key, const char *cert_file,
+                                    const md_cert_t *cert, md_err_t *err, apr_pool_t *p);
+
+/* An account directory `<prefix>NNNN` that was free, with `file` created exclusively; *pid in `p`. */
+MD_MUST_CHECK
+apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
+                                      md_store_group_t group, const char *prefix,
+                                      const char *file, const md_json_t *json, md_err_t *err,
+                                      apr_pool_t *p);
+
+int md_store_exists(const md_store_t *store, md_store_group_t group, const char *name,
+                    const char *file, apr_pool_t *p); /* file NULL: the directory */
+apr_time_t md_store_modified(const md_store_t *store, md_store_group_t group, const char *name,
+                             const char *file, apr_pool_t *p); /* 0 if missing */
+
+/* Names in a group, in order of name; an empty array when the group is missing. */
+apr_array_header_t *md_store_names(const md_store_t *store, md_store_group_t group,
+                                   apr_pool_t *p);
+
+/* Files in `<group>/<name>`, in order of name; empty when there is no such directory. */
+apr_array_header_t *md_store_files(const md_store_t *store, md_store_group_t group,
+                                   const char *name, apr_pool_t *p);
+
+/* Documents of the whole store, directly in its base: private to the parent. */
+MD_MUST_CHECK
+apr_status_t md_store_load_base_json(md_json_t **pjson, const md_store_t *store,
+                                     const char *file, md_err_t *err, apr_pool_t *p);
+MD_MUST_CHECK
+apr_status_t md_store_save_base_json(const md_store_t *store, const char *file,
+                                     const md_json_t *json, md_err_t *err, apr_pool_t *p);
+void md_store_remove_base(const md_store_t *store, const char *file, apr_pool_t *p);
+
+/* Remove `<group>/<name>/<file>`, or with file NULL the whole directory. Missing is success. */
+apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, const char *name,
+                             const char *file, apr_pool_t *p);
+
+MD_MUST_CHECK
+apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, const char *from,
+                             const char *to, md_err_t *err, apr_pool_t *p);
+
+/* Make `tmp/<name>` the new `domains/<name>`; the old one becomes `archive/<name>.<n>`, n from 1. A crash at any
+ * instant leaves the old or the new set in place, or is repaired by md_store_recover. */
+MD_MUST_CHECK
+apr_status_t md_store_activate(const md_store_t *store, const char *name, md_err_t *err,
+                               apr_pool_t *p);
+
+/* Finish what a crash between the two renames of md_store_activate left: `tmp/<name>` complete and no
+ * `domains/<name>`. Otherwise `tmp/<name>` is removed. */
+void md_store_recover(const md_store_t *store, const char *name, apr_pool_t *p);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text: encodings, checks of names, tokens and URIs, lists of strings. */
+#ifndef MD_TEXT_H
+#define MD_TEXT_H
+
+#include <apr_tables.h>
+
+#include "md_err.h"
+
+/* base64url without padding (RFC 7515 2); result in `p`. */
+const char *md_base64url_encode(const unsigned char *data, apr_size_t len, apr_pool_t *p);
+
+/* Decodes all of `text`; trailing '=' are allowed. Returns the length and *pdata in `p`
+ * (NUL-terminated behind the data); 0 with *pdata NULL when `text` is empty or malformed. */
+apr_size_t md_base64url_decode(unsigned char **pdata, const char *text, apr_pool_t *p);
+
+/* Lower-case (or upper-case) hex digits, two per byte. */
+const char *md_hex_encode(const unsigned char *data, apr_size_t len, int upper, apr_pool_t *p);
+
+/* Text from outside for a log line or page: control and non-ASCII bytes become '?', cut at
+ * MD_MAX_TEXT. NULL stays NULL. */
+const char *md_text_printable(const char *text, apr_pool_t *p);
+
+/* A DNS name fit for a store path and a log line: labels of letters, digits, '-' and '_' (non-ASCII
+ * refused), no empty label, at most 253 characters; with a dot; "*." allowed in front. */
+int md_dns_name_is_valid(const char *name);
+
+/* Is this safe as one component of a store path? Not empty, no '/', not "." or "..", at most
+ * 255 bytes, no control characters. Wildcards and odd names from a configuration pass. */
+int md_path_part_is_safe(const char *part);
+
+int md_dns_name_is_wildcard(const char *name);
+
+/* Does `pattern` cover `name`? Equal ignoring case, or "*.x" and `name` has exactly one more
+ * label than x (and "*.x" itself). */
+int md_dns_name_covers(const char *pattern, const char *name);
+
+/* RFC 8555 8.3: base64url alphabet only, 1 to 256 characters. */
+int md_token_is_valid(const char *token);
+
+/* NULL if `uri` is an absolute URI (scheme and something behind; http(s) with a valid host and
+ * port 1 to 65535; mailto with a sane address; no blanks), else what is wrong, as a phrase:
+ * "no URI", "scheme missing", "rest missing", "host missing", "host invalid", "invalid port",
+ * "blanks not allowed", ... */
+const char *md_uri_check(const char *uri, apr_pool_t *p);
+
+/* md_uri_check, and "scheme must be http or https". */
+const char *md_uri_check_http(const char *uri, apr_pool_t *p);
+
+/* The host of an absolute URI, lower case, without port and brackets; NULL if there is none. */
+const char *md_uri_host(const char *uri, apr_pool_t *p);
+
+/* A contact as URI: `mailto:` is put in front unless it looks like `letters-digits:...`. */
+const char *md_contact_uri(const char *contact, apr_pool_t *p);
+
+/* Lists of `const char *`. */
+apr_array_header_t *md_strings_make(apr_pool_t *p);
+int md_strings_has(const apr_array_header_t *list, const char *s);       /* exact */
+int md_strings_has_nocase(const apr_array_header_t *list, const char *s);
+int md_strings_equal(const apr_array_header_t *a, const apr_array_header_t *b); /* same order */
+apr_array_header_t *md_strings_copy(const apr_array_header_t *list, apr_pool_t *p); /* deep */
+
+/* Lower-cased copies without duplicates, order kept; linear in the number of names. */
+apr_array_header_t *md_names_normalise(const apr_array_header_t *names, apr_pool_t *p);
+
+/* Does some entry (or wildcard) of `names` cover `name`? */
+int md_names_cover(const apr_array_header_t *names, const char *name);
+
+/* `names` without those that another wildcard entry covers; order kept. */
+apr_array_header_t *md_names_minimal(const apr_array_header_t *names, apr_pool_t *p);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the httpd side shares: the module's state per process and per server. */
+#ifndef MOD_MD_H
+#define MOD_MD_H
+
+#include <httpd.h>
+#include <http_config.h>
+
+#include "md_reg.h"
+
+extern module AP_MODULE_DECLARE_DATA md_module;
+
+/* The module's record of a server (main server or vhost). */
+typedef struct md_server_t {
+    md_conf_t *conf;             /* settings as written for this server; unset = inherit */
+    md_domain_t *section;        /* <MDomain> being read, or NULL */
+    apr_array_header_t *domains; /* `md_domain_t *` assigned to the server */
+    int is_ssl;                  /* the TLS module asked for its certificates */
+} md_server_t;
+
+/* The one record of the process, in the configuration pool. */
+typedef struct md_process_t {
+    md_conf_t *conf;             /* settings of the main server and of the whole process */
+    apr_array_header_t *domains; /* `md_domain_t *` in order of definition */
+    md_reg_t *reg;               /* from post_config on; NULL when no domain is defined */
+} md_process_t;
+
+/* Of the configuration being read or in service. */
+md_process_t *mod_md_process(void);
+md_server_t *mod_md_server(const server_rec *s);
+
+/* mod_md_cmds */
+extern const command_rec mod_md_commands[];
+
+/* mod_md_vhosts: which domain belongs to which server */
+apr_status_t mod_md_reachability(md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
+apr_status_t mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
+apr_status_t mod_md_check_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
+apr_status_t mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
+
+/* mod_md_tls, mod_md_http, mod_md_status: their hooks */
+void mod_md_tls_hooks(void);
+void mod_md_http_hooks(void);
+void mod_md_status_hooks(void);
+
+/* mod_md_watchdog: timers that drive the engine in one child */
+apr_status_t mod_md_watchdog_start(md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
+
+#endif
