@@ -80,7 +80,7 @@ static apr_status_t fail_by_challenge(const md_json_t *json, const md_authz_t *a
     else
         md_fail(err, APR_EINVAL, "domain authorization for %s is %s", authz->name,
                 AUTHZ_STATUS[authz->status]);
-    md_err_set_subproblems(err, md_json_get(problem, "subproblems", p));
+    md_err_set_subproblems(err, md_json_text(md_json_get(problem, "subproblems", p), 1, p));
     return APR_EINVAL;
 }
 
@@ -96,7 +96,7 @@ apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, const char *ur
         return rv;
     authz->url = url;
     authz->name = md_json_get_str(reply->json, "identifier.value");
-    if (!authz->name || !md_dns_name_is_valid(authz->name))
+    if (!md_path_part_is_safe(authz->name))
         return md_fail(err, APR_EINVAL, "authorization %s: no JSON with a valid identifier", url);
     if (status_parse(&authz->status, md_json_get_str(reply->json, "status")) != APR_SUCCESS)
         return md_fail(err, APR_EINVAL, "authorization %s for %s: unknown status", url,

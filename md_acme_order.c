@@ -593,7 +593,8 @@ static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, 
     md_authz_explain(issue->acme, order->authorizations, err, tmp);
     if (!err->type && detail) {
         md_fail_problem(err, APR_EINVAL, md_json_get_str(order->error, "type"), "%s", detail);
-        md_err_set_subproblems(err, md_json_get(order->error, "subproblems", tmp));
+        md_err_set_subproblems(err, md_json_text(md_json_get(order->error, "subproblems", tmp), 1,
+                                                 tmp));
     }
     return give_up_order(issue, err, tmp);
 }

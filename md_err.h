@@ -9,8 +9,6 @@
 
 #define MD_MUST_CHECK __attribute__((warn_unused_result))
 
-struct md_json_t;
-
 /* Why a call failed: for the log, the status page and the retry policy.
  * The caller owns it; functions write to it only when they fail. */
 typedef struct md_err_t {
@@ -19,7 +17,7 @@ typedef struct md_err_t {
     const char *type;       /* RFC 8555 6.7 problem type or one of ours, or NULL */
     const char *detail;     /* one sentence for the operator, printable */
     apr_time_t retry_after; /* earliest retry the server allows, 0 if unknown */
-    const struct md_json_t *subproblems; /* RFC 8555 6.7.1, or NULL; lives in `p` */
+    const char *subproblems; /* RFC 8555 6.7.1 as compact JSON, or NULL */
 } md_err_t;
 
 /* An empty record whose strings will live in `p`. */
@@ -38,14 +36,13 @@ apr_status_t md_fail_problem(md_err_t *err, apr_status_t rv, const char *type,
                              const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* Attach subproblems (RFC 8555 6.7.1), compact JSON, copied to err->p; NULL is none. */
+void md_err_set_subproblems(md_err_t *err, const char *subproblems);
+
 /* Copy `from` into `to`, strings into to->p. */
 void md_err_copy(md_err_t *to, const md_err_t *from);
 
 /* "Connection refused" for a status; text lives in `p`. */
 const char *md_err_text(apr_status_t rv, apr_pool_t *p);
-
-/* `md[name] while[activity] problem[..] detail[..] subproblems[..]`, absent parts left out. */
-const char *md_err_line(const md_err_t *err, const char *name, const char *activity,
-                        apr_pool_t *p);
 
 #endif

@@ -2,6 +2,8 @@
 /* Jobs: job.json both ways, their log, back-off. */
 #include "md_job.h"
 
+#include <string.h>
+
 #include <apr_strings.h>
 
 #include "md_limits.h"
@@ -90,7 +92,7 @@ void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *st
 
 void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr_pool_t *p)
 {
-    md_json_t *last = md_json_object(job->p);
+    md_json_t *last = md_json_object(job->p), *subproblems;
 
     md_json_set_int(last, "status", err ? err->rv : APR_SUCCESS);
     if (err) {
@@ -100,8 +102,10 @@ void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr
     }
     md_json_set_str(last, "activity", activity);
     md_json_set_time(last, "valid-from", err ? 0 : job->valid_from);
-    if (err)
-        md_json_set(last, "subproblems", err->subproblems);
+    if (err && err->subproblems
+        && md_json_parse(&subproblems, err->subproblems, strlen(err->subproblems), NULL, job->p)
+               == APR_SUCCESS)
+        md_json_set(last, "subproblems", subproblems);
     job->last = last;
 }
 

@@ -25,7 +25,8 @@ MD_MUST_CHECK
 apr_status_t md_json_parse(md_json_t **pjson, const char *data, apr_size_t len, md_err_t *err,
                            apr_pool_t *p);
 
-/* Two blanks of indentation, keys in order of insertion, no newline at the end; `compact`: one line. */
+/* Two blanks of indentation, keys in order of insertion, no newline at the end; `compact`: one line.
+ * NULL for NULL. */
 const char *md_json_text(const md_json_t *json, int compact, apr_pool_t *p);
 
 int md_json_equal(const md_json_t *a, const md_json_t *b);

@@ -38,4 +38,7 @@ void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme);
 md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice);
 apr_time_t md_renew_wake_at(const md_renew_t *renew);
 
+/* After MD_STEP_FAILED: when to try again, 0: with the regular checks. */
+apr_time_t md_renew_next_run(const md_renew_t *renew);
+
 #endif

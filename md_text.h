@@ -5,8 +5,6 @@
 
 #include <apr_tables.h>
 
-#include "md_err.h"
-
 /* base64url without padding (RFC 7515 2); result in `p`. */
 const char *md_base64url_encode(const unsigned char *data, apr_size_t len, apr_pool_t *p);
 

@@ -8,13 +8,17 @@
 
 #include "md_reg.h"
 
+#ifndef MD_VERSION
+#define MD_VERSION "0.0.0"
+#endif
+
 extern module AP_MODULE_DECLARE_DATA md_module;
 
 /* The module's record of a server (main server or vhost). */
 typedef struct md_server_t {
     md_conf_t *conf;             /* settings as written for this server; unset = inherit */
     md_domain_t *section;        /* <MDomain> being read, or NULL */
-    apr_array_header_t *domains; /* `md_domain_t *` assigned to the server */
+    apr_array_header_t *domains; /* `md_domain_t *` assigned to the server, never NULL */
     int is_ssl;                  /* the TLS module asked for its certificates */
 } md_server_t;
 
@@ -23,20 +27,39 @@ typedef struct md_process_t {
     md_conf_t *conf;             /* settings of the main server and of the whole process */
     apr_array_header_t *domains; /* `md_domain_t *` in order of definition */
     md_reg_t *reg;               /* from post_config on; NULL when no domain is defined */
+    int is_dry_run;              /* httpd only tries the configuration */
 } md_process_t;
 
 /* Of the configuration being read or in service. */
 md_process_t *mod_md_process(void);
 md_server_t *mod_md_server(const server_rec *s);
 
+/* The log level of messages about progress at the start. */
+int mod_md_progress_level(void);
+
 /* mod_md_cmds */
 extern const command_rec mod_md_commands[];
 
-/* mod_md_vhosts: which domain belongs to which server */
-apr_status_t mod_md_reachability(md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
-apr_status_t mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
-apr_status_t mod_md_check_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
-apr_status_t mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
+/* mod_md_vhosts: which domain belongs to which server. The cost is linear in domains, names and vhosts. */
+
+/* Do some listeners serve what arrives at the public ports 80 and 443? */
+void mod_md_reachability(md_reg_t *reg, server_rec *main_server);
+
+/* Assign the domains to the servers that match one of their names. */
+void mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
+
+/* Does every SSL server have one domain at most? */
+MD_MUST_CHECK
+apr_status_t mod_md_check_servers(server_rec *main_server);
+
+/* Add to the domains what names of their SSL servers are missing, or warn of those. */
+void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
+
+/* The same for one server with one domain, without warnings. */
+void mod_md_adopt_names_of(server_rec *s);
+
+/* Settle for which names acme-tls/1 is offered. */
+void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 
 /* mod_md_tls, mod_md_http, mod_md_status: their hooks */
 void mod_md_tls_hooks(void);
@@ -44,6 +67,8 @@ void mod_md_http_hooks(void);
 void mod_md_status_hooks(void);
 
 /* mod_md_watchdog: timers that drive the engine in one child */
-apr_status_t mod_md_watchdog_start(md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
+void mod_md_watchdog_hooks(void);
+MD_MUST_CHECK
+apr_status_t mod_md_watchdog_start(const md_reg_t *reg, server_rec *main_server, apr_pool_t *p);
 
 #endif

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine: slots, two queues, a few threads. */
+#include "md_engine.h"
+
+#include <string.h>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#include <apr_skiplist.h>
+#include <apr_strings.h>
+#include <apr_thread_cond.h>
+#include <apr_thread_proc.h>
+
+#include "md_log.h"
+#include "md_renew.h"
+
+#define WORKERS     8
+#define PARK_AFTER  apr_time_from_sec(60) /* a longer wait gives up its place among the orders in flight */
+#define BUSY_TICK   apr_time_from_sec(1)
+#define POOL_KEEPS  (256 * 1024)          /* bytes of free memory that a run holds on to */
+#define NEVER       APR_INT64_MAX
+
+/* One domain. It is idle, waiting for a place, or a run in flight. */
+typedef struct slot_t {
+    const md_domain_t *domain;
+    enum { SLOT_IDLE, SLOT_WAITING, SLOT_IN_FLIGHT } where;
+    apr_time_t check_at;   /* idle: when to look at the job again */
+    apr_int64_t key;       /* place in a queue: waiting: validity left; in flight: wake-up time */
+    int is_taken;          /* in the hands of a worker, who alone may look at the rest */
+    int index;             /* makes the order of a queue total */
+    md_renew_t *renew;     /* in flight */
+    apr_pool_t *pool;      /* of the run */
+} slot_t;
+
+/* A CA in use, of its own pool: many threads work with it. */
+typedef struct ca_t {
+    const char *ca_file, *eab_kid;
+    md_acme_t *acme;
+    struct ca_t *next;
+} ca_t;
+
+struct md_engine_t {
+    const md_reg_t *reg;
+    md_http_t *http;
+    apr_pool_t *p;
+
+    apr_thread_mutex_t *mutex; /* guards all below */
+    apr_thread_cond_t *changed;
+    slot_t *slots;
+    int slot_count;
+    apr_skiplist *waiting, *in_flight;
+    int flying;                /* in flight, queued or being worked on */
+    int working;               /* slots in the hands of a worker */
+    apr_time_t next_check;     /* the earliest check_at of idle slots */
+    apr_time_t regular_at;     /* the next regular round */
+    ca_t *cas;
+    int is_stopping;
+    int threads_alive;
+
+    apr_pool_t *thread_pool;   /* of the caller's thread */
+    apr_thread_t *threads[WORKERS];
+    int thread_count;
+};
+
+static int slot_cmp(void *a, void *b)
+{
+    const slot_t *x = a, *y = b;
+
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
+    return x->index - y->index;
+}
+
+static apr_status_t stop_at_cleanup(void *engine)
+{
+    md_engine_stop(engine);
+    return APR_SUCCESS;
+}
+
+static void make_slots(md_engine_t *engine)
+{
+    const apr_array_header_t *domains = engine->reg->domains;
+    slot_t *slot;
+    int i;
+
+    engine->slots = apr_pcalloc(engine->p, sizeof(slot_t) * (size_t)(domains->nelts + 1));
+    for (i = 0; i < domains->nelts; ++i) {
+        if (!APR_ARRAY_IDX(domains, i, md_domain_t *)->is_watched)
+            continue;
+        slot = &engine->slots[engine->slot_count];
+        slot->domain = APR_ARRAY_IDX(domains, i, md_domain_t *);
+        slot->index = engine->slot_count++;
+    }
+}
+
+apr_status_t md_engine_create(md_engine_t **pengine, const md_reg_t *reg,
+                              const char *user_agent, md_err_t *err, apr_pool_t *p)
+{
+    md_engine_t *engine = apr_pcalloc(p, sizeof(*engine));
+    apr_status_t rv;
+
+    engine->reg = reg;
+    engine->p = p;
+    rv = md_http_create(&engine->http, user_agent, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = apr_thread_mutex_create(&engine->mutex, APR_THREAD_MUTEX_DEFAULT, p);
+    if (rv == APR_SUCCESS)
+        rv = apr_thread_cond_create(&engine->changed, p);
+    if (rv == APR_SUCCESS)
+        rv = apr_skiplist_init(&engine->waiting, p);
+    if (rv == APR_SUCCESS)
+        rv = apr_skiplist_init(&engine->in_flight, p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot create the renewal engine");
+    apr_skiplist_set_compare(engine->waiting, slot_cmp, slot_cmp);
+    apr_skiplist_set_compare(engine->in_flight, slot_cmp, slot_cmp);
+    make_slots(engine);
+    apr_pool_pre_cleanup_register(p, engine, stop_at_cleanup);
+    *pengine = engine;
+    return APR_SUCCESS;
+}
+
+static void lock(md_engine_t *engine)
+{
+    apr_thread_mutex_lock(engine->mutex);
+}
+
+static void unlock(md_engine_t *engine)
+{
+    apr_thread_mutex_unlock(engine->mutex);
+}
+
+static unsigned char roll(void)
+{
+    unsigned char dice;
+
+    md_random_bytes(&dice, 1);
+    return dice;
+}
+
+/* A pool that no other thread shares anything with. */
+static apr_pool_t *own_pool(void)
+{
+    apr_allocator_t *allocator;
+    apr_pool_t *pool;
+
+    if (apr_allocator_create(&allocator) != APR_SUCCESS)
+        return NULL;
+    apr_allocator_max_free_set(allocator, POOL_KEEPS);
+    if (apr_pool_create_ex(&pool, NULL, NULL, allocator) != APR_SUCCESS) {
+        apr_allocator_destroy(allocator);
+        return NULL;
+    }
+    apr_allocator_owner_set(allocator, pool);
+    return pool;
+}
+
+/* ---- CAs ---- */
+
+static int same(const char *a, const char *b)
+{
+    return a == b || (a && b && !strcmp(a, b));
+}
+
+static apr_status_t destroy_pool(void *pool)
+{
+    apr_pool_destroy(pool);
+    return APR_SUCCESS;
+}
+
+/* Called locked. */
+static md_acme_t *add_ca(md_engine_t *engine, const char *url, const char *ca_file,
+                         const char *eab_kid)
+{
+    apr_pool_t *pool = own_pool();
+    ca_t *ca;
+
+    if (!pool)
+        return NULL;
+    apr_pool_cleanup_register(engine->p, pool, destroy_pool, apr_pool_cleanup_null);
+    ca = apr_pcalloc(pool, sizeof(*ca));
+    ca->ca_file = ca_file;
+    ca->eab_kid = eab_kid;
+    ca->acme = md_acme_create(engine->http, url, ca_file, pool);
+    ca->next = engine->cas;
+    engine->cas = ca;
+    return ca->acme;
+}
+
+static md_acme_t *find_ca(md_engine_t *engine, const md_renew_t *renew,
+                          const md_domain_t *domain)
+{
+    const char *url = md_renew_ca_url(renew), *ca_file = md_renew_ca_file(renew);
+    md_acme_t *acme = NULL;
+    ca_t *ca;
+
+    if (!url)
+        return NULL;
+    lock(engine);
+    for (ca = engine->cas; ca && !acme; ca = ca->next)
+        if (ca->acme && same(md_acme_url(ca->acme), url) && same(ca->ca_file, ca_file)
+            && same(ca->eab_kid, domain->eab_kid))
+            acme = ca->acme;
+    if (!acme)
+        acme = add_ca(engine, url, ca_file, domain->eab_kid);
+    unlock(engine);
+    return acme;
+}
+
+/* ---- what a worker does with a slot, unlocked ---- */
+
+static void end_run(slot_t *slot)
+{
+    slot->renew = NULL;
+    if (slot->pool)
+        apr_pool_destroy(slot->pool);
+    slot->pool = NULL;
+}
+
+/* When there is nothing to do for a domain now: look at it again at `check_at`. */
+static void rest(slot_t *slot, apr_time_t check_at)
+{
+    end_run(slot);
+    slot->where = SLOT_IDLE;
+    slot->check_at = check_at;
+}
+
+/* Look at the job of the domain: begin a run, or tell when to look again. The regular round comes in any
+ * case; 0 stands for it. */
+static void look(md_engine_t *engine, slot_t *slot)
+{
+    const md_domain_t *domain = slot->domain;
+    apr_time_t now = apr_time_now(), renew_at;
+    md_job_t *job;
+
+    slot->pool = own_pool();
+    if (!slot->pool) {
+        rest(slot, 0);
+        return;
+    }
+    if (md_job_load(&job, engine->reg->store, MD_STORE_STAGING, domain->name, NULL, slot->pool)
+            == APR_SUCCESS
+        && !md_renew_is_plausible(engine->reg, domain, job, slot->pool))
+        job = md_job_make(MD_STORE_STAGING, domain->name, slot->pool);
+    renew_at = md_renew_at(domain, now);
+    if (job->next_run > now)
+        rest(slot, job->next_run);
+    else if (!md_renew_is_wanted(domain) || (job->finished && job->notified_renewed))
+        rest(slot, 0);
+    else if (renew_at > now)
+        rest(slot, renew_at);
+    else {
+        md_log(MD_LOG_DEBUG, APR_SUCCESS, MD_LOGNO(10052) "md(%s): state=%d, driving", domain->name,
+               domain->state);
+        slot->where = SLOT_IN_FLIGHT;
+        slot->renew = md_renew_create(engine->reg, domain, job, now, slot->pool);
+        md_renew_use_ca(slot->renew, find_ca(engine, slot->renew, domain));
+        slot->key = now;
+    }
+}
+
+static void advance(slot_t *slot)
+{
+    apr_time_t now = apr_time_now();
+
+    switch (md_renew_step(slot->renew, now, roll())) {
+    case MD_STEP_AGAIN:
+        slot->key = now;
+        break;
+    case MD_STEP_WAIT:
+        slot->key = md_renew_wake_at(slot->renew);
+        if (slot->key - now > PARK_AFTER) /* goes on from the store by then */
+            rest(slot, slot->key);
+        break;
+    case MD_STEP_DONE:
+        rest(slot, 0);
+        break;
+    case MD_STEP_FAILED:
+        rest(slot, md_renew_next_run(slot->renew));
+        break;
+    }
+}
+
+/* ---- workers ---- */
+
+/* The slot to work on now, NULL if there is none. Called locked. */
+static slot_t *take(md_engine_t *engine, apr_time_t now)
+{
+    slot_t *slot = apr_skiplist_peek(engine->in_flight);
+
+    if (slot && slot->key <= now)
+        return apr_skiplist_pop(engine->in_flight, NULL);
+    if (engine->flying >= engine->reg->conf->renew_concurrency)
+        return NULL;
+    slot = apr_skiplist_pop(engine->waiting, NULL);
+    if (slot)
+        ++engine->flying;
+    return slot;
+}
+
+/* Called locked. */
+static void put_back(md_engine_t *engine, slot_t *slot)
+{
+    if (slot->where == SLOT_IN_FLIGHT) {
+        apr_skiplist_insert(engine->in_flight, slot);
+        return;
+    }
+    --engine->flying;
+    if (slot->check_at == 0)
+        slot->check_at = NEVER;
+    if (slot->check_at < engine->next_check)
+        engine->next_check = slot->check_at;
+}
+
+/* Wait until a slot may be due, or something changes. Called locked. */
+static void wait_for_work(md_engine_t *engine, apr_time_t now)
+{
+    slot_t *slot = apr_skiplist_peek(engine->in_flight);
+
+    if (slot)
+        apr_thread_cond_timedwait(engine->changed, engine->mutex, slot->key - now);
+    else
+        apr_thread_cond_wait(engine->changed, engine->mutex);
+}
+
+static int has_work(const md_engine_t *engine)
+{
+    return engine->working > 0 || apr_skiplist_size(engine->in_flight) > 0
+           || apr_skiplist_size(engine->waiting) > 0;
+}
+
+static void work_on(md_engine_t *engine, slot_t *slot)
+{
+    ++engine->working;
+    slot->is_taken = 1;
+    unlock(engine);
+    if (slot->where == SLOT_WAITING)
+        look(engine, slot);
+    else
+        advance(slot);
+    lock(engine);
+    --engine->working;
+    slot->is_taken = 0;
+    put_back(engine, slot);
+    apr_thread_cond_broadcast(engine->changed);
+}
+
+static void *APR_THREAD_FUNC worker(apr_thread_t *thread, void *baton)
+{
+    md_engine_t *engine = baton;
+    apr_time_t now;
+    slot_t *slot;
+
+    (void)thread;
+    lock(engine);
+    while (!engine->is_stopping && has_work(engine)) {
+        now = apr_time_now();
+        slot = take(engine, now);
+        if (slot)
+            work_on(engine, slot);
+        else
+            wait_for_work(engine, now);
+    }
+    --engine->threads_alive;
+    unlock(engine);
+    return NULL;
+}
+
+/* ---- the caller's side ---- */
+
+static void join_threads(md_engine_t *engine)
+{
+    apr_status_t rv;
+
+    while (engine->thread_count > 0)
+        apr_thread_join(&rv, engine->threads[--engine->thread_count]);
+    if (engine->thread_pool)
+        apr_pool_destroy(engine->thread_pool);
+    engine->thread_pool = NULL;
+}
+
+/* As many as there is work for. Called locked. */
+static void start_threads(md_engine_t *engine)
+{
+    int wanted = engine->flying + (int)apr_skiplist_size(engine->waiting);
+    apr_status_t rv;
+
+    if (wanted > engine->reg->conf->renew_concurrency)
+        wanted = engine->reg->conf->renew_concurrency;
+    if (!engine->thread_pool)
+        engine->thread_pool = own_pool();
+    while (engine->thread_pool && engine->thread_count < wanted
+           && engine->thread_count < WORKERS) {
+        rv = apr_thread_create(&engine->threads[engine->thread_count], NULL, worker, engine,
+                               engine->thread_pool);
+        if (rv != APR_SUCCESS) {
+            md_log(MD_LOG_ERR, rv, "cannot create a thread for renewals, %d are there",
+                   engine->threads_alive);
+            return;
+        }
+        ++engine->thread_count;
+        ++engine->threads_alive;
+    }
+}
+
+/* Put idle slots that are due into the queue of the waiting, the shortest lived first. Called locked. */
+static void collect_due(md_engine_t *engine, apr_time_t now)
+{
+    int i, is_regular = now >= engine->regular_at;
+    slot_t *slot;
+
+    if (is_regular)
+        engine->regular_at = now + md_job_jitter(engine->reg->conf->check_interval, roll());
+    engine->next_check = engine->regular_at;
+    for (i = 0; i < engine->slot_count; ++i) {
+        slot = &engine->slots[i];
+        if (slot->is_taken || slot->where != SLOT_IDLE)
+            continue;
+        if (is_regular || slot->check_at <= now) {
+            slot->where = SLOT_WAITING;
+            slot->key = md_renew_time_left(slot->domain, now);
+            apr_skiplist_insert(engine->waiting, slot);
+        }
+        else if (slot->check_at < engine->next_check) {
+            engine->next_check = slot->check_at;
+        }
+    }
+}
+
+/* Everything is done for now: give back what the work needed. */
+static void settle(md_engine_t *engine)
+{
+    join_threads(engine);
+    md_http_idle(engine->http);
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
+apr_time_t md_engine_run(md_engine_t *engine, apr_time_t now)
+{
+    apr_time_t wake_at;
+    int is_busy;
+
+    lock(engine);
+    if (now >= engine->next_check)
+        collect_due(engine, now);
+    if (engine->threads_alive == 0 && engine->thread_count > 0) {
+        unlock(engine);
+        settle(engine);
+        lock(engine);
+    }
+    if (has_work(engine))
+        start_threads(engine);
+    apr_thread_cond_broadcast(engine->changed);
+    is_busy = engine->threads_alive > 0;
+    wake_at = engine->next_check;
+    unlock(engine);
+    return is_busy && wake_at > now + BUSY_TICK ? now + BUSY_TICK : wake_at;
+}
+
+void md_engine_stop(md_engine_t *engine)
+{
+    int i;
+
+    lock(engine);
+    engine->is_stopping = 1;
+    apr_thread_cond_broadcast(engine->changed);
+    unlock(engine);
+    md_http_stop(engine->http);
+    join_threads(engine);
+    for (i = 0; i < engine->slot_count; ++i)
+        end_run(&engine->slots[i]);
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The error record. */
+#include "md_err.h"
+
+#include <stdarg.h>
+
+#include <apr_strings.h>
+
+#include "md_text.h"
+
+void md_err_init(md_err_t *err, apr_pool_t *p)
+{
+    err->p = p;
+    md_err_clear(err);
+}
+
+void md_err_clear(md_err_t *err)
+{
+    if (!err)
+        return;
+    err->rv = APR_SUCCESS;
+    err->type = err->detail = err->subproblems = NULL;
+    err->retry_after = 0;
+}
+
+static apr_status_t record(md_err_t *err, apr_status_t rv, const char *type, const char *fmt,
+                           va_list args)
+{
+    const char *detail;
+
+    if (!err)
+        return rv;
+    detail = apr_pvsprintf(err->p, fmt, args); /* may quote what is cleared next */
+    type = md_text_printable(type, err->p);
+    md_err_clear(err);
+    err->rv = rv;
+    err->type = type;
+    err->detail = md_text_printable(detail, err->p);
+    return rv;
+}
+
+apr_status_t md_fail(md_err_t *err, apr_status_t rv, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    record(err, rv, NULL, fmt, args);
+    va_end(args);
+    return rv;
+}
+
+apr_status_t md_fail_problem(md_err_t *err, apr_status_t rv, const char *type,
+                             const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    record(err, rv, type, fmt, args);
+    va_end(args);
+    return rv;
+}
+
+void md_err_set_subproblems(md_err_t *err, const char *subproblems)
+{
+    if (err)
+        err->subproblems = apr_pstrdup(err->p, subproblems);
+}
+
+void md_err_copy(md_err_t *to, const md_err_t *from)
+{
+    to->rv = from->rv;
+    to->type = apr_pstrdup(to->p, from->type);
+    to->detail = apr_pstrdup(to->p, from->detail);
+    to->subproblems = apr_pstrdup(to->p, from->subproblems);
+    to->retry_after = from->retry_after;
+}
+
+const char *md_err_text(apr_status_t rv, apr_pool_t *p)
+{
+    char buffer[256];
+
+    return apr_pstrdup(p, apr_strerror(rv, buffer, sizeof(buffer)));
+}

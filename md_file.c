@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files and directories, by POSIX calls: modes, O_EXCL, O_NOFOLLOW and fsync are what matters here. */
+#include "md_file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <apr_strings.h>
+#include <apr_tables.h>
+
+static mode_t mode_of(apr_fileperms_t perms)
+{
+    mode_t mode = 0;
+
+    mode |= perms & APR_FPROT_UREAD ? S_IRUSR : 0;
+    mode |= perms & APR_FPROT_UWRITE ? S_IWUSR : 0;
+    mode |= perms & APR_FPROT_UEXECUTE ? S_IXUSR : 0;
+    mode |= perms & APR_FPROT_GREAD ? S_IRGRP : 0;
+    mode |= perms & APR_FPROT_GWRITE ? S_IWGRP : 0;
+    mode |= perms & APR_FPROT_GEXECUTE ? S_IXGRP : 0;
+    mode |= perms & APR_FPROT_WREAD ? S_IROTH : 0;
+    mode |= perms & APR_FPROT_WWRITE ? S_IWOTH : 0;
+    mode |= perms & APR_FPROT_WEXECUTE ? S_IXOTH : 0;
+    return mode;
+}
+
+static const char *directory_of(const char *path, apr_pool_t *p)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? apr_pstrmemdup(p, path, (apr_size_t)(slash - path)) : ".";
+}
+
+apr_status_t md_dir_sync(const char *path, apr_pool_t *p)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    apr_status_t rv = APR_SUCCESS;
+
+    (void)p;
+    if (fd < 0)
+        return errno;
+    if (fsync(fd) != 0)
+        rv = errno;
+    close(fd);
+    return rv;
+}
+
+static apr_status_t write_all(int fd, const char *data, apr_size_t len)
+{
+    ssize_t n;
+
+    while (len > 0) {
+        n = write(fd, data, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno;
+        data += n;
+        len -= (apr_size_t)n;
+    }
+    return APR_SUCCESS;
+}
+
+/* A new file of our own beside `path`, complete. The name is unique, so that writers never meet and what a
+ * crash leaves is in nobody's way. */
+static apr_status_t write_beside(const char **ptmp, const char *path, apr_fileperms_t perms,
+                                 const char *data, apr_size_t len, int sync, apr_pool_t *p)
+{
+    static unsigned int counter;
+    apr_status_t rv;
+    int fd;
+
+    *ptmp = apr_psprintf(p, "%s.%ld.%u.tmp", path, (long)getpid(),
+                         __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED));
+    (void)unlink(*ptmp); /* of a process that had our id */
+    fd = open(*ptmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return errno;
+    rv = fchmod(fd, mode_of(perms)) == 0 ? APR_SUCCESS : errno;
+    if (rv == APR_SUCCESS)
+        rv = write_all(fd, data, len);
+    if (rv == APR_SUCCESS && sync && fsync(fd) != 0)
+        rv = errno;
+    if (close(fd) != 0 && rv == APR_SUCCESS)
+        rv = errno;
+    if (rv != APR_SUCCESS)
+        (void)unlink(*ptmp);
+    return rv;
+}
+
+static apr_status_t replace(const char *path, apr_fileperms_t perms, const char *data,
+                            apr_size_t len, int sync, apr_pool_t *p)
+{
+    const char *tmp;
+    apr_status_t rv;
+
+    rv = write_beside(&tmp, path, perms, data, len, sync, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    if (rename(tmp, path) != 0) {
+        rv = errno;
+        (void)unlink(tmp);
+        return rv;
+    }
+    return sync ? md_dir_sync(directory_of(path, p), p) : APR_SUCCESS;
+}
+
+apr_status_t md_file_write(const char *path, apr_fileperms_t perms, const char *data,
+                           apr_size_t len, apr_pool_t *p)
+{
+    return replace(path, perms, data, len, 1, p);
+}
+
+apr_status_t md_file_write_volatile(const char *path, apr_fileperms_t perms, const char *data,
+                                    apr_size_t len, apr_pool_t *p)
+{
+    return replace(path, perms, data, len, 0, p);
+}
+
+apr_status_t md_file_create(const char *path, apr_fileperms_t perms, const char *data,
+                            apr_size_t len, apr_pool_t *p)
+{
+    const char *tmp;
+    apr_status_t rv;
+
+    rv = write_beside(&tmp, path, perms, data, len, 1, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    if (link(tmp, path) != 0)
+        rv = errno;
+    (void)unlink(tmp);
+    return rv == APR_SUCCESS ? md_dir_sync(directory_of(path, p), p) : rv;
+}
+
+static apr_status_t read_all(char **pdata, apr_size_t *plen, int fd, apr_size_t max,
+                             apr_pool_t *p)
+{
+    struct stat st;
+    apr_size_t len = 0, size;
+    ssize_t n = 1;
+    char *data;
+
+    if (fstat(fd, &st) != 0)
+        return errno;
+    if (!S_ISREG(st.st_mode) || st.st_size < 0 || (apr_uint64_t)st.st_size > max)
+        return APR_EINVAL;
+    size = (apr_size_t)st.st_size;
+    data = apr_palloc(p, size + 1);
+    while (len < size && n > 0) {
+        n = read(fd, data + len, size - len);
+        if (n < 0 && errno == EINTR) {
+            n = 1;
+            continue;
+        }
+        if (n < 0)
+            return errno;
+        len += (apr_size_t)n;
+    }
+    data[len] = '\0';
+    *pdata = data;
+    *plen = len;
+    return APR_SUCCESS;
+}
+
+apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
+                          apr_pool_t *p)
+{
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    apr_status_t rv;
+
+    *pdata = NULL;
+    *plen = 0;
+    if (fd < 0)
+        return errno == ELOOP ? APR_EINVAL : errno;
+    rv = read_all(pdata, plen, fd, max, p);
+    close(fd);
+    return rv;
+}
+
+/* ---- directories ---- */
+
+static apr_status_t make_parents(const char *path, apr_pool_t *p)
+{
+    char *copy = apr_pstrdup(p, path), *slash;
+
+    for (slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(copy, 0700) != 0 && errno != EEXIST)
+            return errno;
+        *slash = '/';
+    }
+    return APR_SUCCESS;
+}
+
+apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int force, int *pcreated,
+                         apr_pool_t *p)
+{
+    int created = mkdir(path, 0700) == 0;
+    apr_status_t rv = APR_SUCCESS;
+    struct stat st;
+
+    if (!created && errno == ENOENT) {
+        rv = make_parents(path, p);
+        if (rv != APR_SUCCESS)
+            return rv;
+        created = mkdir(path, 0700) == 0;
+    }
+    if (!created && errno != EEXIST)
+        return errno;
+    if (pcreated)
+        *pcreated = created;
+    if (!created && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)))
+        return APR_ENOTDIR;
+    if ((created || force) && chmod(path, mode_of(perms)) != 0)
+        rv = errno;
+    return rv;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int is_directory(int dir_fd, const struct dirent *entry)
+{
+    struct stat st;
+
+    if (entry->d_type == DT_DIR)
+        return 1;
+    if (entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN)
+        return 0;
+    return fstatat(dir_fd, entry->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
+}
+
+apr_status_t md_dir_list(apr_array_header_t **pnames, const char *path, int dirs_only,
+                         apr_pool_t *p)
+{
+    apr_array_header_t *names = apr_array_make(p, 20, sizeof(const char *));
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+
+    if (!dir)
+        return errno;
+    while ((entry = readdir(dir)) != NULL) {
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+            continue;
+        if (!dirs_only || is_directory(dirfd(dir), entry))
+            APR_ARRAY_PUSH(names, const char *) = apr_pstrdup(p, entry->d_name);
+    }
+    closedir(dir);
+    qsort(names->elts, (size_t)names->nelts, sizeof(const char *), by_name);
+    *pnames = names;
+    return APR_SUCCESS;
+}
+
+apr_status_t md_dir_remove(const char *path, apr_pool_t *p)
+{
+    apr_array_header_t *names;
+    struct stat st;
+    apr_status_t rv;
+    int i;
+
+    if (lstat(path, &st) != 0)
+        return errno == ENOENT ? APR_SUCCESS : errno;
+    if (!S_ISDIR(st.st_mode))
+        return unlink(path) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
+    rv = md_dir_list(&names, path, 0, p);
+    for (i = 0; rv == APR_SUCCESS && i < names->nelts; ++i)
+        rv = md_dir_remove(apr_pstrcat(p, path, "/", APR_ARRAY_IDX(names, i, const char *), NULL),
+                           p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    return rmdir(path) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
+}

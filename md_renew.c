@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When to renew, and one run of a renewal. */
+#include "md_renew.h"
+
+#include <string.h>
+
+#include <apr_strings.h>
+
+#include "md_log.h"
+#include "md_text.h"
+
+#define MD_JSON       "md.json"
+#define SAVE_INTERVAL apr_time_from_msec(500) /* job.json while a run makes progress */
+
+struct md_renew_t {
+    const md_reg_t *reg;
+    const md_domain_t *domain;
+    md_job_t *job;
+    apr_pool_t *p;
+    apr_pool_t *tmp;       /* cleared at each step */
+    const char *ca_url;
+    md_issue_t issue;
+    md_err_t err;
+    const char *activity;  /* as last logged */
+    apr_time_t saved_at;
+};
+
+/* ---- when ---- */
+
+int md_renew_is_wanted(const md_domain_t *domain)
+{
+    if (domain->renew_mode == MD_RENEW_ALWAYS)
+        return 1;
+    return domain->renew_mode == MD_RENEW_AUTO && !domain->cert_files;
+}
+
+apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
+{
+    const apr_array_header_t *chain;
+    apr_time_t earliest = 0, opens;
+    md_window_t validity;
+    int i;
+
+    if (domain->state == MD_STATE_INCOMPLETE || !domain->chains)
+        return now;
+    for (i = 0; i < domain->chains->nelts; ++i) {
+        chain = APR_ARRAY_IDX(domain->chains, i, apr_array_header_t *);
+        if (!chain)
+            return now;
+        validity = md_cert_validity(md_chain_leaf(chain));
+        opens = md_window_opens(&validity, &domain->renew_window);
+        if (!earliest || opens < earliest)
+            earliest = opens;
+    }
+    return earliest;
+}
+
+apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now)
+{
+    const apr_array_header_t *chain;
+    apr_interval_time_t least = -1, left;
+    int i;
+
+    for (i = 0; domain->chains && i < domain->chains->nelts; ++i) {
+        chain = APR_ARRAY_IDX(domain->chains, i, apr_array_header_t *);
+        left = chain ? md_cert_validity(md_chain_leaf(chain)).end - now : 0;
+        if (least < 0 || left < least)
+            least = left > 0 ? left : 0;
+    }
+    return least > 0 ? least : 0;
+}
+
+int md_renew_is_plausible(const md_reg_t *reg, const md_domain_t *domain, const md_job_t *job,
+                          apr_pool_t *p)
+{
+    if (!job->finished || !job->notified_renewed)
+        return 1;
+    return md_store_exists(reg->store, MD_STORE_STAGING, domain->name, MD_JSON, p)
+           && md_issue_is_complete(reg->store, domain->name, md_domain_key_specs(domain, p), p);
+}
+
+/* ---- staging ---- */
+
+/* What tells whether a staged renewal is for the configuration of today: not how far it got. */
+static md_json_t *comparable(const md_domain_t *domain, apr_pool_t *p)
+{
+    md_json_t *json = md_domain_to_json(domain, p);
+
+    md_json_unset(json, "state");
+    md_json_unset(json, "state-descr");
+    md_json_unset(json, "ca.account");
+    md_json_unset(json, "ca.url");
+    return json;
+}
+
+/* The CA that the staged set is ordered from, if staging can be continued; NULL: start anew. */
+static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
+{
+    md_domain_t *staged;
+    md_json_t *json;
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, p);
+    rv = md_store_load_json(&json, renew->reg->store, MD_STORE_STAGING, renew->domain->name,
+                            MD_JSON, &err, p);
+    if (APR_STATUS_IS_ENOENT(rv))
+        return NULL;
+    if (rv != APR_SUCCESS) {
+        md_log(MD_LOG_WARNING, rv, "md[%s]: %s; starting the renewal anew", renew->domain->name,
+               err.detail);
+        return NULL;
+    }
+    staged = md_domain_from_json(json, p);
+    if (!staged || !staged->ca_url || !md_strings_has(renew->domain->ca_urls, staged->ca_url)
+        || !md_json_equal(comparable(staged, p), comparable(renew->domain, p)))
+        return NULL;
+    return staged->ca_url;
+}
+
+/* Empty staging but for an account and its key: the CA may know it already, and it is good for every
+ * further attempt. */
+static void reset_staging(const md_renew_t *renew, apr_pool_t *p)
+{
+    const md_store_t *store = renew->reg->store;
+    const char *name = renew->domain->name, *file;
+    apr_array_header_t *files;
+    int i;
+
+    md_order_drop(store, name, p);
+    files = md_store_files(store, MD_STORE_STAGING, name, p);
+    for (i = 0; i < files->nelts; ++i) {
+        file = APR_ARRAY_IDX(files, i, const char *);
+        if (strncmp(file, "account.", 8))
+            md_store_remove(store, MD_STORE_STAGING, name, file, p);
+    }
+}
+
+static apr_status_t prepare_staging(md_renew_t *renew)
+{
+    md_domain_t staged = *renew->domain;
+
+    renew->ca_url = apr_pstrdup(renew->p, staged_ca(renew, renew->tmp));
+    if (renew->ca_url)
+        return APR_SUCCESS;
+    reset_staging(renew, renew->tmp);
+    renew->ca_url = APR_ARRAY_IDX(renew->domain->ca_urls, 0, const char *);
+    staged.ca_url = renew->ca_url;
+    staged.ca_account = NULL;
+    return md_store_save_json(renew->reg->store, MD_STORE_STAGING, renew->domain->name, MD_JSON,
+                              md_domain_to_json(&staged, renew->tmp), &renew->err, renew->tmp);
+}
+
+/* ---- one run ---- */
+
+static void prepare_issue(md_renew_t *renew)
+{
+    const md_domain_t *domain = renew->domain;
+    md_issue_t *issue = &renew->issue;
+    const char *why;
+
+    issue->p = renew->p;
+    issue->store = renew->reg->store;
+    issue->name = domain->name;
+    issue->names = md_names_minimal(domain->names, renew->p);
+    issue->key_specs = md_domain_key_specs(domain, renew->p);
+    issue->must_staple = domain->must_staple;
+    issue->profile = domain->profile;
+    issue->profile_mandatory = domain->profile_mandatory;
+    issue->wish.ca_url = renew->ca_url;
+    issue->wish.contacts = domain->contacts;
+    issue->wish.agreement = domain->ca_agreement;
+    issue->wish.eab_kid = domain->eab_kid;
+    issue->wish.eab_hmac = domain->eab_hmac;
+    issue->wish.id = domain->ca_account;
+    issue->solver.store = renew->reg->store;
+    issue->solver.types = md_reg_challenge_types(renew->reg, domain, &why, renew->p);
+    issue->solver.key_specs = issue->key_specs;
+    issue->solver.acme_tls = domain->acme_tls;
+    if (issue->solver.types->nelts == 0)
+        md_fail(&renew->err, APR_EGENERAL, "%s", why);
+}
+
+md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
+                            apr_time_t now, apr_pool_t *p)
+{
+    md_renew_t *renew = apr_pcalloc(p, sizeof(*renew));
+
+    renew->reg = reg;
+    renew->domain = domain;
+    renew->job = job;
+    renew->p = p;
+    apr_pool_create(&renew->tmp, p);
+    md_err_init(&renew->err, p);
+    job->finished = 0;
+    job->next_run = 0;
+    job->last_run = now;
+    md_job_log(job, now, "starting", NULL, NULL);
+    if (prepare_staging(renew) == APR_SUCCESS)
+        prepare_issue(renew);
+    return renew;
+}
+
+const char *md_renew_ca_url(const md_renew_t *renew)
+{
+    return renew->ca_url;
+}
+
+const char *md_renew_ca_file(const md_renew_t *renew)
+{
+    return md_config_ca_file(renew->domain, renew->reg->conf);
+}
+
+void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme)
+{
+    renew->issue.acme = acme;
+}
+
+apr_time_t md_renew_next_run(const md_renew_t *renew)
+{
+    return renew->job->next_run;
+}
+
+apr_time_t md_renew_wake_at(const md_renew_t *renew)
+{
+    return renew->issue.wake_at;
+}
+
+static void save_job(md_renew_t *renew)
+{
+    md_err_t err;
+
+    md_err_init(&err, renew->tmp);
+    if (md_job_save(renew->job, renew->reg->store, &err, renew->tmp) != APR_SUCCESS)
+        md_log(MD_LOG_ERR, err.rv, "md[%s]: cannot save the progress of the renewal: %s",
+               renew->domain->name, err.detail);
+}
+
+/* Let the status pages follow. */
+static void note_progress(md_renew_t *renew, apr_time_t now)
+{
+    const char *activity = renew->issue.activity;
+
+    if (!activity || (renew->activity && !strcmp(activity, renew->activity)))
+        return;
+    renew->activity = activity;
+    md_job_log(renew->job, now, "progress", NULL, activity);
+    md_job_result(renew->job, activity, NULL, renew->tmp);
+    if (now - renew->saved_at < SAVE_INTERVAL)
+        return;
+    renew->saved_at = now;
+    save_job(renew);
+}
+
+static void finish(md_renew_t *renew, apr_time_t now)
+{
+    md_job_t *job = renew->job;
+
+    job->finished = 1;
+    job->errors = 0;
+    job->valid_from = now;
+    md_job_result(job, renew->issue.activity ? renew->issue.activity : "Checking staging", NULL,
+                  renew->tmp);
+    md_job_log(job, now, "finished", NULL, NULL);
+    md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10059) "The Managed Domain %s has been setup and changes "
+           "will be activated on next (graceful) server restart.", renew->domain->name);
+    job->notified = job->notified_renewed = 1;
+    md_job_log(job, now, "message-renewed", NULL, NULL);
+    save_job(renew);
+}
+
+static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
+{
+    const md_err_t *err = &renew->err;
+    const char *activity = renew->issue.activity, *name = renew->domain->name;
+    apr_interval_time_t delay;
+    md_job_t *job = renew->job;
+
+    ++job->errors;
+    delay = md_job_backoff(job->errors, renew->reg->conf->retry_delay,
+                           md_problem_is_input_related(err), dice);
+    job->next_run = now + delay > err->retry_after ? now + delay : err->retry_after;
+    md_job_result(job, activity, err, renew->tmp);
+    md_job_log(job, now, "renewal-error", err->type, err->detail);
+    md_job_log(job, now, "message-errored", NULL, NULL);
+    save_job(renew);
+    md_log(MD_LOG_ERR, err->rv, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s", name, err->detail,
+           activity ? " while[" : "", activity ? activity : "", activity ? "]" : "",
+           err->type ? " problem[" : "", err->type ? err->type : "", err->type ? "]" : "");
+    md_log(MD_LOG_INFO, APR_SUCCESS, MD_LOGNO(10057) "md[%s]: encountered error for the %d. time, next "
+           "run in %s", name, job->errors, md_duration_print(job->next_run - now, renew->tmp));
+    /* An answer of the CA says that its directory is all right; anything else may come from an old one. */
+    if (!err->type && renew->issue.acme)
+        md_acme_forget_directory(renew->issue.acme);
+}
+
+md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice)
+{
+    md_step_t step = MD_STEP_FAILED;
+
+    apr_pool_clear(renew->tmp);
+    if (renew->err.rv == APR_SUCCESS && !renew->issue.acme)
+        md_fail(&renew->err, APR_ENOMEM, "no memory for the CA");
+    if (renew->err.rv == APR_SUCCESS)
+        step = md_issue_step(&renew->issue, now, &renew->err);
+    if (step == MD_STEP_DONE)
+        finish(renew, now);
+    else if (step == MD_STEP_FAILED && !APR_STATUS_IS_EINTR(renew->err.rv)) /* else: being stopped */
+        fail(renew, now, dice);
+    else {
+        md_err_clear(&renew->err); /* what went wrong was overcome */
+        note_progress(renew, now);
+    }
+    return step;
+}

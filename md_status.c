@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Status as JSON. */
+#include "md_status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <apr_strings.h>
+
+#include "md_acme_order.h"
+#include "md_job.h"
+#include "md_renew.h"
+
+#ifndef MD_VERSION
+#define MD_VERSION "0.0.0"
+#endif
+
+static md_json_t *window_to_json(const md_window_t *window, apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+
+    md_json_set_time(json, "from", window->start);
+    md_json_set_time(json, "until", window->end);
+    return json;
+}
+
+static md_json_t *cert_to_json(const md_cert_t *cert, apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+    md_window_t validity = md_cert_validity(cert);
+
+    md_json_set_str(json, "issuer-name", md_cert_issuer_name(cert, p));
+    md_json_set_str(json, "issuer-uri", md_cert_issuer_uri(cert, p));
+    md_json_set(json, "valid", window_to_json(&validity, p));
+    md_json_set_str(json, "serial", md_cert_serial(cert, p));
+    md_json_set_str(json, "sha256-fingerprint", md_cert_fingerprint(cert, p));
+    md_json_set_str(json, "ari-cert-id", md_cert_ari_id(cert, p));
+    return json;
+}
+
+/* Certificates under the names of their key specs, and the period in which all are valid. `chains`: one per
+ * spec, NULL for those that are not there. */
+static md_json_t *certs_to_json(const apr_array_header_t *chains,
+                                const apr_array_header_t *specs, apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+    md_window_t common = { 0, 0 }, validity;
+    const md_cert_t *leaf;
+    int i, found = 0;
+
+    for (i = 0; chains && i < chains->nelts && i < specs->nelts; ++i) {
+        if (!APR_ARRAY_IDX(chains, i, apr_array_header_t *))
+            continue;
+        leaf = md_chain_leaf(APR_ARRAY_IDX(chains, i, apr_array_header_t *));
+        validity = md_cert_validity(leaf);
+        if (!found || validity.start > common.start)
+            common.start = validity.start;
+        if (!found || validity.end < common.end)
+            common.end = validity.end;
+        found = 1;
+        md_json_set_key(json, md_key_spec_name(&APR_ARRAY_IDX(specs, i, md_key_spec_t)),
+                        cert_to_json(leaf, p));
+    }
+    if (found && common.start < common.end)
+        md_json_set(json, "valid", window_to_json(&common, p));
+    return json;
+}
+
+static md_json_t *staged_certs(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    apr_array_header_t *chains = apr_array_make(p, specs->nelts, sizeof(apr_array_header_t *));
+    const md_key_spec_t *spec;
+    apr_array_header_t *chain;
+    int i;
+
+    for (i = 0; i < specs->nelts; ++i) {
+        spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
+        if (md_store_load_chain(&chain, reg->store, MD_STORE_STAGING, domain->name,
+                                md_key_spec_file(spec, "pubcert", p), NULL, p) != APR_SUCCESS)
+            chain = NULL;
+        APR_ARRAY_PUSH(chains, apr_array_header_t *) = chain;
+    }
+    return certs_to_json(chains, specs, p);
+}
+
+/* The member `renewal`, NULL when there is no (plausible) job. */
+static md_json_t *renewal_to_json(apr_status_t *prv, const md_reg_t *reg,
+                                  const md_domain_t *domain, int with_log, apr_pool_t *p)
+{
+    md_json_t *json;
+    md_job_t *job;
+
+    *prv = md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p);
+    if (*prv != APR_SUCCESS || !md_renew_is_plausible(reg, domain, job, p))
+        return NULL;
+    json = md_job_to_json(job, with_log, p);
+    md_json_set(json, "cert", staged_certs(reg, domain, p));
+    return json;
+}
+
+md_json_t *md_status_domain(const md_reg_t *reg, const md_domain_t *domain, int with_log,
+                            apr_time_t now, apr_pool_t *p)
+{
+    md_json_t *json = md_domain_to_json(domain, p), *renewal;
+    apr_time_t renew_at = md_renew_at(domain, now);
+    apr_status_t rv;
+
+    if (md_json_has(json, "eab.hmac"))
+        md_json_set_str(json, "eab.hmac", "***");
+    md_json_set(json, "cert", certs_to_json(domain->chains, md_domain_key_specs(domain, p), p));
+    md_json_set_time(json, "renew-at", renew_at);
+    md_json_set_bool(json, "watched", domain->is_watched);
+    renewal = renewal_to_json(&rv, reg, domain, with_log, p);
+    if (renewal || (renew_at && renew_at <= now))
+        md_json_set_bool(json, "renew", 1);
+    md_json_set(json, "renewal", renewal);
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
+        md_json_set_int(json, "error", rv);
+    return json;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(md_domain_t *const *)a)->name, (*(md_domain_t *const *)b)->name);
+}
+
+md_json_t *md_status_all(const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p), *list = md_json_array(p);
+    apr_array_header_t *sorted;
+    int i;
+
+    md_json_set_str(json, "version", MD_VERSION);
+    if (!reg || reg->domains->nelts == 0)
+        return json;
+    sorted = apr_array_copy(p, reg->domains);
+    qsort(sorted->elts, (size_t)sorted->nelts, sizeof(md_domain_t *), by_name);
+    for (i = 0; i < sorted->nelts; ++i)
+        md_json_append(list, md_status_domain(reg, APR_ARRAY_IDX(sorted, i, md_domain_t *), 0, now,
+                                              p));
+    md_json_set(json, "managed-domains", list);
+    return json;
+}

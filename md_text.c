@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text: encodings, checks, lists. */
+#include "md_text.h"
+
+#include <ctype.h>
+#include <string.h>
+#include <strings.h>
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+#include <apr_uri.h>
+
+#include "md_limits.h"
+
+static const char BASE64URL[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/* ---- encodings ---- */
+
+const char *md_base64url_encode(const unsigned char *data, apr_size_t len, apr_pool_t *p)
+{
+    char *text = apr_palloc(p, (len + 2) / 3 * 4 + 1), *to = text;
+    unsigned int bits;
+    apr_size_t i;
+
+    for (i = 0; i + 2 < len; i += 3) {
+        bits = (unsigned int)data[i] << 16 | (unsigned int)data[i + 1] << 8 | data[i + 2];
+        *to++ = BASE64URL[bits >> 18];
+        *to++ = BASE64URL[bits >> 12 & 63];
+        *to++ = BASE64URL[bits >> 6 & 63];
+        *to++ = BASE64URL[bits & 63];
+    }
+    if (len - i == 1) {
+        *to++ = BASE64URL[data[i] >> 2];
+        *to++ = BASE64URL[(data[i] & 3) << 4];
+    }
+    else if (len - i == 2) {
+        *to++ = BASE64URL[data[i] >> 2];
+        *to++ = BASE64URL[(data[i] & 3) << 4 | data[i + 1] >> 4];
+        *to++ = BASE64URL[(data[i + 1] & 15) << 2];
+    }
+    *to = '\0';
+    return text;
+}
+
+apr_size_t md_base64url_decode(unsigned char **pdata, const char *text, apr_pool_t *p)
+{
+    apr_size_t len = strspn(text, BASE64URL), i, n = 0;
+    unsigned char *data;
+    unsigned int bits = 0;
+
+    *pdata = NULL;
+    if (text[len + strspn(text + len, "=")] != '\0' || len % 4 == 1 || len == 0)
+        return 0;
+    data = apr_palloc(p, len / 4 * 3 + 3);
+    for (i = 0; i < len; ++i) {
+        bits = bits << 6 | (unsigned int)(strchr(BASE64URL, text[i]) - BASE64URL);
+        if (i % 4 != 0)
+            data[n++] = (unsigned char)(bits >> (6 - i % 4 * 2));
+    }
+    data[n] = '\0';
+    *pdata = data;
+    return n;
+}
+
+const char *md_hex_encode(const unsigned char *data, apr_size_t len, int upper, apr_pool_t *p)
+{
+    const char *digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
+    char *text = apr_palloc(p, len * 2 + 1);
+    apr_size_t i;
+
+    for (i = 0; i < len; ++i) {
+        text[2 * i] = digits[data[i] >> 4];
+        text[2 * i + 1] = digits[data[i] & 15];
+    }
+    text[2 * len] = '\0';
+    return text;
+}
+
+const char *md_text_printable(const char *text, apr_pool_t *p)
+{
+    char *copy, *c;
+
+    if (!text)
+        return NULL;
+    copy = apr_pstrndup(p, text, MD_MAX_TEXT);
+    for (c = copy; *c; ++c)
+        if (*c < ' ' || *c > '~') /* covers bytes above 127 for either sign of char */
+            *c = '?';
+    return copy;
+}
+
+/* ---- names ---- */
+
+int md_dns_name_is_wildcard(const char *name)
+{
+    return !strncmp(name, "*.", 2);
+}
+
+int md_dns_name_is_valid(const char *name)
+{
+    size_t label = 0;
+    int dots = 0;
+    const char *c;
+
+    if (md_dns_name_is_wildcard(name))
+        name += 2;
+    if (strlen(name) > 253)
+        return 0;
+    for (c = name; *c; ++c) {
+        if (*c == '.') {
+            if (label == 0)
+                return 0;
+            label = 0;
+            ++dots;
+        }
+        else if (!isalnum((unsigned char)*c) && *c != '-' && *c != '_')
+            return 0;
+        else if ((unsigned char)*c > 127 || ++label > 63)
+            return 0;
+    }
+    return label > 0 ? dots > 0 : dots > 1; /* a trailing dot does not count */
+}
+
+int md_path_part_is_safe(const char *part)
+{
+    const char *c;
+
+    if (!part || !*part || strlen(part) > 255 || !strcmp(part, ".") || !strcmp(part, ".."))
+        return 0;
+    for (c = part; *c; ++c)
+        if (*c == '/' || (unsigned char)*c < ' ' || *c == 127)
+            return 0;
+    return 1;
+}
+
+int md_dns_name_covers(const char *pattern, const char *name)
+{
+    const char *dot;
+
+    if (!strcasecmp(pattern, name))
+        return 1;
+    if (!md_dns_name_is_wildcard(pattern))
+        return 0;
+    dot = strchr(name, '.');
+    return dot && dot != name && !strcasecmp(pattern + 1, dot);
+}
+
+int md_token_is_valid(const char *token)
+{
+    size_t n = strspn(token, BASE64URL);
+
+    return n > 0 && n <= 256 && token[n] == '\0';
+}
+
+/* ---- URIs ---- */
+
+static const char *check_mailto(const char *address)
+{
+    const char *at = strchr(address, '@');
+
+    if (!at)
+        return "mail address without '@'";
+    if (at == address)
+        return "mail address without local part";
+    if (strchr(at + 1, '@'))
+        return "mail address with two '@'";
+    if (!at[1])
+        return "mail address without host";
+    return strstr(address, "..") ? "mail address with '..'" : NULL;
+}
+
+static int host_is_valid(const char *host)
+{
+    if (strchr(host, ':')) /* the brackets of an IPv6 literal are gone already */
+        return strspn(host, "0123456789abcdefABCDEF:.") == strlen(host);
+    return strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.")
+               == strlen(host) && !strstr(host, "..");
+}
+
+/* Port text behind the host, as apr_uri_parse is too lenient. */
+static const char *check_port(const apr_uri_t *uri)
+{
+    const char *text = uri->port_str;
+    apr_int64_t port;
+    char *end;
+
+    if (!text)
+        return NULL;
+    if (!isdigit((unsigned char)*text))
+        return "invalid port";
+    port = apr_strtoi64(text, &end, 10);
+    return *end || port < 1 || port > 65535 ? "invalid port" : NULL;
+}
+
+const char *md_uri_check(const char *text, apr_pool_t *p)
+{
+    const char *colon = text ? strchr(text, ':') : NULL;
+    apr_uri_t uri;
+
+    if (!text || !*text)
+        return "no URI";
+    if (strpbrk(text, " \t\r\n"))
+        return "blanks not allowed";
+    if (!colon || colon == text || strcspn(text, "/?#") < (size_t)(colon - text))
+        return "scheme missing";
+    if (!colon[1])
+        return "rest missing";
+    if (!strncasecmp(text, "mailto:", 7))
+        return check_mailto(text + 7);
+    if (strncasecmp(text, "http", 4))
+        return NULL;
+    if (strncmp(colon, "://", 3))
+        return "host missing";
+    if (apr_uri_parse(p, text, &uri) != APR_SUCCESS) {
+        colon = strchr(colon + 3, ':');
+        return colon ? "invalid port" : "no URI";
+    }
+    if (!uri.hostname || !*uri.hostname)
+        return "host missing";
+    if (!host_is_valid(uri.hostname))
+        return "host invalid";
+    return check_port(&uri);
+}
+
+const char *md_uri_check_http(const char *text, apr_pool_t *p)
+{
+    const char *wrong = md_uri_check(text, p);
+
+    if (wrong)
+        return wrong;
+    if (strncasecmp(text, "http:", 5) && strncasecmp(text, "https:", 6))
+        return "scheme must be http or https";
+    return NULL;
+}
+
+const char *md_uri_host(const char *text, apr_pool_t *p)
+{
+    apr_uri_t uri;
+    char *host, *c;
+
+    if (apr_uri_parse(p, text, &uri) != APR_SUCCESS || !uri.hostname)
+        return NULL;
+    host = apr_pstrdup(p, uri.hostname);
+    for (c = host; *c; ++c)
+        *c = (char)tolower((unsigned char)*c);
+    return host;
+}
+
+const char *md_contact_uri(const char *contact, apr_pool_t *p)
+{
+    const char *c = contact;
+
+    while (isalnum((unsigned char)*c))
+        ++c;
+    return c > contact && *c == ':' ? apr_pstrdup(p, contact)
+                                    : apr_pstrcat(p, "mailto:", contact, NULL);
+}
+
+/* ---- lists ---- */
+
+apr_array_header_t *md_strings_make(apr_pool_t *p)
+{
+    return apr_array_make(p, 5, sizeof(const char *));
+}
+
+int md_strings_has(const apr_array_header_t *list, const char *s)
+{
+    int i;
+
+    for (i = 0; i < list->nelts; ++i)
+        if (!strcmp(APR_ARRAY_IDX(list, i, const char *), s))
+            return 1;
+    return 0;
+}
+
+int md_strings_has_nocase(const apr_array_header_t *list, const char *s)
+{
+    int i;
+
+    for (i = 0; i < list->nelts; ++i)
+        if (!strcasecmp(APR_ARRAY_IDX(list, i, const char *), s))
+            return 1;
+    return 0;
+}
+
+int md_strings_equal(const apr_array_header_t *a, const apr_array_header_t *b)
+{
+    int i;
+
+    if (!a || !b)
+        return a == b;
+    if (a->nelts != b->nelts)
+        return 0;
+    for (i = 0; i < a->nelts; ++i)
+        if (strcmp(APR_ARRAY_IDX(a, i, const char *), APR_ARRAY_IDX(b, i, const char *)))
+            return 0;
+    return 1;
+}
+
+apr_array_header_t *md_strings_copy(const apr_array_header_t *list, apr_pool_t *p)
+{
+    apr_array_header_t *copy;
+    int i;
+
+    if (!list)
+        return NULL;
+    copy = apr_array_make(p, list->nelts > 0 ? list->nelts : 1, sizeof(const char *));
+    for (i = 0; i < list->nelts; ++i)
+        APR_ARRAY_PUSH(copy, const char *) = apr_pstrdup(p, APR_ARRAY_IDX(list, i, const char *));
+    return copy;
+}
+
+static char *lower_copy(const char *s, apr_pool_t *p)
+{
+    char *copy = apr_pstrdup(p, s), *c;
+
+    for (c = copy; *c; ++c)
+        *c = (char)tolower((unsigned char)*c);
+    return copy;
+}
+
+apr_array_header_t *md_names_normalise(const apr_array_header_t *names, apr_pool_t *p)
+{
+    apr_array_header_t *list = apr_array_make(p, names->nelts + 1, sizeof(const char *));
+    apr_hash_t *seen = apr_hash_make(p);
+    const char *name;
+    int i;
+
+    for (i = 0; i < names->nelts; ++i) {
+        name = lower_copy(APR_ARRAY_IDX(names, i, const char *), p);
+        if (apr_hash_get(seen, name, APR_HASH_KEY_STRING))
+            continue;
+        apr_hash_set(seen, name, APR_HASH_KEY_STRING, name);
+        APR_ARRAY_PUSH(list, const char *) = name;
+    }
+    return list;
+}
+
+int md_names_cover(const apr_array_header_t *names, const char *name)
+{
+    int i;
+
+    for (i = 0; i < names->nelts; ++i)
+        if (md_dns_name_covers(APR_ARRAY_IDX(names, i, const char *), name))
+            return 1;
+    return 0;
+}
+
+apr_array_header_t *md_names_minimal(const apr_array_header_t *names, apr_pool_t *p)
+{
+    apr_array_header_t *list = apr_array_make(p, names->nelts + 1, sizeof(const char *));
+    apr_hash_t *suffixes = apr_hash_make(p); /* ".x" of each wildcard "*.x" */
+    const char *name, *dot;
+    int i;
+
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        if (md_dns_name_is_wildcard(name))
+            apr_hash_set(suffixes, name + 1, APR_HASH_KEY_STRING, name);
+    }
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        dot = strchr(name, '.');
+        if (md_dns_name_is_wildcard(name) || !dot || dot == name
+            || !apr_hash_get(suffixes, dot, APR_HASH_KEY_STRING))
+            APR_ARRAY_PUSH(list, const char *) = name;
+    }
+    return list;
+}

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The module: its records, the steps of a (re)start, the bridge to httpd's log. */
+#include "mod_md.h"
+
+#include <unistd.h>
+
+#include <apr_strings.h>
+
+#include <ap_mmn.h>
+#include <http_log.h>
+#include <unixd.h>
+
+#include "md_http.h"
+#include "md_log.h"
+#include "md_renew.h"
+#include "md_text.h"
+
+#if !AP_MODULE_MAGIC_AT_LEAST(20120211, 105)
+#error "mod_md needs Apache httpd 2.4.48 or later"
+#endif
+
+APLOG_USE_MODULE(md);
+
+/* ---- records ---- */
+
+static md_process_t *process;
+static server_rec *log_server;
+
+md_process_t *mod_md_process(void)
+{
+    return process;
+}
+
+md_server_t *mod_md_server(const server_rec *s)
+{
+    return ap_get_module_config(s->module_config, &md_module);
+}
+
+int mod_md_progress_level(void)
+{
+    return process->is_dry_run ? APLOG_TRACE1 : APLOG_DEBUG;
+}
+
+/* The configuration pool goes away: so does all that hangs on it. */
+static apr_status_t forget_process(void *data)
+{
+    if (process == data)
+        process = NULL;
+    md_log_set(NULL, NULL);
+    log_server = NULL;
+    return APR_SUCCESS;
+}
+
+static void make_process(apr_pool_t *p)
+{
+    process = apr_pcalloc(p, sizeof(*process));
+    process->conf = md_conf_make(p);
+    process->domains = apr_array_make(p, 8, sizeof(md_domain_t *));
+    apr_pool_cleanup_register(p, process, forget_process, apr_pool_cleanup_null);
+}
+
+static md_server_t *make_server(md_conf_t *conf, apr_pool_t *p)
+{
+    md_server_t *server = apr_pcalloc(p, sizeof(*server));
+
+    server->conf = conf;
+    server->domains = apr_array_make(p, 1, sizeof(md_domain_t *));
+    return server;
+}
+
+/* The main server comes first with every reading of the configuration. */
+static void *create_server_config(apr_pool_t *p, server_rec *s)
+{
+    if (s->is_virtual)
+        return make_server(md_conf_make(p), p);
+    make_process(p);
+    return make_server(process->conf, p);
+}
+
+static void *merge_server_config(apr_pool_t *p, void *base, void *add)
+{
+    return make_server(md_conf_merge(((md_server_t *)base)->conf, ((md_server_t *)add)->conf, p),
+                       p);
+}
+
+/* ---- log ---- */
+
+static void log_write(const char *file, int line, md_log_level_t level, apr_status_t rv,
+                      const char *msg)
+{
+    ap_log_error_(file, line, APLOG_MODULE_INDEX, (int)level, rv, log_server, "%s", msg);
+}
+
+static int log_is_level(md_log_level_t level)
+{
+    return APLOG_IS_LEVEL(log_server, (int)level);
+}
+
+/* ---- steps of a start ---- */
+
+typedef struct start_t {
+    server_rec *s;    /* main server */
+    md_store_t *store;
+    md_reg_t *reg;
+    md_err_t err;
+    apr_pool_t *p;    /* as long as the configuration */
+    apr_pool_t *tmp;
+} start_t;
+
+typedef struct step_t {
+    const char *name;
+    apr_status_t (*run)(start_t *start);
+} step_t;
+
+static md_domain_t *domain_at(const start_t *start, int i)
+{
+    return APR_ARRAY_IDX(process->domains, i, md_domain_t *);
+}
+
+static apr_status_t step_init_http(start_t *start)
+{
+    apr_status_t rv = md_http_init();
+
+    if (rv != APR_SUCCESS)
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, start->s, "the HTTP client cannot be initialised");
+    return rv;
+}
+
+static const char *store_dir(const start_t *start)
+{
+#if AP_MODULE_MAGIC_AT_LEAST(20180906, 2)
+    if (!process->conf->store_dir)
+        return ap_state_dir_relative(start->p, "md");
+#endif
+    return ap_server_root_relative(start->p, process->conf->store_dir ? process->conf->store_dir
+                                                                      : "md");
+}
+
+static apr_status_t step_open_store(start_t *start)
+{
+    const char *dir = store_dir(start);
+    apr_status_t rv = APR_EBADPATH;
+
+    if (dir)
+        rv = md_store_open(&start->store, dir, &start->err, start->p);
+    if (rv != APR_SUCCESS)
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, start->s, APLOGNO(10046) "setup store for %s: %s",
+                     dir ? dir : process->conf->store_dir,
+                     start->err.detail ? start->err.detail : "no path of a directory");
+    return rv;
+}
+
+/* Children run as another user and have to write there. */
+static apr_status_t step_prepare_store(start_t *start)
+{
+    apr_uid_t owner = ap_unixd_config.user_id;
+    apr_status_t rv;
+
+    rv = md_store_prepare(start->store, geteuid() == 0 ? &owner : NULL, &start->err, start->tmp);
+    if (rv != APR_SUCCESS)
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, start->s, APLOGNO(10047)
+                     "setup challenges directory: %s", start->err.detail ? start->err.detail : "");
+    return rv;
+}
+
+static apr_status_t step_make_registry(start_t *start)
+{
+    md_conf_t *conf = md_conf_merge(&md_conf_defaults, process->conf, start->p);
+
+    start->reg = process->reg = md_reg_make(start->store, conf, process->domains, start->p);
+    mod_md_reachability(start->reg, start->s);
+    md_reg_save_reachability(start->reg, start->tmp);
+    return APR_SUCCESS;
+}
+
+static void complete_domain(const start_t *start, md_domain_t *domain)
+{
+    const char *admin = start->s->server_admin;
+
+    md_config_complete(domain, start->reg->conf, start->p);
+    if (domain->contacts->nelts == 0 && admin && strcmp(admin, DEFAULT_ADMIN))
+        APR_ARRAY_PUSH(domain->contacts, const char *) = md_contact_uri(admin, start->p);
+    ap_log_error(APLOG_MARK, mod_md_progress_level(), 0, start->s, APLOGNO(10039)
+                 "Completed MD[%s, CA=%s, Contact=%s, Agreement=%s, renew-mode=%d]", domain->name,
+                 domain->ca_urls && domain->ca_urls->nelts
+                     ? APR_ARRAY_IDX(domain->ca_urls, 0, const char *) : "-",
+                 domain->contacts->nelts ? APR_ARRAY_IDX(domain->contacts, 0, const char *) : "-",
+                 domain->ca_agreement ? domain->ca_agreement : "-", domain->renew_mode);
+}
+
+static apr_status_t step_complete_domains(start_t *start)
+{
+    int i;
+
+    for (i = 0; i < process->domains->nelts; ++i)
+        complete_domain(start, domain_at(start, i));
+    return APR_SUCCESS;
+}
+
+static const char *place_of(const md_domain_t *domain)
+{
+    return domain->defined_at ? domain->defined_at : "unknown place";
+}
+
+static apr_status_t step_check_overlaps(start_t *start)
+{
+    const md_domain_t *domain, *other;
+    const char *name;
+
+    domain = md_reg_index(start->reg, &other, &name, start->p);
+    if (!domain)
+        return APR_SUCCESS;
+    ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10038)
+                 "two Managed Domains have an overlap in domain '%s', first definition in %s, "
+                 "second in %s", name, place_of(other), place_of(domain));
+    return APR_EINVAL;
+}
+
+static apr_status_t step_link_servers(start_t *start)
+{
+    mod_md_link_servers(start->reg, start->s, start->tmp);
+    return APR_SUCCESS;
+}
+
+static apr_status_t step_activate(start_t *start)
+{
+    md_reg_sync_names(start->reg, start->tmp);
+    md_reg_activate(start->reg, start->tmp);
+    return APR_SUCCESS;
+}
+
+/* ---- after the TLS module ---- */
+
+static apr_status_t step_check_servers(start_t *start)
+{
+    return mod_md_check_servers(start->s);
+}
+
+static apr_status_t step_settle_names(start_t *start)
+{
+    mod_md_adopt_names(start->reg, start->s, start->tmp);
+    mod_md_find_acme_tls(start->reg, start->s, start->tmp);
+    return APR_SUCCESS;
+}
+
+static apr_status_t step_assess(start_t *start)
+{
+    md_domain_t *domain;
+    int i;
+
+    for (i = 0; i < process->domains->nelts; ++i) {
+        domain = domain_at(start, i);
+        if (!domain->is_used && domain->renew_mode != MD_RENEW_ALWAYS)
+            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s, APLOGNO(10045)
+                         "No VirtualHost matches Managed Domain %s", domain->name);
+        md_reg_assess(start->reg, domain, start->p);
+    }
+    return APR_SUCCESS;
+}
+
+/* What an administrator would otherwise only learn when the renewal fails. */
+static void test_challenges(const start_t *start, md_domain_t *domain)
+{
+    const char *why = NULL;
+
+    if (md_reg_challenge_types(start->reg, domain, &why, start->p)->nelts > 0)
+        return;
+    domain->renew_problem = why ? why : "no challenge type is usable";
+    ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10173) "md[%s]: %s", domain->name,
+                 domain->renew_problem);
+}
+
+static apr_status_t step_watch(start_t *start)
+{
+    md_domain_t *domain;
+    int i, watched = 0;
+
+    for (i = 0; i < process->domains->nelts; ++i) {
+        domain = domain_at(start, i);
+        domain->is_watched = domain->state != MD_STATE_ERROR
+                             && (domain->is_used || domain->renew_mode != MD_RENEW_AUTO);
+        watched += domain->is_watched;
+        if (domain->is_watched && md_renew_is_wanted(domain))
+            test_challenges(start, domain);
+    }
+    md_reg_clean(start->reg, start->tmp);
+    if (watched == 0) {
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, start->s, APLOGNO(10075) "no mds to supervise");
+        return APR_SUCCESS;
+    }
+    ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, start->s, APLOGNO(10074)
+                 "%d out of %d mds need watching", watched, process->domains->nelts);
+    return mod_md_watchdog_start(start->reg, start->s, start->p);
+}
+
+/* ---- post_config ---- */
+
+static const step_t BEFORE_TLS[] = {
+    { "initialise the HTTP client", step_init_http },
+    { "open the store", step_open_store },
+    { "prepare the store", step_prepare_store },
+    { "make the registry", step_make_registry },
+    { "complete the domains", step_complete_domains },
+    { "check overlaps", step_check_overlaps },
+    { "link domains and servers", step_link_servers },
+    { "activate staged sets", step_activate },
+};
+
+static const step_t AFTER_TLS[] = {
+    { "check the servers", step_check_servers },
+    { "settle the names", step_settle_names },
+    { "assess the certificates", step_assess },
+    { "start watching", step_watch },
+};
+
+static int run_steps(const step_t *steps, size_t count, server_rec *s, apr_pool_t *p,
+                     apr_pool_t *tmp)
+{
+    start_t start = { .s = s, .reg = process->reg, .p = p, .tmp = tmp };
+    apr_status_t rv;
+    size_t i;
+
+    md_err_init(&start.err, tmp);
+    for (i = 0; i < count; ++i) {
+        rv = steps[i].run(&start);
+        if (rv != APR_SUCCESS) {
+            ap_log_error(APLOG_MARK, APLOG_DEBUG, rv, s, "start ended at step: %s", steps[i].name);
+            return HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+    return OK;
+}
+
+/* httpd evaluates the configuration twice in a new process; what lasts longer than a configuration knows. */
+static int is_first_pass(process_rec *proc)
+{
+    static const char KEY[] = "mod_md:passed";
+    void *passed = NULL;
+
+    apr_pool_userdata_get(&passed, KEY, proc->pool);
+    if (passed)
+        return 0;
+    apr_pool_userdata_set(proc, KEY, apr_pool_cleanup_null, proc->pool);
+    return 1;
+}
+
+static int post_config_before_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
+                                  server_rec *s)
+{
+    (void)plog;
+    process->is_dry_run = is_first_pass(s->process);
+    if (process->domains->nelts == 0)
+        return OK;
+    log_server = s;
+    md_log_set(log_write, log_is_level);
+    if (process->is_dry_run)
+        ap_log_error(APLOG_MARK, APLOG_TRACE1, 0, s, APLOGNO(10070)
+                     "initializing post config dry run");
+    else
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, s, APLOGNO(10071)
+                     "mod_md (v%s), initializing...", MD_VERSION);
+    return run_steps(BEFORE_TLS, sizeof(BEFORE_TLS) / sizeof(BEFORE_TLS[0]), s, p, ptemp);
+}
+
+static int post_config_after_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
+                                 server_rec *s)
+{
+    (void)plog;
+    if (process->is_dry_run || !process->reg)
+        return OK;
+    return run_steps(AFTER_TLS, sizeof(AFTER_TLS) / sizeof(AFTER_TLS[0]), s, p, ptemp);
+}
+
+static void register_hooks(apr_pool_t *p)
+{
+    static const char *const TLS[] = { "mod_ssl.c", "mod_tls.c", NULL };
+    static const char *const WATCHDOG[] = { "mod_watchdog.c", NULL };
+
+    (void)p;
+    ap_hook_post_config(post_config_before_tls, NULL, TLS, APR_HOOK_FIRST);
+    ap_hook_post_config(post_config_after_tls, TLS, WATCHDOG, APR_HOOK_LAST);
+    mod_md_tls_hooks();
+    mod_md_http_hooks();
+    mod_md_watchdog_hooks();
+    mod_md_status_hooks();
+}
+
+AP_DECLARE_MODULE(md) = {
+    STANDARD20_MODULE_STUFF,
+    NULL, /* no configuration per directory */
+    NULL,
+    create_server_config,
+    merge_server_config,
+    mod_md_commands,
+    register_hooks,
+    AP_MODULE_FLAG_ALWAYS_MERGE, /* every vhost has a record of its own */
+};

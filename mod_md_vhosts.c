@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which domain belongs to which server, what names servers add, what reaches us from outside. */
+#include "mod_md.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <apr_hash.h>
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <ap_listen.h>
+#include <http_log.h>
+#include <http_protocol.h>
+
+#include "md_acme_authz.h"
+#include "md_text.h"
+
+APLOG_USE_MODULE(md);
+
+/* ---- reachability ---- */
+
+static int has_listener(int port)
+{
+    const ap_listen_rec *lr;
+
+    for (lr = ap_listeners; port > 0 && lr; lr = lr->next)
+        if (lr->bind_addr && lr->bind_addr->port == port
+            && (!lr->protocol || !strncmp(lr->protocol, "http", 4)))
+            return 1;
+    return 0;
+}
+
+void mod_md_reachability(md_reg_t *reg, server_rec *main_server)
+{
+    reg->http_reachable = has_listener(reg->conf->port_http);
+    reg->https_reachable = has_listener(reg->conf->port_https);
+    ap_log_error(APLOG_MARK, mod_md_progress_level(), 0, main_server, APLOGNO(10037)
+                 "server seems%s reachable via http: (local port %d) and%s reachable via https: "
+                 "(local port %d)", reg->http_reachable ? "" : " not", reg->conf->port_http,
+                 reg->https_reachable ? "" : " not", reg->conf->port_https);
+}
+
+/* ---- matching ---- */
+
+typedef struct entry_t {
+    const char *name;
+    size_t len;
+    md_domain_t *domain;
+} entry_t;
+
+/* The names of all domains, sorted by their characters from the last to the first: names with the same ending
+ * are neighbours, which makes one place of all that a `ServerAlias *.example.org` can match. */
+typedef struct names_t {
+    entry_t *entries;
+    int count;
+} names_t;
+
+static int cmp_backwards(const char *a, size_t alen, const char *b, size_t blen)
+{
+    int diff;
+
+    while (alen > 0 && blen > 0) {
+        diff = apr_tolower(a[--alen]) - apr_tolower(b[--blen]);
+        if (diff)
+            return diff;
+    }
+    return alen > 0 ? 1 : (blen > 0 ? -1 : 0);
+}
+
+static int cmp_entries(const void *a, const void *b)
+{
+    const entry_t *x = a, *y = b;
+
+    return cmp_backwards(x->name, x->len, y->name, y->len);
+}
+
+static names_t *collect_names(const md_reg_t *reg, apr_pool_t *tmp)
+{
+    names_t *names = apr_pcalloc(tmp, sizeof(*names));
+    const md_domain_t *domain;
+    entry_t *entry;
+    int i, k, total = 0;
+
+    for (i = 0; i < reg->domains->nelts; ++i)
+        total += APR_ARRAY_IDX(reg->domains, i, md_domain_t *)->names->nelts;
+    names->entries = apr_pcalloc(tmp, sizeof(entry_t) * (size_t)(total + 1));
+    for (i = 0; i < reg->domains->nelts; ++i) {
+        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        for (k = 0; k < domain->names->nelts; ++k) {
+            entry = &names->entries[names->count++];
+            entry->name = APR_ARRAY_IDX(domain->names, k, const char *);
+            entry->len = strlen(entry->name);
+            entry->domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        }
+    }
+    qsort(names->entries, (size_t)names->count, sizeof(entry_t), cmp_entries);
+    return names;
+}
+
+/* Where the names with this ending begin; the ending itself would be the first of them. */
+static int first_with(const names_t *names, const char *ending, size_t len)
+{
+    int low = 0, high = names->count, mid;
+
+    while (low < high) {
+        mid = low + (high - low) / 2;
+        if (cmp_backwards(names->entries[mid].name, names->entries[mid].len, ending, len) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* What is done for one server. */
+typedef struct link_t {
+    server_rec *s;
+    const names_t *names;
+    apr_hash_t *done;  /* MD name -> the last server assigned */
+    const md_reg_t *reg;
+} link_t;
+
+static int server_port(const server_rec *s)
+{
+    return s->port ? s->port : (s->addrs ? s->addrs->host_port : 0);
+}
+
+static const char *server_name(const server_rec *s)
+{
+    return s->server_hostname ? s->server_hostname : "-";
+}
+
+/* Somebody the CA may turn to: whoever runs the first server that the domain is used on. */
+static void take_contact(const server_rec *s, md_domain_t *domain)
+{
+    const md_server_t *server = mod_md_server(s);
+    apr_pool_t *p = domain->contacts->pool;
+    const char *uri;
+
+    if (domain->contacts->nelts > 0)
+        return;
+    if (server->conf->contact) {
+        uri = md_contact_uri(server->conf->contact, p);
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10044) "%s: added contact %s",
+                     domain->name, uri);
+    }
+    else if (s->server_admin && strcmp(s->server_admin, DEFAULT_ADMIN)) {
+        uri = md_contact_uri(s->server_admin, p);
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10237) "%s: added contact %s",
+                     domain->name, uri);
+    }
+    else {
+        return;
+    }
+    APR_ARRAY_PUSH(domain->contacts, const char *) = uri;
+}
+
+static void assign(link_t *link, md_domain_t *domain, const char *name)
+{
+    if (apr_hash_get(link->done, domain->name, APR_HASH_KEY_STRING) == link->s)
+        return;
+    apr_hash_set(link->done, domain->name, APR_HASH_KEY_STRING, link->s);
+    APR_ARRAY_PUSH(mod_md_server(link->s)->domains, md_domain_t *) = domain;
+    domain->is_used = 1;
+    ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, link->s, APLOGNO(10041)
+                 "Server %s:%d matches md %s for domain %s", server_name(link->s),
+                 server_port(link->s), domain->name, name);
+    take_contact(link->s, domain);
+}
+
+static void assign_same(link_t *link, const char *name)
+{
+    size_t len = strlen(name);
+    int i = first_with(link->names, name, len);
+    const entry_t *entry = &link->names->entries[i];
+
+    if (i < link->names->count && entry->len == len && !strcasecmp(entry->name, name))
+        assign(link, entry->domain, entry->name);
+}
+
+static void assign_matching(link_t *link, const char *pattern)
+{
+    const char *ending = pattern + strlen(pattern);
+    const entry_t *entry, *end = link->names->entries + link->names->count;
+    size_t len;
+
+    while (ending > pattern && ending[-1] != '*' && ending[-1] != '?')
+        --ending;
+    len = strlen(ending);
+    entry = link->names->entries + first_with(link->names, ending, len);
+    for (; entry < end && entry->len >= len
+           && !strcasecmp(entry->name + entry->len - len, ending); ++entry)
+        if (!ap_strcasecmp_match(entry->name, pattern))
+            assign(link, entry->domain, entry->name);
+}
+
+/* What httpd tells by "ap_matches_request_vhost", asked from the side of the server, and wildcards of domains
+ * that cover the ServerName. */
+static void link_server(link_t *link)
+{
+    const server_rec *s = link->s;
+    const server_addr_rec *addr;
+    md_domain_t *domain;
+    int i;
+
+    domain = md_index_find(link->reg->index, s->server_hostname);
+    if (domain)
+        assign(link, domain, s->server_hostname);
+    for (addr = s->addrs; addr; addr = addr->next)
+        if (addr->virthost && (addr->host_port == 0 || addr->host_port == s->port))
+            assign_same(link, addr->virthost);
+    for (i = 0; s->names && i < s->names->nelts; ++i)
+        assign_same(link, APR_ARRAY_IDX(s->names, i, const char *));
+    for (i = 0; s->wild_names && i < s->wild_names->nelts; ++i)
+        assign_matching(link, APR_ARRAY_IDX(s->wild_names, i, const char *));
+}
+
+void mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
+{
+    link_t link = { .names = collect_names(reg, tmp), .done = apr_hash_make(tmp), .reg = reg };
+
+    for (link.s = main_server->next; link.s; link.s = link.s->next)
+        link_server(&link);
+}
+
+apr_status_t mod_md_check_servers(server_rec *main_server)
+{
+    const md_server_t *server;
+    const server_rec *s;
+    apr_status_t rv = APR_SUCCESS;
+
+    for (s = main_server->next; s; s = s->next) {
+        server = mod_md_server(s);
+        if (!server->is_ssl || server->domains->nelts <= 1)
+            continue;
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, main_server, APLOGNO(10042)
+                     "conflict: %d MDs match to SSL VirtualHost %s, there can at most be one.",
+                     server->domains->nelts, server_name(s));
+        rv = APR_EINVAL;
+    }
+    return rv;
+}
+
+/* ---- names of servers ---- */
+
+/* The domain of an SSL server with just one. */
+static md_domain_t *ssl_domain(const server_rec *s)
+{
+    const md_server_t *server = mod_md_server(s);
+
+    return server->is_ssl && server->domains->nelts == 1
+           ? APR_ARRAY_IDX(server->domains, 0, md_domain_t *) : NULL;
+}
+
+/* The names of a server that its domain lacks. */
+static apr_array_header_t *names_lacking(const server_rec *s, const md_domain_t *domain,
+                                         apr_pool_t *p)
+{
+    apr_array_header_t *lacking = apr_array_make(p, 2, sizeof(const char *));
+    const char *name;
+    int i;
+
+    if (s->server_hostname && !md_domain_contains(domain, s->server_hostname))
+        APR_ARRAY_PUSH(lacking, const char *) = s->server_hostname;
+    for (i = 0; s->names && i < s->names->nelts; ++i) {
+        name = APR_ARRAY_IDX(s->names, i, const char *);
+        if (!md_domain_contains(domain, name))
+            APR_ARRAY_PUSH(lacking, const char *) = name;
+    }
+    return lacking;
+}
+
+static int add_names(md_domain_t *domain, const apr_array_header_t *names)
+{
+    const char *name;
+    char *lower;
+    int i, added = 0;
+
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        if (md_domain_contains(domain, name)) /* an alias given twice */
+            continue;
+        lower = apr_pstrdup(domain->names->pool, name);
+        ap_str_tolower(lower);
+        APR_ARRAY_PUSH(domain->names, const char *) = lower;
+        ++added;
+    }
+    return added;
+}
+
+static void warn_of_names(const server_rec *s, const md_domain_t *domain,
+                          const apr_array_header_t *names, apr_hash_t *warned)
+{
+    const char *name;
+    int i;
+
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        if (apr_hash_get(warned, name, APR_HASH_KEY_STRING))
+            continue;
+        apr_hash_set(warned, name, APR_HASH_KEY_STRING, "");
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s, APLOGNO(10040)
+                     "Virtual Host %s:%d matches Managed Domain '%s', but the name/alias %s "
+                     "itself is not managed. A requested MD certificate will not match ServerName.",
+                     server_name(s), server_port(s), domain->name, name);
+    }
+}
+
+void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
+{
+    apr_hash_t *warned = apr_hash_make(tmp);
+    apr_array_header_t *lacking;
+    md_domain_t *domain;
+    const char *name;
+    server_rec *s;
+    int i;
+
+    for (s = main_server->next; s; s = s->next) {
+        domain = ssl_domain(s);
+        if (!domain)
+            continue;
+        lacking = names_lacking(s, domain, tmp);
+        if (domain->transitive)
+            add_names(domain, lacking);
+        else
+            warn_of_names(s, domain, lacking, warned);
+    }
+    /* Overlaps by added names are no error: the domain that has a name by its definition keeps it. */
+    for (i = 0; i < reg->domains->nelts; ++i)
+        (void)md_index_add(reg->index, APR_ARRAY_IDX(reg->domains, i, md_domain_t *), &name);
+}
+
+void mod_md_adopt_names_of(server_rec *s)
+{
+    md_domain_t *domain = ssl_domain(s);
+
+    if (domain && domain->transitive)
+        add_names(domain, names_lacking(s, domain, domain->names->pool));
+}
+
+/* ---- acme-tls/1 ---- */
+
+/* Would httpd select this server for a name of a domain? */
+static int server_takes(const server_rec *s, const char *name)
+{
+    const server_addr_rec *addr;
+    int i;
+
+    if (s->server_hostname && md_dns_name_covers(name, s->server_hostname))
+        return 1;
+    if (s->names && md_strings_has_nocase(s->names, name))
+        return 1;
+    for (addr = s->addrs; addr; addr = addr->next)
+        if (addr->virthost && (addr->host_port == 0 || addr->host_port == s->port)
+            && !strcasecmp(addr->virthost, name))
+            return 1;
+    for (i = 0; s->wild_names && i < s->wild_names->nelts; ++i)
+        if (!ap_strcasecmp_match(name, APR_ARRAY_IDX(s->wild_names, i, const char *)))
+            return 1;
+    return 0;
+}
+
+static int is_on_port(const server_rec *s, int port)
+{
+    const server_addr_rec *addr;
+
+    for (addr = s->addrs; addr; addr = addr->next)
+        if (addr->host_port != port)
+            return 0;
+    return s->addrs != NULL;
+}
+
+/* The server that a CA would see for `name`. `port` 0: any, preferring one with acme-tls/1. */
+static server_rec *find_server(const apr_array_header_t *servers, const char *name, int port)
+{
+    server_rec *s, *found = NULL;
+    int i;
+
+    for (i = 0; servers && i < servers->nelts; ++i) {
+        s = APR_ARRAY_IDX(servers, i, server_rec *);
+        if ((port && !is_on_port(s, port)) || !server_takes(s, name))
+            continue;
+        found = s;
+        if (port || ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME))
+            break;
+    }
+    return found;
+}
+
+static void find_acme_tls(const md_reg_t *reg, md_domain_t *domain,
+                          const apr_array_header_t *servers, server_rec *main_server)
+{
+    int is_demanded = domain->ca_challenges && md_strings_has(domain->ca_challenges, "tls-alpn-01");
+    const char *name;
+    server_rec *s;
+    int i;
+
+    apr_array_clear(domain->acme_tls);
+    if (!is_demanded && !reg->https_reachable)
+        servers = NULL;
+    for (i = 0; i < domain->names->nelts; ++i) {
+        name = APR_ARRAY_IDX(domain->names, i, const char *);
+        s = find_server(servers, name, is_demanded ? 0 : reg->conf->port_https);
+        if (!s)
+            ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, main_server, APLOGNO(10168)
+                         "%s: no https server_rec found for %s", domain->name, name);
+        else if (!ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME))
+            ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10169)
+                         "%s: https server for %s does not have protocol " MD_ALPN_ACME
+                         " enabled", domain->name, name);
+        else
+            APR_ARRAY_PUSH(domain->acme_tls, const char *) = name;
+    }
+}
+
+void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
+{
+    apr_hash_t *by_domain = apr_hash_make(tmp); /* MD name -> its SSL servers */
+    apr_array_header_t *servers;
+    md_domain_t *domain;
+    server_rec *s;
+    int i;
+
+    for (s = main_server->next; s; s = s->next) {
+        domain = ssl_domain(s);
+        if (!domain)
+            continue;
+        servers = apr_hash_get(by_domain, domain->name, APR_HASH_KEY_STRING);
+        if (!servers) {
+            servers = apr_array_make(tmp, 1, sizeof(server_rec *));
+            apr_hash_set(by_domain, domain->name, APR_HASH_KEY_STRING, servers);
+        }
+        APR_ARRAY_PUSH(servers, server_rec *) = s;
+    }
+    for (i = 0; i < reg->domains->nelts; ++i) {
+        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        find_acme_tls(reg, domain, apr_hash_get(by_domain, domain->name, APR_HASH_KEY_STRING),
+                      main_server);
+    }
+}

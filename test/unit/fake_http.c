@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The scripted CA of the unit tests. Thread-safe, as engine tests use several threads. */
+#include "fake_http.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <apr_strings.h>
+
+#define MAX_ANSWERS  200
+#define MAX_REQUESTS 20000
+
+struct md_http_t {
+    int stopped;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static fake_answer_t script[MAX_ANSWERS];
+static int script_len;
+static struct { char *url, *body; } made[MAX_REQUESTS];
+static int made_count;
+static int fail_at;
+static apr_status_t fail_rv;
+
+void fake_http_reset(apr_pool_t *p)
+{
+    (void)p;
+    while (made_count > 0) {
+        --made_count;
+        free(made[made_count].url);
+        free(made[made_count].body);
+    }
+    script_len = 0;
+    fail_at = 0;
+}
+
+void fake_http_answer(fake_answer_t answer)
+{
+    if (answer.times == 0)
+        answer.times = 1;
+    if (script_len < MAX_ANSWERS)
+        script[script_len++] = answer;
+}
+
+void fake_http_script(const fake_answer_t *answers)
+{
+    for (; answers->url; ++answers)
+        fake_http_answer(*answers);
+}
+
+void fake_http_fail_at(int n, apr_status_t rv)
+{
+    fail_at = n;
+    fail_rv = rv;
+}
+
+static int ends_with(const char *text, const char *suffix)
+{
+    size_t n = strlen(text), m = strlen(suffix);
+
+    return n >= m && !strcmp(text + n - m, suffix);
+}
+
+int fake_http_count(const char *suffix)
+{
+    int i, count = 0;
+
+    pthread_mutex_lock(&mutex);
+    for (i = 0; i < made_count; ++i)
+        count += ends_with(made[i].url, suffix);
+    pthread_mutex_unlock(&mutex);
+    return count;
+}
+
+const char *fake_http_body(const char *suffix, int n)
+{
+    int i;
+
+    for (i = 0; i < made_count; ++i)
+        if (ends_with(made[i].url, suffix) && --n == 0)
+            return made[i].body;
+    return NULL;
+}
+
+apr_status_t md_http_init(void)
+{
+    return APR_SUCCESS;
+}
+
+apr_status_t md_http_create(md_http_t **phttp, const char *user_agent, md_err_t *err,
+                            apr_pool_t *p)
+{
+    (void)user_agent;
+    (void)err;
+    *phttp = apr_pcalloc(p, sizeof(**phttp));
+    return APR_SUCCESS;
+}
+
+void md_http_stop(md_http_t *http)
+{
+    __atomic_store_n(&http->stopped, 1, __ATOMIC_RELAXED);
+}
+
+void md_http_idle(md_http_t *http)
+{
+    (void)http;
+}
+
+static fake_answer_t *find(const md_request_t *request)
+{
+    int i;
+
+    for (i = 0; i < script_len; ++i)
+        if (script[i].times != 0 && ends_with(request->url, script[i].url)
+            && (!script[i].method || !strcmp(script[i].method, request->method)))
+            return &script[i];
+    return NULL;
+}
+
+static void add_headers(apr_table_t *headers, const char *lines, apr_pool_t *p)
+{
+    char *copy = apr_pstrdup(p, lines), *last, *line, *colon;
+
+    for (line = apr_strtok(copy, "\n", &last); line; line = apr_strtok(NULL, "\n", &last)) {
+        colon = strchr(line, ':');
+        *colon = '\0';
+        apr_table_add(headers, line, colon + 2);
+    }
+}
+
+static md_response_t *respond(const fake_answer_t *answer, apr_pool_t *p)
+{
+    md_response_t *response = apr_pcalloc(p, sizeof(*response));
+    static int nonce;
+
+    response->status = answer->status;
+    response->headers = apr_table_make(p, 5);
+    apr_table_setn(response->headers, "Replay-Nonce", apr_psprintf(p, "nonce%d", ++nonce));
+    if (answer->type)
+        apr_table_setn(response->headers, "Content-Type", answer->type);
+    if (answer->headers)
+        add_headers(response->headers, answer->headers, p);
+    response->body = answer->body ? answer->body : "";
+    response->len = strlen(response->body);
+    return response;
+}
+
+apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
+                              const md_request_t *request, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv = APR_SUCCESS;
+    fake_answer_t *answer;
+
+    if (__atomic_load_n(&http->stopped, __ATOMIC_RELAXED))
+        return md_fail(err, APR_EINTR, "stopped");
+    pthread_mutex_lock(&mutex);
+    if (made_count < MAX_REQUESTS) {
+        made[made_count].url = strdup(request->url);
+        made[made_count++].body = request->body ? strdup(request->body) : NULL;
+    }
+    answer = find(request);
+    if (fail_at > 0 && --fail_at == 0)
+        rv = md_fail(err, fail_rv, "%s: made to fail", request->url);
+    else if (!answer)
+        rv = md_fail(err, APR_ECONNREFUSED, "%s: not in the script", request->url);
+    else if (answer->status == 0)
+        rv = md_fail(err, answer->rv, "%s: scripted failure", request->url);
+    else
+        *presponse = respond(answer, p);
+    if (rv == APR_SUCCESS && (*presponse)->len > request->max_body)
+        rv = md_fail(err, APR_EGENERAL, "%s: response too large", request->url);
+    if (answer && answer->times > 0)
+        --answer->times;
+    pthread_mutex_unlock(&mutex);
+    return rv;
+}
