@@ -2,6 +2,7 @@
 /* The module: its records, the steps of a (re)start, the bridge to httpd's log. */
 #include "mod_md.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include <apr_strings.h>
@@ -112,7 +113,7 @@ typedef struct step_t {
     apr_status_t (*run)(start_t *start);
 } step_t;
 
-static md_domain_t *domain_at(const start_t *start, int i)
+static md_domain_t *domain_at(int i)
 {
     return APR_ARRAY_IDX(process->domains, i, md_domain_t *);
 }
@@ -193,7 +194,7 @@ static apr_status_t step_complete_domains(start_t *start)
     int i;
 
     for (i = 0; i < process->domains->nelts; ++i)
-        complete_domain(start, domain_at(start, i));
+        complete_domain(start, domain_at(i));
     return APR_SUCCESS;
 }
 
@@ -249,7 +250,7 @@ static apr_status_t step_assess(start_t *start)
     int i;
 
     for (i = 0; i < process->domains->nelts; ++i) {
-        domain = domain_at(start, i);
+        domain = domain_at(i);
         if (!domain->is_used && domain->renew_mode != MD_RENEW_ALWAYS)
             ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s, APLOGNO(10045)
                          "No VirtualHost matches Managed Domain %s", domain->name);
@@ -263,9 +264,9 @@ static void test_challenges(const start_t *start, md_domain_t *domain)
 {
     const char *why = NULL;
 
-    if (md_reg_challenge_types(start->reg, domain, &why, start->p)->nelts > 0)
+    if (md_reg_challenge_types(start->reg, domain, &why, start->tmp)->nelts > 0)
         return;
-    domain->renew_problem = why ? why : "no challenge type is usable";
+    domain->renew_problem = apr_pstrdup(start->p, why ? why : "no challenge type is usable");
     ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10173) "md[%s]: %s", domain->name,
                  domain->renew_problem);
 }
@@ -276,7 +277,7 @@ static apr_status_t step_watch(start_t *start)
     int i, watched = 0;
 
     for (i = 0; i < process->domains->nelts; ++i) {
-        domain = domain_at(start, i);
+        domain = domain_at(i);
         domain->is_watched = domain->state != MD_STATE_ERROR
                              && (domain->is_used || domain->renew_mode != MD_RENEW_AUTO);
         watched += domain->is_watched;
@@ -331,7 +332,8 @@ static int run_steps(const step_t *steps, size_t count, server_rec *s, apr_pool_
     return OK;
 }
 
-/* httpd evaluates the configuration twice in a new process; what lasts longer than a configuration knows. */
+/* httpd evaluates the configuration twice in a new process. Only what outlives configurations can
+ * tell which time it is. */
 static int is_first_pass(process_rec *proc)
 {
     static const char KEY[] = "mod_md:passed";
@@ -385,7 +387,7 @@ static void register_hooks(apr_pool_t *p)
     mod_md_status_hooks();
 }
 
-AP_DECLARE_MODULE(md) = {
+module AP_MODULE_DECLARE_DATA md_module = {
     STANDARD20_MODULE_STUFF,
     NULL, /* no configuration per directory */
     NULL,

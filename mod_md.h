@@ -40,7 +40,8 @@ int mod_md_progress_level(void);
 /* mod_md_cmds */
 extern const command_rec mod_md_commands[];
 
-/* mod_md_vhosts: which domain belongs to which server. The cost is linear in domains, names and vhosts. */
+/* mod_md_vhosts: which domain belongs to which server. The cost is linear in domains, names and
+ * vhosts. */
 
 /* Do some listeners serve what arrives at the public ports 80 and 443? */
 void mod_md_reachability(md_reg_t *reg, server_rec *main_server);

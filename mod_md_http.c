@@ -82,7 +82,8 @@ static int answer_http01(request_rec *r)
 
 void mod_md_http_hooks(void)
 {
-    /* Before the TLS module: a CA that follows a redirect to https is answered even while that says 503. */
+    /* Before the TLS module: a CA that follows a redirect to https is answered even while that
+     * says 503. */
     static const char *const TLS[] = { "mod_ssl.c", "mod_tls.c", NULL };
 
     ap_hook_post_read_request(answer_http01, NULL, TLS, APR_HOOK_MIDDLE);

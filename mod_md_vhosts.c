@@ -50,8 +50,8 @@ typedef struct entry_t {
     md_domain_t *domain;
 } entry_t;
 
-/* The names of all domains, sorted by their characters from the last to the first: names with the same ending
- * are neighbours, which makes one place of all that a `ServerAlias *.example.org` can match. */
+/* The names of all domains, sorted by their characters from the last to the first: names with the
+ * same ending are neighbours, so all that `ServerAlias *.example.org` can match is in one place. */
 typedef struct names_t {
     entry_t *entries;
     int count;
@@ -196,8 +196,8 @@ static void assign_matching(link_t *link, const char *pattern)
             assign(link, entry->domain, entry->name);
 }
 
-/* What httpd tells by "ap_matches_request_vhost", asked from the side of the server, and wildcards of domains
- * that cover the ServerName. */
+/* What httpd tells by ap_matches_request_vhost(), asked from the side of the server, and wildcards
+ * of domains that cover the ServerName. */
 static void link_server(link_t *link)
 {
     const server_rec *s = link->s;
@@ -254,6 +254,13 @@ static md_domain_t *ssl_domain(const server_rec *s)
            ? APR_ARRAY_IDX(server->domains, 0, md_domain_t *) : NULL;
 }
 
+static int has_name(const md_domain_t *domain, const char *name)
+{
+    /* The index is quick, but does not know names added since it was made. */
+    return md_index_find(mod_md_process()->reg->index, name) == domain
+           || md_domain_contains(domain, name);
+}
+
 /* The names of a server that its domain lacks. */
 static apr_array_header_t *names_lacking(const server_rec *s, const md_domain_t *domain,
                                          apr_pool_t *p)
@@ -262,11 +269,11 @@ static apr_array_header_t *names_lacking(const server_rec *s, const md_domain_t 
     const char *name;
     int i;
 
-    if (s->server_hostname && !md_domain_contains(domain, s->server_hostname))
+    if (s->server_hostname && !has_name(domain, s->server_hostname))
         APR_ARRAY_PUSH(lacking, const char *) = s->server_hostname;
     for (i = 0; s->names && i < s->names->nelts; ++i) {
         name = APR_ARRAY_IDX(s->names, i, const char *);
-        if (!md_domain_contains(domain, name))
+        if (!has_name(domain, name))
             APR_ARRAY_PUSH(lacking, const char *) = name;
     }
     return lacking;
@@ -327,7 +334,7 @@ void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
         else
             warn_of_names(s, domain, lacking, warned);
     }
-    /* Overlaps by added names are no error: the domain that has a name by its definition keeps it. */
+    /* Overlaps by added names are no error: who has a name by definition keeps it. */
     for (i = 0; i < reg->domains->nelts; ++i)
         (void)md_index_add(reg->index, APR_ARRAY_IDX(reg->domains, i, md_domain_t *), &name);
 }

@@ -24,7 +24,7 @@ typedef struct watch_t {
     ap_watchdog_t *watchdog;
     APR_OPTIONAL_FN_TYPE(ap_watchdog_set_callback_interval) *set_interval;
 
-    /* The child may be told to stop by another thread than the one that runs the engine, at any time. */
+    /* The child may be told to stop at any time, by another thread than runs the engine. */
     apr_thread_mutex_t *mutex; /* guards all below */
     md_engine_t *engine;
     apr_pool_t *pool;          /* of the engine */
@@ -48,7 +48,8 @@ static apr_status_t watch_begin(watch_t *w)
     rv = apr_pool_create(&w->pool, NULL);
     if (rv != APR_SUCCESS)
         return rv;
-    /* Signals are the main thread's: prefork ends the child in the handler, which joins the engine's threads. */
+    /* Signals are the main thread's: prefork ends the child in the handler, and with it all
+     * threads of the engine are joined. */
     apr_setup_signal_thread();
     md_err_init(&err, w->pool);
     rv = md_engine_create(&w->engine, w->reg, AP_SERVER_BASEVERSION " mod_md/" MD_VERSION, &err,
@@ -68,18 +69,16 @@ static int round_level(apr_interval_time_t wait)
     return wait >= REGULAR_WAIT ? APLOG_DEBUG : APLOG_TRACE1;
 }
 
-static apr_status_t watch_run(watch_t *w, apr_pool_t *tmp)
+static void watch_run(watch_t *w, apr_pool_t *tmp)
 {
     apr_time_t now = apr_time_now(), wake_at;
+    int level = round_level(w->waited);
 
-    if (!w->engine || w->is_stopped)
-        return APR_SUCCESS;
-    ap_log_error(APLOG_MARK, round_level(w->waited), 0, w->s, APLOGNO(10055) "md watchdog run");
+    ap_log_error(APLOG_MARK, level, 0, w->s, APLOGNO(10055) "md watchdog run");
     wake_at = md_engine_run(w->engine, now);
     w->waited = wake_at > now ? wake_at - now : 0;
     ap_log_error(APLOG_MARK, round_level(w->waited), 0, w->s, APLOGNO(10107) "next run in %s",
                  md_duration_print(w->waited, tmp));
-    return w->set_interval(w->watchdog, w->waited, w, NULL);
 }
 
 static void watch_end(watch_t *w)
@@ -94,4 +93,111 @@ static void watch_end(watch_t *w)
     w->engine = NULL;
     apr_pool_destroy(w->pool);
     w->pool = NULL;
+}
+
+static apr_status_t called_by_watchdog(int state, void *data, apr_pool_t *tmp)
+{
+    watch_t *w = data;
+    apr_status_t rv = APR_SUCCESS;
+    int has_run = 0;
+
+    apr_thread_mutex_lock(w->mutex);
+    switch (state) {
+    case AP_WATCHDOG_STATE_STARTING:
+        rv = watch_begin(w);
+        break;
+    case AP_WATCHDOG_STATE_RUNNING:
+        has_run = w->engine != NULL;
+        if (has_run)
+            watch_run(w, tmp);
+        break;
+    case AP_WATCHDOG_STATE_STOPPING: /* also when this child never got its turn */
+        watch_end(w);
+        break;
+    }
+    apr_thread_mutex_unlock(w->mutex);
+    if (has_run)
+        rv = w->set_interval(w->watchdog, w->waited, w, called_by_watchdog);
+    return rv;
+}
+
+static apr_status_t end_with_child(void *data)
+{
+    watch_t *w = data;
+
+    apr_thread_mutex_lock(w->mutex);
+    watch_end(w);
+    apr_thread_mutex_unlock(w->mutex);
+    return APR_SUCCESS;
+}
+
+/* The engine's threads must be gone before the libraries that they use are unloaded. */
+static void child_init(apr_pool_t *pchild, server_rec *s)
+{
+    (void)s;
+    if (watch)
+        apr_pool_pre_cleanup_register(pchild, watch, end_with_child);
+}
+
+/* ---- in the parent ---- */
+
+static apr_status_t forget_watch(void *data)
+{
+    if (watch == data)
+        watch = NULL;
+    return APR_SUCCESS;
+}
+
+static apr_status_t register_watch(watch_t *w, apr_interval_time_t delay, apr_pool_t *p)
+{
+    APR_OPTIONAL_FN_TYPE(ap_watchdog_get_instance) *get_instance;
+    APR_OPTIONAL_FN_TYPE(ap_watchdog_register_callback) *register_callback;
+    apr_status_t rv;
+
+    get_instance = APR_RETRIEVE_OPTIONAL_FN(ap_watchdog_get_instance);
+    register_callback = APR_RETRIEVE_OPTIONAL_FN(ap_watchdog_register_callback);
+    w->set_interval = APR_RETRIEVE_OPTIONAL_FN(ap_watchdog_set_callback_interval);
+    if (!get_instance || !register_callback || !w->set_interval) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, w->s, APLOGNO(10061) "mod_watchdog is required");
+        return APR_EGENERAL;
+    }
+    rv = get_instance(&w->watchdog, WATCHDOG_NAME, 0, 1, p);
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, rv, w->s, APLOGNO(10066)
+                     "create md renew watchdog(%s)", WATCHDOG_NAME);
+        return rv;
+    }
+    rv = register_callback(w->watchdog, delay, w, called_by_watchdog);
+    ap_log_error(APLOG_MARK, rv == APR_SUCCESS ? APLOG_DEBUG : APLOG_CRIT, rv, w->s,
+                 APLOGNO(10067) "register md renew watchdog(%s)", WATCHDOG_NAME);
+    return rv;
+}
+
+apr_status_t mod_md_watchdog_start(const md_reg_t *reg, server_rec *main_server, apr_pool_t *p)
+{
+    watch_t *w = apr_pcalloc(p, sizeof(*w));
+    apr_status_t rv;
+
+    w->reg = reg;
+    w->s = main_server;
+    w->waited = REGULAR_WAIT;
+    rv = apr_thread_mutex_create(&w->mutex, APR_THREAD_MUTEX_DEFAULT, p);
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, main_server, APLOGNO(10062)
+                     "md_renew_watchdog: create mutex");
+        return rv;
+    }
+    rv = register_watch(w, reg->conf->initial_delay, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    watch = w;
+    apr_pool_cleanup_register(p, w, forget_watch, apr_pool_cleanup_null);
+    return APR_SUCCESS;
+}
+
+void mod_md_watchdog_hooks(void)
+{
+    static const char *const TLS[] = { "mod_ssl.c", "mod_tls.c", NULL };
+
+    ap_hook_child_init(child_init, NULL, TLS, APR_HOOK_MIDDLE);
 }

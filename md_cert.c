@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Certificates and chains: reading them. */
+#include "md_cert.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include "md_limits.h"
+#include "md_text.h"
+
+#define NO_PEM_MAX 1024 /* a file without certificate that is smaller counts as empty */
+#define CLOCK_SKEW apr_time_from_sec(3600)
+
+struct md_cert_t {
+    X509 *x509;
+};
+
+static apr_status_t cert_cleanup(void *data)
+{
+    md_cert_t *cert = data;
+
+    X509_free(cert->x509);
+    return APR_SUCCESS;
+}
+
+md_cert_t *md_cert_wrap(X509 *x509, apr_pool_t *p)
+{
+    md_cert_t *cert = apr_palloc(p, sizeof(*cert));
+
+    cert->x509 = x509;
+    apr_pool_cleanup_register(p, cert, cert_cleanup, apr_pool_cleanup_null);
+    return cert;
+}
+
+X509 *md_cert_x509(const md_cert_t *cert)
+{
+    return cert->x509;
+}
+
+/* ---- chains ---- */
+
+/* Did reading end because there is nothing more, and not in the middle of a block? */
+static int is_end_of_pem(void)
+{
+    unsigned long code = ERR_peek_last_error();
+
+    ERR_clear_error();
+    return ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
+}
+
+static apr_status_t read_blocks(apr_array_header_t *chain, BIO *bio, md_err_t *err,
+                                apr_pool_t *p)
+{
+    X509 *x509;
+
+    ERR_clear_error();
+    while ((x509 = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+        APR_ARRAY_PUSH(chain, md_cert_t *) = md_cert_wrap(x509, p);
+        if (chain->nelts > MD_MAX_CHAIN)
+            return md_fail(err, APR_EINVAL, "more than %d certificates in a chain", MD_MAX_CHAIN);
+    }
+    return is_end_of_pem() ? APR_SUCCESS
+                           : md_fail(err, APR_EINVAL, "a certificate cannot be decoded");
+}
+
+apr_status_t md_chain_from_pem(apr_array_header_t **pchain, const char *pem, apr_size_t len,
+                               md_err_t *err, apr_pool_t *p)
+{
+    apr_array_header_t *chain = apr_array_make(p, 3, sizeof(md_cert_t *));
+    BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    apr_status_t rv;
+
+    *pchain = NULL;
+    if (!bio)
+        return md_fail(err, APR_ENOMEM, "no memory for a certificate chain");
+    rv = read_blocks(chain, bio, err, p);
+    BIO_free(bio);
+    if (rv == APR_SUCCESS && chain->nelts == 0 && len >= NO_PEM_MAX)
+        rv = md_fail(err, APR_EINVAL, "no certificate in %lu bytes", (unsigned long)len);
+    if (rv == APR_SUCCESS)
+        *pchain = chain;
+    return rv;
+}
+
+const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    const char *text = "";
+    char *data;
+    long len;
+    int i;
+
+    for (i = 0; bio && i < chain->nelts; ++i)
+        PEM_write_bio_X509(bio, APR_ARRAY_IDX(chain, i, md_cert_t *)->x509);
+    if (bio) {
+        len = BIO_get_mem_data(bio, &data);
+        text = apr_pstrmemdup(p, data, (apr_size_t)len);
+    }
+    BIO_free(bio);
+    return text;
+}
+
+md_cert_t *md_chain_leaf(const apr_array_header_t *chain)
+{
+    return chain && chain->nelts > 0 ? APR_ARRAY_IDX(chain, 0, md_cert_t *) : NULL;
+}
+
+static int is_signed_by(const md_cert_t *cert, const md_cert_t *issuer)
+{
+    EVP_PKEY *key = X509_get0_pubkey(issuer->x509);
+    int ok = key && X509_verify(cert->x509, key) == 1
+             && !X509_NAME_cmp(X509_get_issuer_name(cert->x509),
+                               X509_get_subject_name(issuer->x509));
+
+    ERR_clear_error();
+    return ok;
+}
+
+apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key,
+                            const apr_array_header_t *names, apr_time_t now, md_err_t *err,
+                            apr_pool_t *p)
+{
+    const md_cert_t *leaf = md_chain_leaf(chain);
+    const char *uncovered;
+    md_window_t validity;
+    int i;
+
+    if (!leaf)
+        return md_fail(err, APR_EINVAL, "the chain holds no certificate");
+    if (!md_cert_fits_key(leaf, key))
+        return md_fail(err, APR_EINVAL, "the certificate is for another private key");
+    uncovered = md_cert_uncovered(leaf, names, p);
+    if (uncovered)
+        return md_fail(err, APR_EINVAL, "the certificate does not cover %s", uncovered);
+    validity = md_cert_validity(leaf);
+    if (validity.start > now + CLOCK_SKEW)
+        return md_fail(err, APR_EINVAL, "the certificate is not valid before %s, check the clock",
+                       md_time_http(validity.start, p));
+    if (validity.end <= now)
+        return md_fail(err, APR_EINVAL, "the certificate expired at %s, check the clock",
+                       md_time_http(validity.end, p));
+    for (i = 0; i + 1 < chain->nelts; ++i)
+        if (!is_signed_by(APR_ARRAY_IDX(chain, i, md_cert_t *),
+                          APR_ARRAY_IDX(chain, i + 1, md_cert_t *)))
+            return md_fail(err, APR_EINVAL, "certificate %d of the chain is not signed by the one "
+                           "after it", i + 1);
+    return APR_SUCCESS;
+}
+
+/* ---- one certificate ---- */
+
+int md_cert_fits_key(const md_cert_t *cert, const md_key_t *key)
+{
+    EVP_PKEY *public_key = X509_get0_pubkey(cert->x509);
+    int fits = public_key && EVP_PKEY_eq(public_key, md_key_evp(key)) == 1;
+
+    ERR_clear_error();
+    return fits;
+}
+
+static apr_time_t time_of(const ASN1_TIME *time)
+{
+    apr_time_exp_t x;
+    apr_time_t t;
+    struct tm tm;
+
+    memset(&x, 0, sizeof(x));
+    if (!time || !ASN1_TIME_to_tm(time, &tm))
+        return 0;
+    x.tm_year = tm.tm_year;
+    x.tm_mon = tm.tm_mon;
+    x.tm_mday = tm.tm_mday;
+    x.tm_hour = tm.tm_hour;
+    x.tm_min = tm.tm_min;
+    x.tm_sec = tm.tm_sec;
+    return apr_time_exp_get(&t, &x) == APR_SUCCESS ? t : 0;
+}
+
+md_window_t md_cert_validity(const md_cert_t *cert)
+{
+    md_window_t window;
+
+    window.start = time_of(X509_get0_notBefore(cert->x509));
+    window.end = time_of(X509_get0_notAfter(cert->x509));
+    return window;
+}
+
+int md_cert_has_names(const md_cert_t *cert)
+{
+    return X509_get_ext_by_NID(cert->x509, NID_subject_alt_name, -1) >= 0;
+}
+
+int md_cert_must_staple(const md_cert_t *cert)
+{
+    return X509_get_ext_by_NID(cert->x509, NID_tlsfeature, -1) >= 0;
+}
+
+/* ---- names: subjectAltName only, the common name never counts ---- */
+
+/* The text of a dNSName; NULL for other kinds and for names with a NUL inside, which are meant to deceive. */
+static const char *dns_text(const GENERAL_NAME *name)
+{
+    const char *text;
+    int len;
+
+    if (name->type != GEN_DNS)
+        return NULL;
+    text = (const char *)ASN1_STRING_get0_data(name->d.dNSName);
+    len = ASN1_STRING_length(name->d.dNSName);
+    return text && len > 0 && strlen(text) == (size_t)len ? text : NULL;
+}
+
+static int is_address(const GENERAL_NAME *name, const ASN1_OCTET_STRING *address)
+{
+    return address && name->type == GEN_IPADD
+           && !ASN1_OCTET_STRING_cmp(name->d.iPAddress, address);
+}
+
+int md_cert_covers(const md_cert_t *cert, const char *wanted)
+{
+    GENERAL_NAMES *names = X509_get_ext_d2i(cert->x509, NID_subject_alt_name, NULL, NULL);
+    ASN1_OCTET_STRING *address = a2i_IPADDRESS(wanted);
+    const GENERAL_NAME *name;
+    int i, covers = 0;
+
+    for (i = 0; !covers && i < sk_GENERAL_NAME_num(names); ++i) {
+        name = sk_GENERAL_NAME_value(names, i);
+        covers = is_address(name, address)
+                 || (dns_text(name) && md_dns_name_covers(dns_text(name), wanted));
+    }
+    ASN1_OCTET_STRING_free(address);
+    GENERAL_NAMES_free(names);
+    ERR_clear_error();
+    return covers;
+}
+
+static const char *lower_copy(const char *text, apr_pool_t *p)
+{
+    char *copy = apr_pstrdup(p, text), *c;
+
+    for (c = copy; *c; ++c)
+        if (*c >= 'A' && *c <= 'Z')
+            *c = (char)(*c - 'A' + 'a');
+    return copy;
+}
+
+static apr_hash_t *name_set(const md_cert_t *cert, apr_pool_t *p)
+{
+    GENERAL_NAMES *names = X509_get_ext_d2i(cert->x509, NID_subject_alt_name, NULL, NULL);
+    apr_hash_t *set = apr_hash_make(p);
+    const char *text;
+    int i;
+
+    for (i = 0; i < sk_GENERAL_NAME_num(names); ++i) {
+        text = dns_text(sk_GENERAL_NAME_value(names, i));
+        if (text)
+            apr_hash_set(set, lower_copy(text, p), APR_HASH_KEY_STRING, "");
+    }
+    GENERAL_NAMES_free(names);
+    ERR_clear_error();
+    return set;
+}
+
+const char *md_cert_uncovered(const md_cert_t *cert, const apr_array_header_t *names,
+                              apr_pool_t *p)
+{
+    apr_hash_t *set = name_set(cert, p);
+    const char *name, *lower, *dot;
+    int i;
+
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        lower = lower_copy(name, p);
+        dot = strchr(lower, '.');
+        if (!apr_hash_get(set, lower, APR_HASH_KEY_STRING)
+            && !(dot && dot != lower
+                 && apr_hash_get(set, apr_pstrcat(p, "*", dot, NULL), APR_HASH_KEY_STRING))
+            && !(strpbrk(name, ":0123456789") && md_cert_covers(cert, name))) /* an address? */
+            return name;
+    }
+    return NULL;
+}
+
+/* ---- identification ---- */
+
+const char *md_cert_serial(const md_cert_t *cert, apr_pool_t *p)
+{
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(cert->x509);
+
+    return md_hex_encode(ASN1_STRING_get0_data(serial), (apr_size_t)ASN1_STRING_length(serial), 1,
+                         p);
+}
+
+const char *md_cert_fingerprint(const md_cert_t *cert, apr_pool_t *p)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int len = 0;
+
+    if (!X509_digest(cert->x509, EVP_sha256(), digest, &len))
+        return NULL;
+    return md_hex_encode(digest, len, 0, p);
+}
+
+const char *md_cert_issuer_name(const md_cert_t *cert, apr_pool_t *p)
+{
+    char *line = X509_NAME_oneline(X509_get_issuer_name(cert->x509), NULL, 0);
+    const char *name = line ? md_text_printable(line, p) : NULL;
+
+    OPENSSL_free(line);
+    return name;
+}
+
+const char *md_cert_issuer_uri(const md_cert_t *cert, apr_pool_t *p)
+{
+    AUTHORITY_INFO_ACCESS *list = X509_get_ext_d2i(cert->x509, NID_info_access, NULL, NULL);
+    const ACCESS_DESCRIPTION *access;
+    const ASN1_STRING *uri;
+    const char *found = NULL;
+    int i;
+
+    for (i = 0; !found && i < sk_ACCESS_DESCRIPTION_num(list); ++i) {
+        access = sk_ACCESS_DESCRIPTION_value(list, i);
+        if (OBJ_obj2nid(access->method) != NID_ad_ca_issuers || access->location->type != GEN_URI)
+            continue;
+        uri = access->location->d.uniformResourceIdentifier;
+        found = md_text_printable(apr_pstrmemdup(p, (const char *)ASN1_STRING_get0_data(uri),
+                                                 (apr_size_t)ASN1_STRING_length(uri)), p);
+    }
+    AUTHORITY_INFO_ACCESS_free(list);
+    ERR_clear_error();
+    return found;
+}
+
+/* The content octets of the serial number's DER encoding: with a leading zero where the top bit is set. */
+static const char *serial_octets(const md_cert_t *cert, apr_pool_t *p)
+{
+    unsigned char *der = NULL;
+    const unsigned char *content;
+    const char *text = NULL;
+    int len, tag, class;
+    long content_len;
+
+    len = i2d_ASN1_INTEGER(X509_get0_serialNumber(cert->x509), &der);
+    content = der;
+    if (len > 0 && !(ASN1_get_object(&content, &content_len, &tag, &class, len) & 0x80))
+        text = md_base64url_encode(content, (apr_size_t)content_len, p);
+    OPENSSL_free(der);
+    return text;
+}
+
+const char *md_cert_ari_id(const md_cert_t *cert, apr_pool_t *p)
+{
+    const ASN1_OCTET_STRING *aki = X509_get0_authority_key_id(cert->x509);
+    const char *serial = serial_octets(cert, p);
+
+    ERR_clear_error();
+    if (!aki || !serial)
+        return NULL;
+    return apr_pstrcat(p, md_base64url_encode(ASN1_STRING_get0_data(aki),
+                                              (apr_size_t)ASN1_STRING_length(aki), p),
+                       ".", serial, NULL);
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JWS and JWK. */
+#include "md_jws.h"
+
+#include <string.h>
+
+#include <apr_strings.h>
+
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+
+#include "md_text.h"
+
+/* A number of the public key as base64url; padded to `len` bytes unless that is 0. */
+static const char *number_of(const md_key_t *key, const char *param, int len, apr_pool_t *p)
+{
+    BIGNUM *n = NULL;
+    unsigned char *bytes;
+    const char *text = NULL;
+
+    if (!EVP_PKEY_get_bn_param(md_key_evp(key), param, &n))
+        return NULL;
+    if (!len)
+        len = BN_num_bytes(n);
+    bytes = apr_palloc(p, (apr_size_t)len);
+    if (BN_bn2binpad(n, bytes, len) == len)
+        text = md_base64url_encode(bytes, (apr_size_t)len, p);
+    BN_free(n);
+    return text;
+}
+
+/* Members in the order of the alphabet, as the thumbprint wants them (RFC 7638 3.2, 3.3). */
+md_json_t *md_jwk_make(const md_key_t *key, apr_pool_t *p)
+{
+    const char *alg = md_key_jws_alg(key);
+    md_json_t *jwk = md_json_object(p);
+    int len;
+
+    if (!alg)
+        return NULL;
+    if (!strcmp(alg, "RS256")) {
+        md_json_set_str(jwk, "e", number_of(key, OSSL_PKEY_PARAM_RSA_E, 0, p));
+        md_json_set_str(jwk, "kty", "RSA");
+        md_json_set_str(jwk, "n", number_of(key, OSSL_PKEY_PARAM_RSA_N, 0, p));
+        return jwk;
+    }
+    len = !strcmp(alg, "ES256") ? 32 : 48; /* RFC 7518 6.2.1.2 */
+    md_json_set_str(jwk, "crv", len == 32 ? "P-256" : "P-384");
+    md_json_set_str(jwk, "kty", "EC");
+    md_json_set_str(jwk, "x", number_of(key, OSSL_PKEY_PARAM_EC_PUB_X, len, p));
+    md_json_set_str(jwk, "y", number_of(key, OSSL_PKEY_PARAM_EC_PUB_Y, len, p));
+    return jwk;
+}
+
+const char *md_jwk_thumbprint(const md_key_t *key, apr_pool_t *p)
+{
+    md_json_t *jwk = md_jwk_make(key, p);
+    unsigned char digest[32];
+    const char *text;
+
+    if (!jwk)
+        return NULL;
+    text = md_json_text(jwk, 1, p);
+    md_sha256(digest, text, strlen(text));
+    return md_base64url_encode(digest, sizeof(digest), p);
+}
+
+static const char *encode(const char *text, apr_pool_t *p)
+{
+    return md_base64url_encode((const unsigned char *)text, strlen(text), p);
+}
+
+apr_status_t md_jws_sign(const char **pjws, md_json_t *protected, const char *payload,
+                         const md_key_t *key, md_err_t *err, apr_pool_t *p)
+{
+    const char *head, *body = encode(payload, p), *signed_text;
+    const unsigned char *sig;
+    md_json_t *jws = md_json_object(p);
+    apr_size_t sig_len;
+    apr_status_t rv;
+
+    md_json_set_str(protected, "alg", md_key_jws_alg(key));
+    head = encode(md_json_text(protected, 1, p), p);
+    signed_text = apr_pstrcat(p, head, ".", body, NULL); /* RFC 7515 5.1 */
+    rv = md_key_sign_jws(&sig, &sig_len, key, signed_text, strlen(signed_text), err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_json_set_str(jws, "protected", head);
+    md_json_set_str(jws, "payload", body);
+    md_json_set_str(jws, "signature", md_base64url_encode(sig, sig_len, p));
+    *pjws = md_json_text(jws, 1, p);
+    return APR_SUCCESS;
+}

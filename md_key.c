@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private keys by OpenSSL's EVP interface. */
+#include "md_key.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <apr_strings.h>
+
+#include <openssl/bio.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/ecdsa.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/objects.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/rsa.h>
+
+#include "md_text.h"
+
+#define RSA_DEFAULT_BITS 2048
+
+struct md_key_t {
+    EVP_PKEY *pkey;
+};
+
+/* ---- odds and ends of OpenSSL ---- */
+
+apr_status_t md_openssl_fail(md_err_t *err, apr_status_t rv, const char *what)
+{
+    unsigned long code = ERR_peek_last_error();
+    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+    md_fail(err, rv, "%s%s%s", what, reason ? ": " : "", reason ? reason : "");
+    ERR_clear_error();
+    return rv;
+}
+
+void md_random_bytes(unsigned char *buf, apr_size_t len)
+{
+    /* There is no sane way on without random numbers. */
+    if (RAND_bytes(buf, (int)len) != 1)
+        abort();
+}
+
+void md_sha256(unsigned char digest[32], const void *data, apr_size_t len)
+{
+    if (!EVP_Digest(data, len, digest, NULL, EVP_sha256(), NULL))
+        abort();
+}
+
+void md_wipe(void *data, apr_size_t len)
+{
+    if (data)
+        OPENSSL_cleanse(data, len);
+}
+
+/* ---- key specs ---- */
+
+static const char *parse_bits(md_key_spec_t *spec, const char *text, apr_pool_t *p)
+{
+    char *end;
+    long bits;
+
+    errno = 0;
+    bits = strtol(text, &end, 10);
+    if (*end || errno || bits >= 65536)
+        return apr_psprintf(p, "'%s' is no key size", text);
+    if (bits < RSA_DEFAULT_BITS)
+        return apr_psprintf(p, "RSA key size '%s' must be 2048 or higher", text);
+    spec->bits = (int)bits;
+    return NULL;
+}
+
+/* One spec from the words at *pi, which is moved on. */
+static const char *parse_spec(md_key_spec_t *spec, int *pi, int argc, const char *const *argv,
+                              apr_pool_t *p)
+{
+    const char *word = argv[(*pi)++];
+
+    memset(spec, 0, sizeof(*spec));
+    if (!strcasecmp(word, "default"))
+        return argc == 1 ? NULL : "'Default' allows no other parameter";
+    if (isdigit((unsigned char)*word) && strspn(word, "0123456789") == strlen(word))
+        return apr_psprintf(p, "'%s' is no private key type", word);
+    if (strncasecmp(word, "rsa", 3)) {
+        spec->type = MD_KEY_EC;
+        spec->curve = apr_pstrdup(p, word);
+        return NULL;
+    }
+    spec->type = MD_KEY_RSA;
+    spec->bits = RSA_DEFAULT_BITS;
+    if (word[3])
+        return parse_bits(spec, word + 3, p);
+    if (*pi < argc && isdigit((unsigned char)*argv[*pi]))
+        return parse_bits(spec, argv[(*pi)++], p);
+    return NULL;
+}
+
+static int specs_collide(const md_key_spec_t *a, const md_key_spec_t *b)
+{
+    if (a->type != b->type)
+        return 0;
+    return a->type != MD_KEY_EC || !strcasecmp(a->curve, b->curve);
+}
+
+const char *md_key_specs_parse(apr_array_header_t **pspecs, int argc, const char *const *argv,
+                               apr_pool_t *p)
+{
+    apr_array_header_t *specs = apr_array_make(p, argc + 1, sizeof(md_key_spec_t));
+    const char *wrong;
+    md_key_spec_t spec;
+    int i = 0, k;
+
+    if (argc == 0)
+        return "needs to specify the private key type";
+    while (i < argc) {
+        wrong = parse_spec(&spec, &i, argc, argv, p);
+        if (wrong)
+            return wrong;
+        for (k = 0; k < specs->nelts; ++k)
+            if (specs_collide(&APR_ARRAY_IDX(specs, k, md_key_spec_t), &spec))
+                return apr_psprintf(p, "two keys of type '%s' are not possible",
+                                    spec.type == MD_KEY_EC ? spec.curve : "RSA");
+        APR_ARRAY_PUSH(specs, md_key_spec_t) = spec;
+    }
+    *pspecs = specs;
+    return NULL;
+}
+
+static md_key_spec_t spec_from_json(const md_json_t *json, apr_pool_t *p)
+{
+    md_key_spec_t spec = { MD_KEY_DEFAULT, 0, NULL };
+    const char *type = md_json_get_str(json, "type"), *curve = md_json_get_str(json, "curve");
+
+    if (type && !strcasecmp(type, "RSA")) {
+        spec.type = MD_KEY_RSA;
+        spec.bits = (int)md_json_get_int(json, "bits", RSA_DEFAULT_BITS);
+        if (spec.bits < RSA_DEFAULT_BITS || spec.bits > 65536)
+            spec.bits = RSA_DEFAULT_BITS;
+    }
+    else if (type && !strcasecmp(type, "EC") && curve) {
+        spec.type = MD_KEY_EC;
+        spec.curve = apr_pstrdup(p, curve);
+    }
+    return spec;
+}
+
+apr_array_header_t *md_key_specs_from_json(const md_json_t *json, apr_pool_t *p)
+{
+    apr_array_header_t *specs = apr_array_make(p, 2, sizeof(md_key_spec_t));
+    apr_size_t i;
+
+    if (md_json_is_object(json))
+        APR_ARRAY_PUSH(specs, md_key_spec_t) = spec_from_json(json, p);
+    for (i = 0; md_json_is_array(json) && i < md_json_size(json) && i < 20; ++i)
+        APR_ARRAY_PUSH(specs, md_key_spec_t) = spec_from_json(md_json_at(json, i, p), p);
+    return specs;
+}
+
+static md_json_t *spec_to_json(const md_key_spec_t *spec, apr_pool_t *p)
+{
+    static const char *const TYPES[] = {
+        [MD_KEY_DEFAULT] = "Default", [MD_KEY_RSA] = "RSA", [MD_KEY_EC] = "EC"
+    };
+    md_json_t *json = md_json_object(p);
+
+    md_json_set_str(json, "type", TYPES[spec->type]);
+    if (spec->type == MD_KEY_RSA)
+        md_json_set_int(json, "bits", spec->bits);
+    md_json_set_str(json, "curve", spec->curve);
+    return json;
+}
+
+md_json_t *md_key_specs_to_json(const apr_array_header_t *specs, apr_pool_t *p)
+{
+    md_json_t *list;
+    int i;
+
+    if (!specs || specs->nelts == 0)
+        return NULL;
+    if (specs->nelts == 1)
+        return spec_to_json(&APR_ARRAY_IDX(specs, 0, md_key_spec_t), p);
+    list = md_json_array(p);
+    for (i = 0; i < specs->nelts; ++i)
+        md_json_append(list, spec_to_json(&APR_ARRAY_IDX(specs, i, md_key_spec_t), p));
+    return list;
+}
+
+int md_key_specs_equal(const apr_array_header_t *a, const apr_array_header_t *b)
+{
+    const md_key_spec_t *x, *y;
+    int i;
+
+    if (a->nelts != b->nelts)
+        return 0;
+    for (i = 0; i < a->nelts; ++i) {
+        x = &APR_ARRAY_IDX(a, i, md_key_spec_t);
+        y = &APR_ARRAY_IDX(b, i, md_key_spec_t);
+        if (x->type != y->type || x->bits != y->bits
+            || (x->type == MD_KEY_EC && strcmp(x->curve, y->curve)))
+            return 0;
+    }
+    return 1;
+}
+
+const char *md_key_spec_name(const md_key_spec_t *spec)
+{
+    return spec->type == MD_KEY_EC ? spec->curve : "rsa";
+}
+
+const char *md_key_spec_file(const md_key_spec_t *spec, const char *base, apr_pool_t *p)
+{
+    char *file, *c;
+
+    if (spec->type != MD_KEY_EC)
+        return apr_pstrcat(p, base, ".pem", NULL);
+    file = apr_pstrcat(p, base, ".", spec->curve, ".pem", NULL);
+    for (c = file; *c; ++c)
+        *c = (char)tolower((unsigned char)*c);
+    return file;
+}
+
+/* ---- life of a key ---- */
+
+static apr_status_t key_cleanup(void *data)
+{
+    md_key_t *key = data;
+
+    EVP_PKEY_free(key->pkey);
+    return APR_SUCCESS;
+}
+
+/* Takes ownership of `pkey`. */
+static md_key_t *wrap(EVP_PKEY *pkey, apr_pool_t *p)
+{
+    md_key_t *key = apr_palloc(p, sizeof(*key));
+
+    key->pkey = pkey;
+    apr_pool_cleanup_register(p, key, key_cleanup, apr_pool_cleanup_null);
+    return key;
+}
+
+md_key_t *md_key_share(const md_key_t *key, apr_pool_t *p)
+{
+    EVP_PKEY_up_ref(key->pkey);
+    return wrap(key->pkey, p);
+}
+
+EVP_PKEY *md_key_evp(const md_key_t *key)
+{
+    return key->pkey;
+}
+
+/* OpenSSL's name of a curve: NIST names and SECG names in any case, else the name as it is. */
+static const char *curve_name(const char *name)
+{
+    static const struct { const char *alias, *name; } ALIASES[] = {
+        { "P-192", "prime192v1" }, { "P-224", "secp224r1" }, { "P-256", "prime256v1" },
+        { "P-384", "secp384r1" }, { "P-521", "secp521r1" }, { "secp192r1", "prime192v1" },
+        { "secp224r1", "secp224r1" }, { "secp256r1", "prime256v1" }, { "secp384r1", "secp384r1" },
+        { "secp521r1", "secp521r1" }, { "prime256v1", "prime256v1" },
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof(ALIASES) / sizeof(ALIASES[0]); ++i)
+        if (!strcasecmp(ALIASES[i].alias, name))
+            return ALIASES[i].name;
+    return name;
+}
+
+static EVP_PKEY *generate_ec(const char *curve)
+{
+    if (!strcasecmp(curve, "X25519") || !strcasecmp(curve, "X448")
+        || !strcasecmp(curve, "ED25519") || !strcasecmp(curve, "ED448"))
+        return EVP_PKEY_Q_keygen(NULL, NULL, curve);
+    return EVP_PKEY_Q_keygen(NULL, NULL, "EC", curve_name(curve));
+}
+
+apr_status_t md_key_generate(md_key_t **pkey, const md_key_spec_t *spec, md_err_t *err,
+                             apr_pool_t *p)
+{
+    size_t bits = spec->type == MD_KEY_RSA ? (size_t)spec->bits : RSA_DEFAULT_BITS;
+    EVP_PKEY *pkey_new;
+
+    *pkey = NULL;
+    ERR_clear_error();
+    pkey_new = spec->type == MD_KEY_EC ? generate_ec(spec->curve)
+                                       : EVP_PKEY_Q_keygen(NULL, NULL, "RSA", bits);
+    if (!pkey_new)
+        return md_openssl_fail(err, APR_ENOTIMPL,
+                               apr_psprintf(p, "cannot generate a private key of type '%s', check "
+                                            "MDPrivateKeys", md_key_spec_name(spec)));
+    *pkey = wrap(pkey_new, p);
+    return APR_SUCCESS;
+}
+
+/* ---- PEM ---- */
+
+typedef struct secret_t {
+    void *data;
+    apr_size_t len;
+} secret_t;
+
+static apr_status_t secret_cleanup(void *data)
+{
+    secret_t *secret = data;
+
+    md_wipe(secret->data, secret->len);
+    return APR_SUCCESS;
+}
+
+/* A copy in the pool that is wiped when the pool ends. */
+static char *secret_copy(const char *data, apr_size_t len, apr_pool_t *p)
+{
+    secret_t *secret = apr_palloc(p, sizeof(*secret));
+
+    secret->data = apr_pstrmemdup(p, data, len);
+    secret->len = len;
+    apr_pool_cleanup_register(p, secret, secret_cleanup, apr_pool_cleanup_null);
+    return secret->data;
+}
+
+typedef struct pass_t {
+    const unsigned char *data;
+    apr_size_t len;
+} pass_t;
+
+/* Also called when there is no passphrase: OpenSSL must not ask on the terminal. */
+static int give_pass(char *buf, int size, int rwflag, void *baton)
+{
+    const pass_t *pass = baton;
+
+    (void)rwflag;
+    if (!pass->data || pass->len > (apr_size_t)size)
+        return -1;
+    memcpy(buf, pass->data, pass->len);
+    return (int)pass->len;
+}
+
+apr_status_t md_key_to_pem(const char **ppem, apr_size_t *plen, const md_key_t *key,
+                           const unsigned char *pass, apr_size_t pass_len, md_err_t *err,
+                           apr_pool_t *p)
+{
+    pass_t baton = { pass, pass_len };
+    BIO *bio = BIO_new(BIO_s_secmem());
+    apr_status_t rv = APR_SUCCESS;
+    char *data;
+    long len;
+
+    if (!bio || !PEM_write_bio_PKCS8PrivateKey(bio, key->pkey, pass ? EVP_aes_256_cbc() : NULL,
+                                               NULL, 0, pass ? give_pass : NULL, &baton)) {
+        rv = md_openssl_fail(err, APR_EGENERAL, "cannot write a private key as PEM");
+        goto out;
+    }
+    len = BIO_get_mem_data(bio, &data);
+    *ppem = secret_copy(data, (apr_size_t)len, p);
+    *plen = (apr_size_t)len;
+out:
+    BIO_free(bio);
+    return rv;
+}
+
+apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,
+                             const unsigned char *pass, apr_size_t pass_len, md_err_t *err,
+                             apr_pool_t *p)
+{
+    pass_t baton = { pass, pass_len };
+    BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    EVP_PKEY *read = NULL;
+
+    *pkey = NULL;
+    ERR_clear_error();
+    if (bio)
+        read = PEM_read_bio_PrivateKey(bio, NULL, give_pass, &baton);
+    BIO_free(bio);
+    if (!read)
+        return md_openssl_fail(err, APR_EINVAL, "cannot read a private key");
+    *pkey = wrap(read, p);
+    return APR_SUCCESS;
+}
+
+/* ---- JWS signatures ---- */
+
+typedef struct jws_alg_t {
+    const char *name;
+    const char *group;     /* curve, NULL for RSA */
+    const EVP_MD *(*md)(void);
+    int coordinate;        /* bytes of r and of s */
+} jws_alg_t;
+
+static const jws_alg_t JWS_ALGS[] = { /* RFC 7518 3.1 */
+    { "RS256", NULL, EVP_sha256, 0 },
+    { "ES256", "prime256v1", EVP_sha256, 32 },
+    { "ES384", "secp384r1", EVP_sha384, 48 },
+};
+
+static const jws_alg_t *jws_alg_of(const md_key_t *key)
+{
+    char group[64];
+    size_t i;
+
+    if (EVP_PKEY_is_a(key->pkey, "RSA"))
+        return &JWS_ALGS[0];
+    if (!EVP_PKEY_is_a(key->pkey, "EC")
+        || !EVP_PKEY_get_group_name(key->pkey, group, sizeof(group), NULL))
+        return NULL;
+    for (i = 1; i < sizeof(JWS_ALGS) / sizeof(JWS_ALGS[0]); ++i)
+        if (!strcmp(JWS_ALGS[i].group, group))
+            return &JWS_ALGS[i];
+    return NULL;
+}
+
+const char *md_key_jws_alg(const md_key_t *key)
+{
+    const jws_alg_t *alg = jws_alg_of(key);
+
+    return alg ? alg->name : NULL;
+}
+
+static apr_status_t sign(unsigned char **psig, size_t *plen, const md_key_t *key,
+                         const EVP_MD *md, const char *data, apr_size_t len, apr_pool_t *p)
+{
+    const unsigned char *bytes = (const unsigned char *)data;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    apr_status_t rv = APR_EGENERAL;
+
+    if (!ctx || EVP_DigestSignInit(ctx, NULL, md, NULL, key->pkey) != 1
+        || EVP_DigestSign(ctx, NULL, plen, bytes, len) != 1)
+        goto out;
+    *psig = apr_palloc(p, *plen);
+    if (EVP_DigestSign(ctx, *psig, plen, bytes, len) == 1)
+        rv = APR_SUCCESS;
+out:
+    EVP_MD_CTX_free(ctx);
+    return rv;
+}
+
+/* OpenSSL gives ECDSA signatures as DER, JWS wants r || s of fixed length (RFC 7518 3.4). */
+static apr_status_t der_to_raw(unsigned char **psig, size_t *plen, int n, apr_pool_t *p)
+{
+    const unsigned char *der = *psig;
+    ECDSA_SIG *sig = d2i_ECDSA_SIG(NULL, &der, (long)*plen);
+    unsigned char *raw = apr_palloc(p, 2 * (apr_size_t)n);
+    apr_status_t rv = APR_EGENERAL;
+
+    if (sig && BN_bn2binpad(ECDSA_SIG_get0_r(sig), raw, n) == n
+        && BN_bn2binpad(ECDSA_SIG_get0_s(sig), raw + n, n) == n) {
+        *psig = raw;
+        *plen = 2 * (size_t)n;
+        rv = APR_SUCCESS;
+    }
+    ECDSA_SIG_free(sig);
+    return rv;
+}
+
+apr_status_t md_key_sign_jws(const unsigned char **psig, apr_size_t *plen, const md_key_t *key,
+                             const char *data, apr_size_t len, md_err_t *err, apr_pool_t *p)
+{
+    const jws_alg_t *alg = jws_alg_of(key);
+    unsigned char *sig = NULL;
+    apr_status_t rv;
+    size_t sig_len;
+
+    if (!alg)
+        return md_fail(err, APR_ENOTIMPL, "a key of this kind cannot sign a JWS");
+    rv = sign(&sig, &sig_len, key, alg->md(), data, len, p);
+    if (rv == APR_SUCCESS && alg->coordinate)
+        rv = der_to_raw(&sig, &sig_len, alg->coordinate, p);
+    if (rv != APR_SUCCESS)
+        return md_openssl_fail(err, rv, "cannot sign a JWS");
+    *psig = sig;
+    *plen = sig_len;
+    return APR_SUCCESS;
+}

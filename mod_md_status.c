@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The handler `md-status`: the status of one or all domains as JSON. */
+#include "mod_md.h"
+
+#include <string.h>
+
+#include <http_protocol.h>
+
+#include "md_status.h"
+
+/* The domain that the request is about; NULL: all. */
+static const md_domain_t *find_domain(const md_reg_t *reg, const char *path_info)
+{
+    const md_domain_t *domain;
+    const char *slash = path_info ? strrchr(path_info, '/') : NULL;
+    int i;
+
+    if (!slash || !slash[1])
+        return NULL;
+    for (i = 0; i < reg->domains->nelts; ++i) {
+        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        if (!strcmp(domain->name, slash + 1))
+            return domain;
+    }
+    return md_index_find(reg->index, slash + 1);
+}
+
+static md_json_t *document(const request_rec *r)
+{
+    const md_reg_t *reg = mod_md_process()->reg;
+    const md_domain_t *domain;
+    md_json_t *json;
+
+    if (!reg) {
+        json = md_json_object(r->pool);
+        md_json_set_str(json, "version", MD_VERSION);
+        return json;
+    }
+    domain = find_domain(reg, r->path_info);
+    if (domain)
+        return md_status_domain(reg, domain, 1, apr_time_now(), r->pool);
+    return md_status_all(reg, apr_time_now(), r->pool);
+}
+
+static int status_handler(request_rec *r)
+{
+    if (!r->handler || strcmp(r->handler, "md-status"))
+        return DECLINED;
+    if (r->method_number != M_GET)
+        return HTTP_NOT_IMPLEMENTED;
+    ap_set_content_type(r, "application/json");
+    apr_table_setn(r->headers_out, "Cache-Control", "no-store");
+    ap_rputs(md_json_text(document(r), 0, r->pool), r);
+    return OK;
+}
+
+void mod_md_status_hooks(void)
+{
+    ap_hook_handler(status_handler, NULL, NULL, APR_HOOK_MIDDLE);
+}
