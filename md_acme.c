@@ -600,7 +600,7 @@ static void remember_failure(md_acme_t *acme, apr_time_t now, const md_err_t *er
 apr_status_t md_acme_load_directory(md_acme_t *acme, apr_time_t now, md_err_t *err,
                                     apr_pool_t *p)
 {
-    md_directory_t *dir;
+    md_directory_t *dir = NULL;
     apr_status_t rv;
     int is_known;
 

@@ -205,7 +205,7 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
     md_store_t *store = apr_pcalloc(p, sizeof(*store));
     const char *path = apr_pstrcat(p, base, "/" STORE_FILE, NULL);
     apr_size_t len;
-    double version;
+    double version = 0.0;
     apr_status_t rv;
     int created;
     char *text;

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Managed domains: their document, their state, an index of their names. */
+#include "md_domain.h"
+
+#include <ctype.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+
+#include "md_text.h"
+
+md_domain_t *md_domain_make(const char *name, apr_pool_t *p)
+{
+    md_domain_t *domain = apr_pcalloc(p, sizeof(*domain));
+
+    domain->name = apr_pstrdup(p, name);
+    domain->names = md_strings_make(p);
+    domain->contacts = md_strings_make(p);
+    domain->acme_tls = md_strings_make(p);
+    domain->key_specs = apr_array_make(p, 2, sizeof(md_key_spec_t));
+    domain->renew_mode = MD_RENEW_UNSET;
+    domain->renew_window.percent = domain->warn_window.percent = -1;
+    return domain;
+}
+
+/* ---- md.json ---- */
+
+typedef enum {
+    AS_STRING,      /* absent when NULL */
+    AS_STRINGS,     /* absent when NULL */
+    AS_SOME,        /* strings, absent when empty, too */
+    AS_ALWAYS,      /* strings, never absent */
+    AS_INT,
+    AS_BOOL,
+    AS_WINDOW,      /* absent when unset */
+    AS_SPECS
+} as_t;
+
+/* One row per member, in the order of the document. */
+#define ROW(path, as, member) { path, as, offsetof(md_domain_t, member) }
+static const struct {
+    const char *path;
+    as_t as;
+    size_t offset;
+} MEMBERS[] = {
+    ROW("name", AS_STRING, name),
+    ROW("domains", AS_ALWAYS, names),
+    ROW("contacts", AS_ALWAYS, contacts),
+    ROW("transitive", AS_INT, transitive),
+    ROW("ca.account", AS_STRING, ca_account),
+    ROW("ca.proto", AS_STRING, ca_proto),
+    ROW("ca.url", AS_STRING, ca_url),
+    ROW("ca.urls", AS_SOME, ca_urls),
+    ROW("ca.agreement", AS_STRING, ca_agreement),
+    ROW("ca.challenges", AS_SOME, ca_challenges),
+    ROW("privkey", AS_SPECS, key_specs),
+    ROW("state", AS_INT, state),
+    ROW("state-descr", AS_STRING, state_descr),
+    ROW("renew-mode", AS_INT, renew_mode),
+    ROW("renew-window", AS_WINDOW, renew_window),
+    ROW("warn-window", AS_WINDOW, warn_window),
+    ROW("require-https", AS_STRING, require_https),
+    ROW("must-staple", AS_BOOL, must_staple),
+    ROW("proto.acme-tls/1", AS_ALWAYS, acme_tls),
+    ROW("cert-files", AS_STRINGS, cert_files),
+    ROW("pkey-files", AS_STRINGS, pkey_files),
+    ROW("stapling", AS_BOOL, stapling),
+    ROW("cmd-dns-01", AS_STRING, cmd_dns_01),
+    ROW("proxy-url", AS_STRING, proxy_url),
+    ROW("ca-certs", AS_STRING, ca_certs),
+    ROW("proxy-ca-certs", AS_STRING, proxy_ca_certs),
+    ROW("eab.kid", AS_STRING, eab_kid),
+    ROW("eab.hmac", AS_STRING, eab_hmac),
+    ROW("profile", AS_STRING, profile),
+    ROW("profile-mandatory", AS_BOOL, profile_mandatory),
+    ROW("ari-renewals", AS_BOOL, ari_renewals),
+};
+#define MEMBER_COUNT (sizeof(MEMBERS) / sizeof(MEMBERS[0]))
+
+static int window_is_set(const md_window_spec_t *window)
+{
+    return window->percent >= 0 || window->length > 0;
+}
+
+static void put_strings(md_json_t *json, const char *path, as_t as,
+                        const apr_array_header_t *list)
+{
+    if (as != AS_SOME || (list && list->nelts > 0))
+        md_json_set_strings(json, path, list);
+}
+
+static void put_member(md_json_t *json, const char *path, as_t as, const void *slot,
+                       apr_pool_t *p)
+{
+    switch (as) {
+    case AS_STRING:
+        md_json_set_str(json, path, *(const char *const *)slot);
+        break;
+    case AS_STRINGS:
+    case AS_SOME:
+    case AS_ALWAYS:
+        put_strings(json, path, as, *(apr_array_header_t *const *)slot);
+        break;
+    case AS_INT:
+        md_json_set_int(json, path, *(const int *)slot);
+        break;
+    case AS_BOOL:
+        md_json_set_bool(json, path, *(const int *)slot);
+        break;
+    case AS_WINDOW:
+        if (window_is_set(slot))
+            md_json_set_str(json, path, md_window_spec_format(slot, p));
+        break;
+    case AS_SPECS:
+        md_json_set(json, path, md_key_specs_to_json(*(apr_array_header_t *const *)slot, p));
+        break;
+    }
+}
+
+md_json_t *md_domain_to_json(const md_domain_t *domain, apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+    size_t i;
+
+    for (i = 0; i < MEMBER_COUNT; ++i)
+        put_member(json, MEMBERS[i].path, MEMBERS[i].as,
+                   (const char *)domain + MEMBERS[i].offset, p);
+    return json;
+}
+
+static void get_window(md_window_spec_t *window, const char *text, apr_pool_t *p)
+{
+    if (!text || md_window_spec_parse(window, text, p)) {
+        window->percent = -1; /* a number of seconds in old stores: the default applies */
+        window->length = 0;
+    }
+}
+
+static void get_member(void *slot, as_t as, const md_json_t *json, const char *path,
+                       apr_pool_t *p)
+{
+    apr_array_header_t *list;
+
+    switch (as) {
+    case AS_STRING:
+        *(const char **)slot = apr_pstrdup(p, md_json_get_str(json, path));
+        break;
+    case AS_STRINGS:
+    case AS_SOME:
+    case AS_ALWAYS:
+        list = md_json_get_strings(json, path, p);
+        if (!list && as == AS_ALWAYS)
+            list = md_strings_make(p);
+        *(apr_array_header_t **)slot = list;
+        break;
+    case AS_INT:
+        *(int *)slot = (int)md_json_get_int(json, path, 0);
+        break;
+    case AS_BOOL:
+        *(int *)slot = md_json_get_bool(json, path);
+        break;
+    case AS_WINDOW:
+        get_window(slot, md_json_get_str(json, path), p);
+        break;
+    case AS_SPECS:
+        *(apr_array_header_t **)slot = md_key_specs_from_json(md_json_get(json, path, p), p);
+        break;
+    }
+}
+
+md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p)
+{
+    md_domain_t *domain = apr_pcalloc(p, sizeof(*domain));
+    size_t i;
+
+    for (i = 0; i < MEMBER_COUNT; ++i)
+        get_member((char *)domain + MEMBERS[i].offset, MEMBERS[i].as, json, MEMBERS[i].path, p);
+    if (!domain->name)
+        domain->name = "";
+    if (!domain->ca_urls && domain->ca_url) { /* stores before failover */
+        domain->ca_urls = md_strings_make(p);
+        APR_ARRAY_PUSH(domain->ca_urls, const char *) = domain->ca_url;
+    }
+    if (domain->state == 3) /* `expired` of old stores */
+        domain->state = MD_STATE_COMPLETE;
+    if (!domain->eab_kid || !domain->eab_hmac)
+        domain->eab_kid = domain->eab_hmac = NULL;
+    return domain;
+}
+
+/* ---- state ---- */
+
+int md_domain_contains(const md_domain_t *domain, const char *name)
+{
+    return md_names_cover(domain->names, name);
+}
+
+const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p)
+{
+    apr_array_header_t *specs;
+    md_key_spec_t *spec;
+
+    if (domain->key_specs->nelts > 0)
+        return domain->key_specs;
+    specs = apr_array_make(p, 1, sizeof(md_key_spec_t));
+    spec = apr_array_push(specs);
+    memset(spec, 0, sizeof(*spec));
+    return specs;
+}
+
+/* Why this certificate is not what the domain needs, NULL if it is. */
+static const char *deficiency(const md_domain_t *domain, const apr_array_header_t *chain,
+                              int fits, const char *spec, apr_pool_t *p)
+{
+    const md_cert_t *leaf = md_chain_leaf(chain);
+
+    if (!leaf || !md_cert_has_names(leaf) || !fits)
+        return apr_psprintf(p, "certificate(%s) is missing", spec);
+    if (md_cert_uncovered(leaf, domain->names, p))
+        return apr_psprintf(p, "certificate(%s) does not cover all domains.", spec);
+    if (domain->must_staple && !md_cert_must_staple(leaf))
+        return apr_psprintf(p, "'must-staple' is requested, but certificate(%s) has it not "
+                            "enabled.", spec);
+    if (!domain->must_staple && md_cert_must_staple(leaf))
+        return apr_psprintf(p, "'must-staple' is not requested, but certificate(%s) has it "
+                            "enabled.", spec);
+    return NULL;
+}
+
+void md_domain_assess(md_domain_t *domain, const apr_array_header_t *chains,
+                      const int *fits, apr_pool_t *p)
+{
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    int i;
+
+    domain->chains = apr_array_copy(p, chains);
+    domain->state = MD_STATE_COMPLETE;
+    domain->state_descr = NULL;
+    for (i = 0; i < specs->nelts && !domain->state_descr; ++i)
+        domain->state_descr = deficiency(domain, APR_ARRAY_IDX(chains, i, apr_array_header_t *),
+                                         fits[i],
+                                         md_key_spec_name(&APR_ARRAY_IDX(specs, i, md_key_spec_t)),
+                                         p);
+    if (domain->state_descr)
+        domain->state = MD_STATE_INCOMPLETE;
+}
+
+/* ---- index of names ---- */
+
+struct md_index_t {
+    apr_pool_t *p;
+    apr_hash_t *exact;     /* name (wildcards as they are) -> domain */
+    apr_hash_t *children;  /* ".x" for each name "a.x" -> a domain with such a name */
+};
+
+md_index_t *md_index_make(apr_pool_t *p)
+{
+    md_index_t *index = apr_palloc(p, sizeof(*index));
+
+    index->p = p;
+    index->exact = apr_hash_make(p);
+    index->children = apr_hash_make(p);
+    return index;
+}
+
+static md_domain_t *get(apr_hash_t *hash, const char *key)
+{
+    return apr_hash_get(hash, key, APR_HASH_KEY_STRING);
+}
+
+static void set_first(apr_hash_t *hash, const char *key, md_domain_t *domain)
+{
+    if (!get(hash, key))
+        apr_hash_set(hash, key, APR_HASH_KEY_STRING, domain);
+}
+
+static md_domain_t *wildcard_over(const md_index_t *index, const char *parent)
+{
+    char key[260];
+
+    if (!parent || strlen(parent) > sizeof(key) - 2)
+        return NULL;
+    key[0] = '*';
+    apr_cpystrn(key + 1, parent, sizeof(key) - 1);
+    return get(index->exact, key);
+}
+
+/* Another domain whose names have something in common with `name`. */
+static md_domain_t *overlapping(const md_index_t *index, const md_domain_t *domain,
+                                const char *name)
+{
+    const char *parent = strchr(name, '.');
+    md_domain_t *found = get(index->exact, name);
+
+    if (!found || found == domain)
+        found = wildcard_over(index, parent);
+    if ((!found || found == domain) && md_dns_name_is_wildcard(name))
+        found = get(index->children, parent);
+    return found == domain ? NULL : found;
+}
+
+md_domain_t *md_index_add(md_index_t *index, md_domain_t *domain, const char **pname)
+{
+    md_domain_t *other, *first = NULL;
+    const char *name, *parent;
+    int i;
+
+    for (i = 0; i < domain->names->nelts; ++i) {
+        name = APR_ARRAY_IDX(domain->names, i, const char *);
+        parent = strchr(name, '.');
+        other = overlapping(index, domain, name);
+        if (other && !first) {
+            first = other;
+            *pname = name;
+        }
+        set_first(index->exact, name, domain);
+        if (parent)
+            set_first(index->children, parent, domain);
+    }
+    return first;
+}
+
+md_domain_t *md_index_find(const md_index_t *index, const char *host)
+{
+    char lower[260];
+    md_domain_t *found;
+    size_t i;
+
+    if (!host || strlen(host) >= sizeof(lower))
+        return NULL;
+    for (i = 0; host[i]; ++i)
+        lower[i] = (char)tolower((unsigned char)host[i]);
+    lower[i] = '\0';
+    found = get(index->exact, lower);
+    return found ? found : wildcard_over(index, strchr(lower, '.'));
+}
