@@ -57,6 +57,7 @@ static void make_process(apr_pool_t *p)
     process = apr_pcalloc(p, sizeof(*process));
     process->conf = md_conf_make(p);
     process->domains = apr_array_make(p, 8, sizeof(md_domain_t *));
+    process->expected = apr_hash_make(p);
     apr_pool_cleanup_register(p, process, forget_process, apr_pool_cleanup_null);
 }
 

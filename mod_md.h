@@ -6,6 +6,8 @@
 #include <httpd.h>
 #include <http_config.h>
 
+#include <apr_hash.h>
+
 #include "md_reg.h"
 
 #ifndef MD_VERSION
@@ -27,6 +29,7 @@ typedef struct md_process_t {
     md_conf_t *conf;             /* settings of the main server and of the whole process */
     apr_array_header_t *domains; /* `md_domain_t *` in order of definition */
     md_reg_t *reg;               /* from post_config on; NULL when no domain is defined */
+    apr_hash_t *expected;        /* MD name -> domain with the names it is going to have */
     int is_dry_run;              /* httpd only tries the configuration */
 } md_process_t;
 
@@ -56,8 +59,9 @@ apr_status_t mod_md_check_servers(server_rec *main_server);
 /* Add to the domains what names of their SSL servers are missing, or warn of those. */
 void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 
-/* The same for one server with one domain, without warnings. */
-void mod_md_adopt_names_of(server_rec *s);
+/* The one domain of an SSL server, as it will be when this server and those asked for before have
+ * added their names. NULL if there is none, or several. */
+const md_domain_t *mod_md_expected_domain(const server_rec *s);
 
 /* Settle for which names acme-tls/1 is offered. */
 void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);

@@ -33,6 +33,7 @@ static int send_text(request_rec *r, const char *text, apr_size_t len)
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
 
     r->status = HTTP_OK;
+    r->connection->keepalive = AP_CONN_CLOSE; /* httpd ends it with a request that ends here */
     ap_set_content_length(r, (apr_off_t)len);
     apr_brigade_write(bb, NULL, NULL, text, len);
     ap_pass_brigade(r->output_filters, bb);

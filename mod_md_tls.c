@@ -55,15 +55,12 @@ static int add_fallback_files(server_rec *s, apr_pool_t *p, apr_array_header_t *
                               apr_array_header_t *keys)
 {
     const md_reg_t *reg = mod_md_process()->reg;
-    const md_server_t *server = mod_md_server(s);
-    const md_domain_t *domain;
+    const md_domain_t *domain = reg ? mod_md_expected_domain(s) : NULL;
     md_err_t err;
     apr_status_t rv;
 
-    if (!reg || server->domains->nelts != 1)
+    if (!domain)
         return DECLINED;
-    domain = APR_ARRAY_IDX(server->domains, 0, md_domain_t *);
-    mod_md_adopt_names_of(s); /* early, so that the certificate has them */
     md_err_init(&err, p);
     rv = md_reg_fallback_files(reg, domain, certs, keys, &err, p);
     if (rv != APR_SUCCESS) {

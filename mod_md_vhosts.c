@@ -19,6 +19,24 @@
 
 APLOG_USE_MODULE(md);
 
+/* The vhosts in the order of the configuration; httpd lists the last one first. */
+static apr_array_header_t *vhosts_of(server_rec *main_server, apr_pool_t *tmp)
+{
+    apr_array_header_t *vhosts = apr_array_make(tmp, 16, sizeof(server_rec *));
+    server_rec *s, **elts;
+    int i;
+
+    for (s = main_server->next; s; s = s->next)
+        APR_ARRAY_PUSH(vhosts, server_rec *) = s;
+    elts = (server_rec **)vhosts->elts;
+    for (i = 0; i < vhosts->nelts / 2; ++i) {
+        s = elts[i];
+        elts[i] = elts[vhosts->nelts - 1 - i];
+        elts[vhosts->nelts - 1 - i] = s;
+    }
+    return vhosts;
+}
+
 /* ---- reachability ---- */
 
 static int has_listener(int port)
@@ -220,9 +238,13 @@ static void link_server(link_t *link)
 void mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
     link_t link = { .names = collect_names(reg, tmp), .done = apr_hash_make(tmp), .reg = reg };
+    apr_array_header_t *vhosts = vhosts_of(main_server, tmp);
+    int i;
 
-    for (link.s = main_server->next; link.s; link.s = link.s->next)
+    for (i = 0; i < vhosts->nelts; ++i) {
+        link.s = APR_ARRAY_IDX(vhosts, i, server_rec *);
         link_server(&link);
+    }
 }
 
 apr_status_t mod_md_check_servers(server_rec *main_server)
@@ -279,11 +301,11 @@ static apr_array_header_t *names_lacking(const server_rec *s, const md_domain_t 
     return lacking;
 }
 
-static int add_names(md_domain_t *domain, const apr_array_header_t *names)
+static void add_names(md_domain_t *domain, const apr_array_header_t *names)
 {
     const char *name;
     char *lower;
-    int i, added = 0;
+    int i;
 
     for (i = 0; i < names->nelts; ++i) {
         name = APR_ARRAY_IDX(names, i, const char *);
@@ -292,9 +314,7 @@ static int add_names(md_domain_t *domain, const apr_array_header_t *names)
         lower = apr_pstrdup(domain->names->pool, name);
         ap_str_tolower(lower);
         APR_ARRAY_PUSH(domain->names, const char *) = lower;
-        ++added;
     }
-    return added;
 }
 
 static void warn_of_names(const server_rec *s, const md_domain_t *domain,
@@ -317,14 +337,15 @@ static void warn_of_names(const server_rec *s, const md_domain_t *domain,
 
 void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
+    apr_array_header_t *lacking, *vhosts = vhosts_of(main_server, tmp);
     apr_hash_t *warned = apr_hash_make(tmp);
-    apr_array_header_t *lacking;
     md_domain_t *domain;
     const char *name;
     server_rec *s;
     int i;
 
-    for (s = main_server->next; s; s = s->next) {
+    for (i = 0; i < vhosts->nelts; ++i) {
+        s = APR_ARRAY_IDX(vhosts, i, server_rec *);
         domain = ssl_domain(s);
         if (!domain)
             continue;
@@ -339,12 +360,24 @@ void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
         (void)md_index_add(reg->index, APR_ARRAY_IDX(reg->domains, i, md_domain_t *), &name);
 }
 
-void mod_md_adopt_names_of(server_rec *s)
+const md_domain_t *mod_md_expected_domain(const server_rec *s)
 {
-    md_domain_t *domain = ssl_domain(s);
+    md_process_t *process = mod_md_process();
+    const md_domain_t *domain = ssl_domain(s);
+    apr_pool_t *p;
+    md_domain_t *expected;
 
-    if (domain && domain->transitive)
-        add_names(domain, names_lacking(s, domain, domain->names->pool));
+    if (!domain || !domain->transitive)
+        return domain;
+    p = domain->names->pool;
+    expected = apr_hash_get(process->expected, domain->name, APR_HASH_KEY_STRING);
+    if (!expected) {
+        expected = apr_pmemdup(p, domain, sizeof(*domain));
+        expected->names = apr_array_copy(p, domain->names);
+        apr_hash_set(process->expected, domain->name, APR_HASH_KEY_STRING, expected);
+    }
+    add_names(expected, names_lacking(s, expected, p));
+    return expected;
 }
 
 /* ---- acme-tls/1 ---- */
@@ -425,12 +458,13 @@ static void find_acme_tls(const md_reg_t *reg, md_domain_t *domain,
 void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
     apr_hash_t *by_domain = apr_hash_make(tmp); /* MD name -> its SSL servers */
-    apr_array_header_t *servers;
+    apr_array_header_t *servers, *vhosts = vhosts_of(main_server, tmp);
     md_domain_t *domain;
     server_rec *s;
     int i;
 
-    for (s = main_server->next; s; s = s->next) {
+    for (i = 0; i < vhosts->nelts; ++i) {
+        s = APR_ARRAY_IDX(vhosts, i, server_rec *);
         domain = ssl_domain(s);
         if (!domain)
             continue;

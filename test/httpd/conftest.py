@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: every test has servers of its own, and a failing one prints what they logged."""
+import pathlib
+import tempfile
+
+import pytest
+
+from servers import Httpd, Pebble
+
+
+@pytest.fixture
+def workdir():
+    """Below /tmp and readable for the server's user; pytest's own directories are private."""
+    with tempfile.TemporaryDirectory(prefix="md-", ignore_cleanup_errors=True) as name:
+        path = pathlib.Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture
+def httpd(workdir, request):
+    server = Httpd(workdir / "httpd")
+    yield server
+    server.stop()
+    reports = [r.read_text(errors="replace") for r in server.dir.glob("sanitizer.*")]
+    failed = getattr(request.node, "failed", False)
+    if failed or reports:
+        lines = server.error_log().splitlines()
+        print("\n==== httpd's error log (last 150 lines)", *lines[-150:], sep="\n")
+        print("==== store", *sorted(str(p.relative_to(server.dir)) for p in server.store.rglob("*")),
+              sep="\n")
+    assert not reports, reports
+    assert "exit signal" not in server.error_log() or request.node.get_closest_marker("kills")
+
+
+@pytest.fixture
+def pebble_options():
+    """Override by parametrisation: keyword arguments of Pebble."""
+    return {}
+
+
+@pytest.fixture
+def pebble(workdir, httpd, pebble_options, request):
+    with Pebble(workdir / "pebble", httpd.http_port, httpd.https_port, **pebble_options) as ca:
+        yield ca
+        if getattr(request.node, "failed", False):
+            print("\n==== pebble (last 60 lines)",
+                  *ca.log_path.read_text(errors="replace").splitlines()[-60:], sep="\n")
+
+
+@pytest.fixture
+def env(httpd, pebble):
+    """An httpd that knows the CA and its terms; add domains and vhosts, then start."""
+    httpd.use_ca(pebble)
+    httpd.ca = pebble
+    return httpd
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "kills: the test ends children by signals")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if outcome.get_result().failed:
+        item.failed = True

@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real servers for tests and benches, on free loopback ports, in a directory of their own:
+Pebble (with its DNS) and httpd with mod_md."""
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.request
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+TIMEOUT = 60 * (3 if os.environ.get("MD_SLOW") else 1)
+
+
+def free_ports(n):
+    """n ports that were free just now and differ from each other."""
+    with contextlib.ExitStack() as stack:
+        socks = []
+        for _ in range(n):
+            sock = stack.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            socks.append(sock)
+        return [s.getsockname()[1] for s in socks]
+
+
+def wait_for(condition, timeout=TIMEOUT, what="condition", every=0.05):
+    """The first true value of condition(); AssertionError when there is none in time."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"{what}: not within {timeout} s"
+        time.sleep(every)
+
+
+def is_listening(port):
+    with socket.socket() as sock:
+        sock.settimeout(1)
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def run(*args, **kw):
+    return subprocess.run([str(a) for a in args], capture_output=True, text=True, **kw)
+
+
+def make_server_cert(directory):
+    """A self-signed certificate for localhost; returns its path and that of its key."""
+    cert, key = directory / "localhost.pem", directory / "localhost.key"
+    if not cert.exists():
+        done = run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                   "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", 10,
+                   "-subj", "/CN=localhost", "-addext",
+                   "subjectAltName=DNS:localhost,IP:127.0.0.1")
+        assert done.returncode == 0, done.stderr
+    return cert, key
+
+
+class Pebble:
+    """A CA with its own DNS, in which every name is 127.0.0.1."""
+
+    def __init__(self, directory, http_port, tls_port, env=None, retry_after=1, profiles=None):
+        self.dir = pathlib.Path(directory)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.ca_file, key = make_server_cert(self.dir)
+        port, mgmt, dns, self.dns_mgmt = free_ports(4)
+        self.port, self.mgmt_url = port, f"https://localhost:{mgmt}"
+        self.directory_url = f"https://localhost:{port}/dir"
+        self.log_path = self.dir / "pebble.log"
+        config = {"pebble": {
+            "listenAddress": f"127.0.0.1:{port}", "managementListenAddress": f"127.0.0.1:{mgmt}",
+            "certificate": str(self.ca_file), "privateKey": str(key),
+            "httpPort": http_port, "tlsPort": tls_port,
+            "retryAfter": {"authz": retry_after, "order": retry_after},
+            "profiles": profiles or {
+                "default": {"description": "three months", "validityPeriod": 7776000},
+                "shortlived": {"description": "six days", "validityPeriod": 518400}}}}
+        (self.dir / "pebble.json").write_text(json.dumps(config))
+        self.env = dict(os.environ, PEBBLE_VA_NOSLEEP="1", **{k: str(v) for k, v in (env or {}).items()})
+        if "PEBBLE_VA_SLEEPTIME" in self.env:
+            del self.env["PEBBLE_VA_NOSLEEP"]
+        self.dns = f"127.0.0.1:{dns}"
+        self.procs = []
+
+    def start(self):
+        found = run(PROJECT / "test" / "pebble-setup.sh")
+        assert found.returncode == 0, "no test CA: " + found.stderr
+        tools = pathlib.Path(found.stdout.strip())
+        with open(self.log_path, "ab") as log:
+            self.procs.append(subprocess.Popen(
+                [tools / "pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
+                 "-dnsserver", self.dns, "-management", f"127.0.0.1:{self.dns_mgmt}",
+                 "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""],
+                stdout=log, stderr=log))
+            self.procs.append(subprocess.Popen(
+                [tools / "pebble", "-config", self.dir / "pebble.json", "-dnsserver", self.dns],
+                stdout=log, stderr=log, env=self.env))
+        wait_for(lambda: is_listening(self.port) and is_listening(self.dns_mgmt), what="Pebble")
+        return self
+
+    def stop(self):
+        for proc in self.procs:
+            proc.terminate()
+        for proc in self.procs:
+            proc.wait(10)
+        self.procs = []
+
+    def root_pem(self):
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        with urllib.request.urlopen(self.mgmt_url + "/roots/0", context=context) as reply:
+            return reply.read().decode()
+
+    def dns_set(self, command, **args):
+        """A command of challtestsrv, such as set-servfail with host='name.'"""
+        url = f"http://127.0.0.1:{self.dns_mgmt}/{command}"
+        with urllib.request.urlopen(url, data=json.dumps(args).encode()) as reply:
+            assert reply.status == 200
+
+    def count(self, pattern):
+        return len(re.findall(pattern, self.log_path.read_text(errors="replace")))
+
+    __enter__ = start
+
+    def __exit__(self, *exc):
+        self.stop()
+
+
+def apxs(name):
+    tool = os.environ.get("APXS") or shutil.which("apxs") or shutil.which("apxs2")
+    return run(tool, "-q", name).stdout.strip()
+
+
+class Httpd:
+    """An httpd of its own. Configure, start(), stop()."""
+
+    MODULES = ("authz_core", "authn_core", "authz_host", "unixd", "mime", "dir", "alias",
+               "log_config", "headers", "rewrite", "status", "watchdog", "socache_shmcb", "ssl")
+
+    def __init__(self, directory, module_path=None, mpm="event"):
+        self.dir = pathlib.Path(directory)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        for part in [self.dir, *self.dir.parents][:4]: # the children must get here
+            if part.owner() == "root" or os.geteuid() != 0:
+                with contextlib.suppress(PermissionError):
+                    part.chmod(part.stat().st_mode | 0o055 if part != pathlib.Path("/tmp") else
+                               part.stat().st_mode)
+        self.docroot = self.dir / "htdocs"
+        self.docroot.mkdir(exist_ok=True)
+        (self.docroot / "index.html").write_text("it is served\n")
+        self.module = pathlib.Path(module_path or os.environ.get("MD_MODULE")
+                                   or PROJECT / ".libs" / "mod_md.so")
+        self.mpm = mpm
+        self.http_port, self.https_port = free_ports(2)
+        self.store = self.dir / "md"
+        self.log_path = self.dir / "error.log"
+        self.pid_path = self.dir / "httpd.pid"
+        self.log_level = "info md:debug"
+        self.md_conf, self.vhosts, self.global_conf = [], [], []
+
+    # ---- configuration ----
+
+    def add_md_conf(self, text):
+        self.md_conf.append(text)
+
+    def use_ca(self, ca):
+        """The three lines of a user and where the CA of the test is."""
+        self.add_md_conf(f"MDCertificateAgreement accepted\nMDContactEmail admin@example.org\n"
+                         f"MDCertificateAuthority {ca.directory_url}\n"
+                         f"MDCACertificateFile {ca.ca_file}\n")
+
+    def add_vhost(self, name, aliases=(), ssl=True, docroot=None, extra=""):
+        port = self.https_port if ssl else self.http_port
+        self.vhosts.append("\n".join(
+            [f"<VirtualHost *:{port}>", f"ServerName {name}",
+             *(f"ServerAlias {a}" for a in aliases), f"DocumentRoot {docroot or self.docroot}",
+             "SSLEngine on" if ssl else "", extra, "</VirtualHost>"]))
+
+    def write_conf(self):
+        libexec = apxs("LIBEXECDIR")
+        built_in = run(self.binary(), "-l").stdout
+        lines = [f"ServerRoot {self.dir}", f"PidFile {self.pid_path}", "ServerName base.test",
+                 f"DefaultRuntimeDir {self.dir}", f"Mutex default:{self.dir}"]
+        if os.geteuid() == 0:
+            lines += ["User www-data", "Group www-data"] if shutil.which("apache2") else \
+                     ["User apache", "Group apache"]
+        for name in (f"mpm_{self.mpm}", *self.MODULES):
+            if f"mod_{name}.c" not in built_in and os.path.exists(f"{libexec}/mod_{name}.so"):
+                lines.append(f"LoadModule {name}_module {libexec}/mod_{name}.so")
+        lines += [f"LoadModule md_module {self.module}",
+                  f"Listen 127.0.0.1:{self.http_port}", f"Listen 127.0.0.1:{self.https_port}",
+                  f"ErrorLog {self.log_path}", f"LogLevel {self.log_level}",
+                  f"DocumentRoot {self.docroot}", "TypesConfig /etc/mime.types",
+                  f"<Directory {self.dir}>\nRequire all granted\n</Directory>",
+                  "<Location /md-status>\nSetHandler md-status\n</Location>",
+                  f"SSLSessionCache shmcb:{self.dir}/ssl(512000)",
+                  *self.global_conf,
+                  f"MDPortMap http:{self.http_port} https:{self.https_port}",
+                  *self.md_conf, *self.vhosts]
+        self.conf = self.dir / "httpd.conf"
+        self.conf.write_text("\n".join(lines) + "\n")
+
+    # ---- life ----
+
+    @staticmethod
+    def binary():
+        return shutil.which("apache2") or shutil.which("httpd") or \
+            os.path.join(apxs("SBINDIR"), apxs("PROGNAME"))
+
+    def env(self):
+        """A sanitized module needs its runtime before everything else."""
+        env = dict(os.environ)
+        kind = sanitizer_of(self.module)
+        if kind:
+            lib = run("gcc", f"-print-file-name=lib{kind}.so").stdout.strip()
+            env["LD_PRELOAD"] = lib
+            options = f"log_path={self.dir}/sanitizer:abort_on_error=0:detect_leaks=0"
+            env["ASAN_OPTIONS"] = env["UBSAN_OPTIONS"] = env["TSAN_OPTIONS"] = options
+            (self.dir / "sanitizer-is-on").touch()
+        return env
+
+    def command(self, *args):
+        return run(self.binary(), "-f", self.conf, *args, env=self.env(), timeout=TIMEOUT * 3)
+
+    def configtest(self):
+        self.write_conf()
+        return self.command("-t")
+
+    def start(self, expect_success=True):
+        self.write_conf()
+        done = self.command("-k", "start")
+        if not expect_success:
+            return done
+        assert done.returncode == 0, done.stderr + self.error_log()
+        wait_for(lambda: is_listening(self.https_port) and self.is_running(), what="httpd")
+        return self
+
+    def graceful(self, wait=True):
+        """Reload; with `wait`, until the new generation is in service."""
+        marker = "configured -- resuming normal operations"
+        before = self.error_log().count(marker)
+        self.write_conf()
+        os.kill(self.pid(), signal.SIGUSR1)
+        if wait:
+            wait_for(lambda: self.error_log().count(marker) > before, TIMEOUT * 2, "graceful restart")
+
+    def pid(self):
+        return int(self.pid_path.read_text())
+
+    def is_running(self):
+        try:
+            os.kill(self.pid(), 0)
+            return True
+        except (OSError, ValueError):
+            return False
+
+    def stop(self):
+        if not self.pid_path.exists():
+            return
+        try:
+            pid = self.pid()
+            os.kill(pid, signal.SIGTERM)
+        except (OSError, ValueError):
+            return
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists(), 20, "end of httpd")
+            return
+        for child in self.child_pids(pid) + [pid]:
+            with contextlib.suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+
+    def child_pids(self, parent=None):
+        parent = str(parent or self.pid())
+        found = []
+        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                if stat.read_text().rsplit(")", 1)[1].split()[1] == parent:
+                    found.append(int(stat.parent.name))
+        return found
+
+    def watchdog_pid(self):
+        """The child that drives renewals now."""
+        starts = re.findall(r"\[pid (\d+)[^\]]*\].*AH10054", self.error_log())
+        return int(starts[-1]) if starts and os.path.exists(f"/proc/{starts[-1]}") else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.stop()
+
+    # ---- observing ----
+
+    def error_log(self):
+        try:
+            return self.log_path.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def wait_log(self, regex, timeout=TIMEOUT, count=1):
+        return wait_for(lambda: len(re.findall(regex, self.error_log())) >= count, timeout,
+                        f"{count} x {regex!r} in the error log")
+
+    def problems(self):
+        """Log lines that must not be there: crashes, errors and warnings of md, sanitizer reports."""
+        lines = [line for line in self.error_log().splitlines()
+                 if re.search(r"exit signal|\[md:(error|warn|crit)\]", line)]
+        for report in self.dir.glob("sanitizer.*"):
+            lines.append(report.read_text(errors="replace"))
+        return lines
+
+    def store_json(self, *path):
+        try:
+            return json.loads(self.store.joinpath(*path).read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def await_md(self, names, timeout=TIMEOUT):
+        """Until a complete set is staged for each and the log has said so."""
+        names = [names] if isinstance(names, str) else names
+        for name in names:
+            self.wait_log(rf"AH10059: The Managed Domain {re.escape(name)} ", timeout)
+            job = self.store_json("staging", name, "job.json")
+            assert job is None or job["finished"], job
+
+    def await_error(self, name, errors=1, timeout=TIMEOUT):
+        """The job of a domain whose renewal failed that often."""
+        def failed():
+            job = self.store_json("staging", name, "job.json")
+            return job if job and job["errors"] >= errors else None
+        return wait_for(failed, timeout, f"{errors} errors of {name}")
+
+    # ---- asking ----
+
+    def get(self, path, host, https=False, verify=None, headers=None):
+        """(status, headers, body); with https the chain is checked against the PEM text `verify`."""
+        if https:
+            context = ssl.create_default_context(cadata=verify) if verify else \
+                ssl._create_unverified_context()
+            conn = _HostConnection(host, self.https_port, context)
+        else:
+            conn = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=20)
+        try:
+            conn.request("GET", path, headers={"Host": host, **(headers or {})})
+            reply = conn.getresponse()
+            return reply.status, reply.headers, reply.read().decode(errors="replace")
+        finally:
+            conn.close()
+
+    def raw(self, data, https=False):
+        """What comes back for these bytes."""
+        with socket.create_connection(("127.0.0.1", self.http_port), timeout=20) as sock:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+            got = b""
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := sock.recv(65536):
+                    got += chunk
+            return got
+
+    def tls_cert(self, host):
+        """The leaf that is served, as a cryptography object."""
+        from cryptography import x509
+        context = ssl._create_unverified_context()
+        with socket.create_connection(("127.0.0.1", self.https_port), timeout=20) as sock:
+            with context.wrap_socket(sock, server_hostname=host) as tls:
+                return x509.load_der_x509_certificate(tls.getpeercert(True))
+
+    def md_status(self, name=None):
+        status, _, body = self.get("/md-status" + (f"/{name}" if name else ""), "base.test")
+        assert status == 200, body
+        return json.loads(body)
+
+
+class _HostConnection(http.client.HTTPSConnection):
+    """https to a name that no DNS knows."""
+
+    def __init__(self, host, port, context):
+        super().__init__(host, port, timeout=20, context=context)
+        self._tls = context
+
+    def connect(self):
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        self.sock = self._tls.wrap_socket(sock, server_hostname=self.host)
+
+
+def sanitizer_of(module):
+    """'asan', 'tsan' or None, by what the module needs."""
+    needed = run("ldd", module).stdout
+    for kind in ("asan", "tsan"):
+        if f"lib{kind}" in needed:
+            return kind
+    return None
