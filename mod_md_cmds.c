@@ -78,6 +78,7 @@ static const char *set_section(cmd_parms *cmd, void *dir_conf, const char *arg)
     apr_array_header_t *words;
     md_domain_t *domain;
 
+    (void)dir_conf;
     if (!end)
         return apr_psprintf(cmd->pool, "%s> directive missing closing '>'", cmd->cmd->name);
     words = words_of(apr_pstrmemdup(cmd->pool, arg, (apr_size_t)(end - arg)), cmd->pool);
@@ -85,7 +86,7 @@ static const char *set_section(cmd_parms *cmd, void *dir_conf, const char *arg)
     if (wrong)
         return wrong;
     server->section = domain;
-    wrong = ap_walk_config(cmd->directive->first_child, cmd, dir_conf);
+    wrong = ap_walk_config(cmd->directive->first_child, cmd, cmd->context);
     server->section = NULL;
     return wrong;
 }
