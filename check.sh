@@ -40,9 +40,9 @@ unit() {
         [ -x "$program" ] && [ -f "$program" ] || continue
         out=$("$program" 2>&1); rc=$?
         local ok bad
-        ok=$(grep -cE '^\[ +OK \]' <<<"$out"); bad=$(grep -cE '^\[ +(FAILED|ERROR) +\] [a-z]' <<<"$out")
-        [ $rc = 0 ] || [ "$bad" -gt 0 ] || bad=1
-        [ $rc = 0 ] && bad=0
+        ok=$(grep -cE '^\[ +OK \]' <<<"$out")
+        bad=$(sed -nE 's/^\[ +FAILED +\] ([0-9]+) test.*/\1/p' <<<"$out" | tail -1)
+        [ $rc = 0 ] && bad=0 || bad=${bad:-1}
         echo "${program##*/} ($1): $ok ok, $bad failed"
         [ $rc = 0 ] || echo "$out"
         count "$ok" "$bad" 0

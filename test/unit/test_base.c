@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The base layer: text, time, files, JSON, errors; over tables. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include <apr_strings.h>
+
+#include "../../md_file.h"
+#include "../../md_json.h"
+#include "../../md_limits.h"
+#include "../../md_text.h"
+#include "../../md_time.h"
+
+static apr_pool_t *p;
+static char dir[64];
+
+static void base64url_both_ways(void **state)
+{
+    static const struct { const char *text, *plain; } ROWS[] = {
+        { "Zg", "f" }, { "Zm8", "fo" }, { "Zm9v", "foo" }, { "Zm9vYg", "foob" }, { "_-_-", NULL },
+    };
+    static const char *const BAD[] = { "", "A", "AAAAA", "A+", "A/A", "AA\n", "=AA", "AA=A" };
+    unsigned char *data;
+    apr_size_t i, len;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        len = md_base64url_decode(&data, ROWS[i].text, p);
+        assert_true(len > 0);
+        if (ROWS[i].plain)
+            assert_string_equal(data, ROWS[i].plain);
+        assert_string_equal(md_base64url_encode(data, len, p), ROWS[i].text);
+    }
+    assert_int_equal(md_base64url_decode(&data, "Zg==", p), 1);
+    for (i = 0; i < sizeof(BAD) / sizeof(BAD[0]); ++i)
+        assert_int_equal(md_base64url_decode(&data, BAD[i], p), 0);
+}
+
+static void dns_names(void **state)
+{
+    static const struct { const char *name; int ok; } ROWS[] = {
+        { "a.org", 1 }, { "*.a.org", 1 }, { "xn--bcher-kva.example", 1 }, { "_acme.a.org", 1 },
+        { "a.org.", 1 }, { "tld", 0 }, { "tld.", 0 }, { "", 0 }, { ".a.org", 0 }, { "a..org", 0 },
+        { "a b.org", 0 }, { "a.*.org", 0 }, { "b\xc3\xbc.org", 0 }, { "../../x.y", 0 }, { "*.", 0 },
+    };
+    static const struct { const char *pattern, *name; int covers; } COVER[] = {
+        { "a.org", "A.org", 1 }, { "*.a.org", "x.a.org", 1 }, { "*.a.org", "*.a.org", 1 },
+        { "*.a.org", "a.org", 0 }, { "*.a.org", "y.x.a.org", 0 }, { "*.a.org", ".a.org", 0 },
+        { "x.a.org", "*.a.org", 0 },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i)
+        assert_int_equal(md_dns_name_is_valid(ROWS[i].name), ROWS[i].ok);
+    for (i = 0; i < sizeof(COVER) / sizeof(COVER[0]); ++i)
+        assert_int_equal(md_dns_name_covers(COVER[i].pattern, COVER[i].name), COVER[i].covers);
+}
+
+static void tokens_and_paths(void **state)
+{
+    (void)state;
+    assert_true(md_token_is_valid("evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr_oA"));
+    assert_false(md_token_is_valid(""));
+    assert_false(md_token_is_valid("a="));
+    assert_false(md_token_is_valid("../x"));
+    assert_true(md_path_part_is_safe("*.a.org"));
+    assert_true(md_path_part_is_safe("..."));
+    assert_false(md_path_part_is_safe(".."));
+    assert_false(md_path_part_is_safe("."));
+    assert_false(md_path_part_is_safe(""));
+    assert_false(md_path_part_is_safe("a/b"));
+    assert_false(md_path_part_is_safe("a\nb"));
+    assert_false(md_path_part_is_safe(NULL));
+}
+
+static void uris(void **state)
+{
+    static const struct { const char *uri, *wrong; } ROWS[] = {
+        { "https://ca.test/dir", NULL }, { "https://127.0.0.1:14000/x?y=z", NULL },
+        { "https://[::1]:14000/dir", NULL }, { "HTTP://localhost", NULL },
+        { "localhost:8080", "scheme must be http or https" },
+        { "https://127.0.0.1:-443", "invalid port" }, { "https://a:0/", "invalid port" },
+        { "https://a:65536/", "invalid port" }, { "https://a:1x/", "invalid port" },
+        { "http://", "host missing" }, { "https:/a", "host missing" }, { "yes", "scheme missing" },
+        { "", "no URI" }, { "https:", "rest missing" }, { "https://a b/", "blanks not allowed" },
+        { "https://a..b/", "host invalid" }, { "https://a_b/", "host invalid" },
+    };
+    static const struct { const char *uri; int ok; } MAIL[] = {
+        { "mailto:a@b.org", 1 }, { "mailto:a", 0 }, { "mailto:@b", 0 }, { "mailto:a@", 0 },
+        { "mailto:a@b@c", 0 }, { "mailto:a@b..c", 0 }, { "mehlto:a", 1 }, { "mailto:a @b", 0 },
+    };
+    const char *wrong;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        wrong = md_uri_check_http(ROWS[i].uri, p);
+        if (ROWS[i].wrong ? !wrong || strcmp(wrong, ROWS[i].wrong) : wrong != NULL)
+            fail_msg("%s: %s", ROWS[i].uri, wrong ? wrong : "accepted");
+    }
+    for (i = 0; i < sizeof(MAIL) / sizeof(MAIL[0]); ++i)
+        assert_int_equal(md_uri_check(MAIL[i].uri, p) == NULL, MAIL[i].ok);
+    assert_string_equal(md_contact_uri("a@b.org", p), "mailto:a@b.org");
+    assert_string_equal(md_contact_uri("tel:1", p), "tel:1");
+}
+
+static void printable_text(void **state)
+{
+    char *longer = apr_pcalloc(p, 5000);
+
+    (void)state;
+    assert_string_equal(md_text_printable("a\x1b[31m\n\xff", p), "a?[31m??");
+    assert_null(md_text_printable(NULL, p));
+    memset(longer, 'x', 4999);
+    assert_int_equal(strlen(md_text_printable(longer, p)), MD_MAX_TEXT);
+}
+
+static void minimal_names(void **state)
+{
+    static const char *const IN[] = { "D.org", "*.d.org", "www.d.org", "x.www.d.org", "d.org" };
+    static const char *const OUT[] = { "d.org", "*.d.org", "x.www.d.org" };
+    apr_array_header_t *names = md_strings_make(p);
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < 5; ++i)
+        APR_ARRAY_PUSH(names, const char *) = IN[i];
+    names = md_names_minimal(md_names_normalise(names, p), p);
+    assert_int_equal(names->nelts, 3);
+    for (i = 0; i < 3; ++i)
+        assert_string_equal(APR_ARRAY_IDX(names, i, const char *), OUT[i]);
+}
+
+static void durations(void **state)
+{
+    static const struct { const char *text, *unit; apr_int64_t ms; const char *back; } OK[] = {
+        { "10", "d", APR_INT64_C(864000000), "10d" }, { "48h", "s", 172800000, "2d" },
+        { "90MI", "s", 5400000, "90mi" }, { "1500ms", "s", 1500, "1500ms" }, { "0", "s", 0, "0d" },
+        { "-5d", "d", -432000000, "-5d" },
+    };
+    static const char *const BAD[] = { "", "d", "1y", "1m", "1d12h", "30sekunden", "1w", "dec-31",
+                                       "9223372036854775807d", "99999999999999999999" };
+    apr_interval_time_t t;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(OK) / sizeof(OK[0]); ++i) {
+        assert_int_equal(md_duration_parse(&t, OK[i].text, OK[i].unit), APR_SUCCESS);
+        assert_true(t == OK[i].ms * 1000);
+        assert_string_equal(md_duration_format(t, p), OK[i].back);
+    }
+    for (i = 0; i < sizeof(BAD) / sizeof(BAD[0]); ++i)
+        assert_int_equal(md_duration_parse(&t, BAD[i], "s"), APR_EINVAL);
+}
+
+static void windows(void **state)
+{
+    const md_window_t ninety = { 0, apr_time_from_sec(90 * 86400) };
+    md_window_spec_t spec;
+
+    (void)state;
+    assert_null(md_window_spec_parse(&spec, "33%", p));
+    assert_true(md_window_opens(&ninety, &spec) == ninety.end - apr_time_from_sec(2566080));
+    assert_string_equal(md_window_spec_format(&spec, p), "33%");
+    assert_null(md_window_spec_parse(&spec, "0%", p));
+    assert_true(md_window_opens(&ninety, &spec) == ninety.end);
+    assert_null(md_window_spec_parse(&spec, "14", p));
+    assert_true(md_window_opens(&ninety, &spec) == ninety.end - apr_time_from_sec(14 * 86400));
+    assert_non_null(strstr(md_window_spec_parse(&spec, "102%", p),
+                           "a length of 100% or more is not allowed."));
+    assert_non_null(md_window_spec_parse(&spec, "-1%", p));
+    assert_non_null(md_window_spec_parse(&spec, "-5d", p));
+    assert_non_null(strstr(md_window_spec_parse(&spec, "dec-31", p), "has unrecognized format"));
+    assert_non_null(strstr(md_window_spec_parse(&spec, "1y", p), "has unrecognized format"));
+    assert_non_null(md_window_spec_parse(&spec, "3%%", p));
+    assert_non_null(md_window_spec_parse(&spec, "%", p));
+}
+
+static void time_stamps(void **state)
+{
+    static const struct { const char *text; apr_int64_t seconds; } ROWS[] = {
+        { "1970-01-01T00:00:01Z", 1 }, { "2024-02-29T12:00:00Z", 1709208000 },
+        { "2024-02-29T12:00:00.999999+02:30", 1709199000 },
+        { "2024-02-29T12:00:00-01:00", 1709211600 },
+        { "2023-02-29T12:00:00Z", 0 }, { "2024-13-01T00:00:00Z", 0 }, { "2024-02-29T12:00:00", 0 },
+        { "2024-02-29T25:00:00Z", 0 }, { "2024-02-29T12:00:00+2", 0 }, { "", 0 }, { "x", 0 },
+        { "2024-02-29T12:00:00ZZ", 0 },
+    };
+    apr_time_t now = apr_time_from_sec(1700000000);
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i)
+        if (md_time_parse_rfc3339(ROWS[i].text) != apr_time_from_sec(ROWS[i].seconds))
+            fail_msg("%s", ROWS[i].text);
+    assert_string_equal(md_time_http(apr_time_from_sec(1136214245), p),
+                        "Mon, 02 Jan 2006 15:04:05 GMT");
+    assert_true(md_time_parse_http("Mon, 02 Jan 2006 15:04:05 GMT")
+                == apr_time_from_sec(1136214245));
+    assert_true(md_time_parse_http("nonsense") == 0 && md_time_parse_http(NULL) == 0);
+    assert_true(md_time_retry_after("120", now) == now + apr_time_from_sec(120));
+    assert_true(md_time_retry_after("99999999999", now) <= now + MD_MAX_RETRY_AFTER);
+    assert_true(md_time_retry_after("Wed, 15 Nov 2023 00:00:00 GMT", now) > now);
+    assert_true(md_time_retry_after("Mon, 02 Jan 2006 15:04:05 GMT", now) == 0);
+    assert_true(md_time_retry_after("12x", now) == 0 && md_time_retry_after(NULL, now) == 0);
+}
+
+static const char *in_dir(const char *name)
+{
+    return apr_pstrcat(p, dir, "/", name, NULL);
+}
+
+static int mode_of(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (int)(st.st_mode & 0777) : -1;
+}
+
+static void files_are_whole_and_exact(void **state)
+{
+    const char *path = in_dir("f");
+    apr_array_header_t *names;
+    mode_t old = umask(077);
+    apr_size_t len;
+    char *data;
+
+    (void)state;
+    assert_int_equal(md_file_write(path, 0x0644, "one", 3, p), APR_SUCCESS);
+    assert_int_equal(mode_of(path), 0644);
+    assert_int_equal(md_file_write(path, 0x0600, "second", 6, p), APR_SUCCESS);
+    umask(old);
+    assert_int_equal(mode_of(path), 0600);
+    assert_int_equal(md_file_read(&data, &len, path, 6, p), APR_SUCCESS);
+    assert_string_equal(data, "second");
+    assert_int_equal(md_file_read(&data, &len, path, 5, p), APR_EINVAL);
+    assert_int_equal(md_file_create(path, 0x0600, "x", 1, p), APR_EEXIST);
+    assert_int_equal(md_file_create(in_dir("new"), 0x0600, "x", 1, p), APR_SUCCESS);
+    assert_int_equal(md_dir_list(&names, dir, 0, p), APR_SUCCESS);
+    assert_int_equal(names->nelts, 2); /* no temporary file is left */
+    assert_true(APR_STATUS_IS_ENOENT(md_file_read(&data, &len, in_dir("none"), 9, p)));
+    assert_int_not_equal(md_file_write(in_dir("no/such/f"), 0x0600, "x", 1, p), APR_SUCCESS);
+}
+
+static void what_is_no_file_is_not_read(void **state)
+{
+    apr_size_t len;
+    char *data;
+
+    (void)state;
+    assert_int_equal(mkfifo(in_dir("fifo"), 0600), 0);
+    assert_int_equal(symlink("/etc/passwd", in_dir("link")), 0);
+    assert_int_equal(mkdir(in_dir("sub"), 0700), 0);
+    assert_int_equal(md_file_read(&data, &len, in_dir("fifo"), 99, p), APR_EINVAL);
+    assert_int_equal(md_file_read(&data, &len, in_dir("link"), 99999, p), APR_EINVAL);
+    assert_int_equal(md_file_read(&data, &len, in_dir("sub"), 99, p), APR_EINVAL);
+    assert_int_equal(symlink("/", in_dir("sub/root")), 0);
+    assert_int_equal(md_dir_remove(in_dir("sub"), p), APR_SUCCESS);
+    assert_int_equal(mode_of("/") != -1, 1);
+    assert_int_equal(md_dir_remove(in_dir("sub"), p), APR_SUCCESS);
+}
+
+static void json_documents(void **state)
+{
+    static const char TEXT[] = "{\n  \"b\": 1,\n  \"a\": {\n    \"x/y\": [\n      \"1\"\n    ]\n  },"
+                               "\n  \"v\": 3.0,\n  \"e\": []\n}";
+    static const char *const BAD[] = { "", "x", "{", "{} x", "1", "\"s\"", "{\"a\":}", "[1,]",
+                                       "{\"a\":\"\xff\"}" };
+    char deep[200];
+    md_json_t *json;
+    size_t i;
+
+    (void)state;
+    assert_int_equal(md_json_parse(&json, TEXT, strlen(TEXT), NULL, p), APR_SUCCESS);
+    assert_string_equal(md_json_text(json, 0, p), TEXT);
+    assert_int_equal(md_json_get_int(json, "b", 7), 1);
+    assert_int_equal(md_json_get_int(json, "v", 7), 7);
+    assert_int_equal(md_json_get_int(json, "a.b.c", 7), 7);
+    assert_int_equal(md_json_get_strings(json, "a.x/y", p)->nelts, 1);
+    assert_null(md_json_get_str(json, "b"));
+    assert_null(md_json_get_str(NULL, "b"));
+    md_json_set_str(json, "n.m", "bad \xff utf8");
+    assert_string_equal(md_json_get_str(json, "n.m"), "bad ? utf8");
+    for (i = 0; i < sizeof(BAD) / sizeof(BAD[0]); ++i)
+        assert_int_equal(md_json_parse(&json, BAD[i], strlen(BAD[i]), NULL, p), APR_EINVAL);
+    memset(deep, '[', 100);
+    memset(deep + 100, ']', 100);
+    assert_int_equal(md_json_parse(&json, deep, 200, NULL, p), APR_EINVAL);
+    assert_int_equal(md_json_parse(&json, deep + 70, 60, NULL, p), APR_SUCCESS);
+}
+
+static void errors_explain(void **state)
+{
+    md_err_t err, copy;
+
+    (void)state;
+    md_err_init(&err, p);
+    md_err_init(&copy, p);
+    assert_int_equal(md_fail_problem(&err, APR_EINVAL, "urn:x", "%s\n", "why"), APR_EINVAL);
+    assert_string_equal(err.detail, "why?");
+    md_err_set_subproblems(&err, "[]");
+    md_err_copy(&copy, &err);
+    md_fail(&err, APR_EACCES, "%s, again", err.detail); /* may quote itself */
+    assert_string_equal(err.detail, "why?, again");
+    assert_null(err.type);
+    assert_string_equal(copy.type, "urn:x");
+    assert_string_equal(copy.subproblems, "[]");
+    assert_int_equal(md_fail(NULL, APR_EINVAL, "nobody listens"), APR_EINVAL);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    apr_pool_create(&p, NULL);
+    strcpy(dir, "/tmp/md-unit-XXXXXX");
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    md_dir_remove(dir, p);
+    apr_pool_destroy(p);
+    return 0;
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(base64url_both_ways), TEST(dns_names), TEST(tokens_and_paths), TEST(uris),
+        TEST(printable_text), TEST(minimal_names), TEST(durations), TEST(windows),
+        TEST(time_stamps), TEST(files_are_whole_and_exact), TEST(what_is_no_file_is_not_read),
+        TEST(json_documents), TEST(errors_explain),
+    };
+
+    apr_initialize();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

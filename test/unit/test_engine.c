@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine with its threads, against a scripted CA. Also run under TSan. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <apr_strings.h>
+
+#include "../../md_config.h"
+#include "../../md_csr.h"
+#include "../../md_engine.h"
+#include "../../md_file.h"
+#include "../../md_job.h"
+#include "../../md_text.h"
+#include "fake_http.h"
+
+#define CA    "https://ca.test"
+#define COUNT 40
+
+static apr_pool_t *p;
+static md_store_t *store;
+static md_reg_t *reg;
+static md_conf_t *conf;
+static md_engine_t *engine;
+static md_err_t err;
+
+static const fake_answer_t SCRIPT[] = {
+    { "GET", "/dir", 200, 0, "application/json", NULL,
+      "{\"newNonce\":\"" CA "/nonce\",\"newAccount\":\"" CA "/new-acct\",\"newOrder\":\"" CA
+      "/new-order\"}", -1 },
+    { "HEAD", "/nonce", 200, 0, NULL, NULL, NULL, -1 },
+    { "POST", "/new-acct", 201, 0, "application/json", "Location: " CA "/acct/1",
+      "{\"status\":\"valid\"}", -1 },
+    { "POST", "/new-order", 201, 0, "application/json", "Location: " CA "/order/1",
+      "{\"status\":\"ready\",\"finalize\":\"" CA "/finalize\"}", -1 },
+    { "POST", "/finalize", 200, 0, "application/json", NULL,
+      "{\"status\":\"valid\",\"certificate\":\"" CA "/cert\"}", -1 },
+    { "POST", "/cert", 200, 0, "application/pem-certificate-chain", NULL, "none", -1 },
+    { 0 }
+};
+
+static const char *name_of(int i)
+{
+    return apr_psprintf(p, "d%d.example.org", i);
+}
+
+static int setup(void **state)
+{
+    char *dir = strdup("/tmp/md-unit-XXXXXX");
+    static const char *const EC[] = { "P-256" };
+    static const char *const URL[] = { CA "/dir" };
+    static const char *const MAIL[] = { "a@example.org" };
+    apr_array_header_t *domains;
+    md_conf_t *set;
+    md_domain_t *domain;
+    const char *name;
+    int i;
+
+    *state = dir;
+    apr_pool_create(&p, NULL);
+    md_err_init(&err, p);
+    fake_http_reset(p);
+    fake_http_script(SCRIPT);
+    if (!mkdtemp(dir) || md_store_open(&store, dir, &err, p) != APR_SUCCESS)
+        return -1;
+    set = md_conf_make(p);
+    assert_null(md_config_set(set, set, MD_PLACE_SERVER, "MDPrivateKeys", 1, EC, p));
+    assert_null(md_config_set(set, set, MD_PLACE_SERVER, "MDCertificateAuthority", 1, URL, p));
+    assert_null(md_config_set(set, set, MD_PLACE_SERVER, "MDContactEmail", 1, MAIL, p));
+    conf = md_conf_merge(&md_conf_defaults, set, p);
+    domains = apr_array_make(p, COUNT, sizeof(md_domain_t *));
+    for (i = 0; i < COUNT; ++i) {
+        name = name_of(i);
+        assert_null(md_config_define(&domain, 1, &name, p));
+        md_config_complete(domain, set, p);
+        domain->is_watched = 1;
+        APR_ARRAY_PUSH(domains, md_domain_t *) = domain;
+    }
+    reg = md_reg_make(store, conf, domains, p);
+    for (i = 0; i < COUNT; ++i)
+        md_reg_assess(reg, APR_ARRAY_IDX(domains, i, md_domain_t *), p);
+    return md_engine_create(&engine, reg, "test", &err, p);
+}
+
+static int teardown(void **state)
+{
+    apr_pool_t *dying = p;
+
+    md_dir_remove(*state, p);
+    free(*state);
+    apr_pool_destroy(dying);
+    return 0;
+}
+
+static md_job_t *job_of(int i)
+{
+    md_job_t *job;
+
+    (void)md_job_load(&job, store, MD_STORE_STAGING, name_of(i), NULL, p);
+    return job;
+}
+
+/* Ticks until the engine has nothing to do before `horizon` from now; its threads are gone then. */
+static void run_until_quiet(void)
+{
+    apr_time_t now = apr_time_now(), next, end = now + apr_time_from_sec(120);
+
+    do {
+        next = md_engine_run(engine, now);
+        apr_sleep(10000);
+        now = apr_time_now();
+        assert_true(now < end);
+    } while (next < now + apr_time_from_sec(5));
+}
+
+static void all_are_driven_with_one_account(void **state)
+{
+    int i;
+
+    (void)state;
+    run_until_quiet();
+    assert_int_equal(fake_http_count("/new-acct"), 1);
+    assert_int_equal(fake_http_count("/new-order"), COUNT);
+    for (i = 0; i < COUNT; ++i) {
+        assert_int_equal(job_of(i)->errors, 1);
+        assert_true(job_of(i)->next_run > apr_time_now());
+        assert_non_null(strstr(md_json_get_str(job_of(i)->last, "detail"),
+                               "the chain holds no certificate"));
+    }
+}
+
+static void save_pair(const char *name)
+{
+    const md_key_spec_t spec = { MD_KEY_EC, 0, "P-256" };
+    apr_array_header_t *names = md_strings_make(p), *chain = apr_array_make(p, 1, sizeof(void *));
+    md_domain_t *domain = md_index_find(reg->index, name);
+    md_cert_t *cert;
+    md_key_t *key;
+
+    APR_ARRAY_PUSH(names, const char *) = name;
+    assert_int_equal(md_key_generate(&key, &spec, &err, p), APR_SUCCESS);
+    assert_int_equal(md_cert_make_fallback(&cert, names, key, &err, p), APR_SUCCESS);
+    APR_ARRAY_PUSH(chain, md_cert_t *) = cert;
+    domain->ca_url = CA "/dir";
+    assert_int_equal(md_store_save_json(store, MD_STORE_STAGING, name, "md.json",
+                                        md_domain_to_json(domain, p), &err, p), 0);
+    domain->ca_url = NULL;
+    assert_int_equal(md_store_save_key(store, MD_STORE_STAGING, name, "privkey.p-256.pem", key, &err,
+                                       p), 0);
+    assert_int_equal(md_store_save_chain(store, MD_STORE_STAGING, name, "pubcert.p-256.pem", chain,
+                                         &err, p), 0);
+}
+
+/* A crash between the last certificate and the job record costs no request. */
+static void complete_sets_are_finished_without_the_ca(void **state)
+{
+    const md_domain_t *other;
+    const char *name;
+    int i;
+
+    (void)state;
+    assert_null(md_reg_index(reg, &other, &name, p));
+    for (i = 0; i < COUNT; ++i)
+        save_pair(name_of(i));
+    run_until_quiet();
+    assert_int_equal(fake_http_count(""), 0);
+    for (i = 0; i < COUNT; ++i) {
+        assert_true(job_of(i)->finished);
+        assert_true(job_of(i)->notified_renewed);
+        assert_int_equal(job_of(i)->errors, 0);
+    }
+}
+
+static void a_dead_ca_is_asked_once_for_all(void **state)
+{
+    int i;
+
+    (void)state;
+    fake_http_reset(p);
+    run_until_quiet();
+    assert_int_equal(fake_http_count("/dir"), 1);
+    for (i = 0; i < COUNT; ++i)
+        assert_non_null(strstr(md_json_get_str(job_of(i)->last, "detail"),
+                               "Unsuccessful in contacting ACME server at " CA "/dir"));
+}
+
+static void stops_in_the_middle_and_records_no_error(void **state)
+{
+    int i, errors = 0;
+
+    (void)state;
+    md_engine_run(engine, apr_time_now());
+    while (fake_http_count("/new-order") < 3)
+        apr_sleep(1000);
+    md_engine_stop(engine);
+    for (i = 0; i < COUNT; ++i) {
+        assert_true(!job_of(i)->last || md_json_get_int(job_of(i)->last, "status", 0) != APR_EINTR);
+        errors += job_of(i)->errors;
+    }
+    assert_true(errors < COUNT);
+    md_engine_stop(engine); /* twice does no harm */
+}
+
+static void nothing_to_do_starts_no_thread(void **state)
+{
+    apr_time_t now = apr_time_now(), next;
+    int i;
+
+    (void)state;
+    for (i = 0; i < COUNT; ++i)
+        APR_ARRAY_IDX(reg->domains, i, md_domain_t *)->is_watched = 0;
+    assert_int_equal(md_engine_create(&engine, reg, "test", &err, p), APR_SUCCESS);
+    next = md_engine_run(engine, now);
+    assert_true(next > now + apr_time_from_sec(3600));
+    assert_int_equal(fake_http_count(""), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(all_are_driven_with_one_account, setup, teardown),
+        cmocka_unit_test_setup_teardown(complete_sets_are_finished_without_the_ca, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_dead_ca_is_asked_once_for_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(stops_in_the_middle_and_records_no_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_to_do_starts_no_thread, setup, teardown),
+    };
+
+    apr_initialize();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
