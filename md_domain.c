@@ -229,20 +229,20 @@ static const char *deficiency(const md_domain_t *domain, const apr_array_header_
     return NULL;
 }
 
-void md_domain_assess(md_domain_t *domain, const apr_array_header_t *chains,
-                      const int *fits, apr_pool_t *p)
+void md_domain_assess(md_domain_t *domain, apr_pool_t *p)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    const md_key_spec_t *spec;
     int i;
 
-    domain->chains = apr_array_copy(p, chains);
     domain->state = MD_STATE_COMPLETE;
     domain->state_descr = NULL;
-    for (i = 0; i < specs->nelts && !domain->state_descr; ++i)
-        domain->state_descr = deficiency(domain, APR_ARRAY_IDX(chains, i, apr_array_header_t *),
-                                         fits[i],
-                                         md_key_spec_name(&APR_ARRAY_IDX(specs, i, md_key_spec_t)),
-                                         p);
+    for (i = 0; i < specs->nelts && !domain->state_descr; ++i) {
+        spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
+        domain->state_descr = deficiency(domain,
+                                         APR_ARRAY_IDX(domain->chains, i, apr_array_header_t *),
+                                         domain->fits[i], md_key_spec_name(spec), p);
+    }
     if (domain->state_descr)
         domain->state = MD_STATE_INCOMPLETE;
 }

@@ -58,6 +58,7 @@ typedef struct md_domain_t {
     int is_used;                     /* some server matches */
     int is_watched;                  /* supervised by the engine */
     apr_array_header_t *chains;      /* live ones, `apr_array_header_t *` (or NULL) per key spec */
+    const int *fits;                 /* per key spec: the live private key is there and fits */
     const char *renew_problem;       /* found at start (AH10173), or NULL */
 } md_domain_t;
 
@@ -74,10 +75,8 @@ int md_domain_contains(const md_domain_t *domain, const char *name);
 /* The key specs to use: never empty, one default spec if none is configured. */
 const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p);
 
-/* Settle state, state_descr and chains from the live certificates: `load_ok` per spec is told by chains (NULL:
- * missing) and `fits` (0: no or another private key). Pure. The first deficient certificate counts. */
-void md_domain_assess(md_domain_t *domain, const apr_array_header_t *chains,
-                      const int *fits, apr_pool_t *p);
+/* Settle state and state_descr by `chains` and `fits`. Pure. The first deficient certificate counts. */
+void md_domain_assess(md_domain_t *domain, apr_pool_t *p);
 
 /* An index over the names of many domains: exact names and wildcards by hash. */
 typedef struct md_index_t md_index_t;

@@ -362,16 +362,29 @@ static int load_live(apr_array_header_t **pchain, const md_reg_t *reg, const md_
 static void load_certificates(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p, apr_pool_t *tmp)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, tmp);
-    apr_array_header_t *chains = apr_array_make(p, specs->nelts, sizeof(apr_array_header_t *));
-    int *fits = apr_pcalloc(tmp, sizeof(int) * (size_t)specs->nelts);
+    int *fits = apr_pcalloc(p, sizeof(int) * (apr_size_t)specs->nelts);
     apr_array_header_t *chain;
     int i;
 
+    domain->chains = apr_array_make(p, specs->nelts, sizeof(apr_array_header_t *));
+    domain->fits = fits;
     for (i = 0; i < specs->nelts; ++i) {
         fits[i] = load_live(&chain, reg, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t), p, tmp);
-        APR_ARRAY_PUSH(chains, apr_array_header_t *) = chain;
+        APR_ARRAY_PUSH(domain->chains, apr_array_header_t *) = chain;
     }
-    md_domain_assess(domain, chains, fits, p);
+}
+
+void md_reg_load(md_reg_t *reg, apr_pool_t *p)
+{
+    apr_pool_t *iter;
+    int i;
+
+    apr_pool_create(&iter, p);
+    for (i = 0; i < reg->domains->nelts; ++i) {
+        apr_pool_clear(iter);
+        load_certificates(reg, domain_at(reg, i), p, iter);
+    }
+    apr_pool_destroy(iter);
 }
 
 /* What only the store knows. */
@@ -392,7 +405,7 @@ void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
 
     apr_pool_create(&tmp, p);
     md_err_init(&err, tmp);
-    load_certificates(reg, domain, p, tmp);
+    md_domain_assess(domain, p);
     rv = md_store_load_json(&stored, reg->store, MD_STORE_DOMAINS, domain->name, MD_JSON, &err,
                             tmp);
     if (rv == APR_SUCCESS)
@@ -500,23 +513,18 @@ int md_reg_cert_files(const md_reg_t *reg, const md_domain_t *domain, apr_array_
                       apr_array_header_t *keys, apr_pool_t *p)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
-    const char *cert_file, *key_file;
-    apr_array_header_t *chain;
-    apr_pool_t *tmp;
+    const md_key_spec_t *spec;
     int i, pairs = 0;
 
-    apr_pool_create(&tmp, p);
     for (i = 0; i < specs->nelts; ++i) {
         /* A pair that the TLS module would choke on must not stop the server: it counts as missing. */
-        if (!load_live(&chain, reg, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t), tmp, tmp))
+        if (!domain->fits[i])
             continue;
-        cert_file = md_key_spec_file(&APR_ARRAY_IDX(specs, i, md_key_spec_t), "pubcert", p);
-        key_file = md_key_spec_file(&APR_ARRAY_IDX(specs, i, md_key_spec_t), "privkey", p);
-        push_pair(reg, domain, cert_file, key_file, certs, keys, p);
+        spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
+        push_pair(reg, domain, md_key_spec_file(spec, "pubcert", p),
+                  md_key_spec_file(spec, "privkey", p), certs, keys, p);
         ++pairs;
-        apr_pool_clear(tmp);
     }
-    apr_pool_destroy(tmp);
     return pairs;
 }
 

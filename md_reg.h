@@ -31,8 +31,12 @@ void md_reg_sync_names(md_reg_t *reg, apr_pool_t *p);
  * stay. Accounts staged by any domain are kept first. */
 void md_reg_activate(md_reg_t *reg, apr_pool_t *p);
 
-/* Load the live certificates into memory (for the life of `reg`), settle the state, take over what only the store
- * knows (contacts, account, CA in use), and write md.json if anything differs. */
+/* Read the live certificates of all domains into memory, for the life of `reg`, and see whether their private keys
+ * fit. */
+void md_reg_load(md_reg_t *reg, apr_pool_t *p);
+
+/* Settle the state (after md_reg_load), take over what only the store knows (contacts, account, CA in use), and write
+ * md.json if anything differs. */
 void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p);
 
 /* Forget failed attempts of earlier server generations (AH10064), and challenge directories of names that nobody

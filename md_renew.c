@@ -262,6 +262,7 @@ static void finish(md_renew_t *renew, apr_time_t now)
     md_job_result(job, renew->issue.activity ? renew->issue.activity : "Checking staging", NULL,
                   renew->tmp);
     md_job_log(job, now, "finished", NULL, NULL);
+    save_job(renew); /* who reads the next line finds it true */
     md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10059) "The Managed Domain %s has been setup and changes "
            "will be activated on next (graceful) server restart.", renew->domain->name);
     job->notified = job->notified_renewed = 1;

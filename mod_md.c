@@ -231,6 +231,12 @@ static apr_status_t step_activate(start_t *start)
     return APR_SUCCESS;
 }
 
+static apr_status_t step_load(start_t *start)
+{
+    md_reg_load(start->reg, start->p);
+    return APR_SUCCESS;
+}
+
 /* ---- after the TLS module ---- */
 
 static apr_status_t step_check_servers(start_t *start)
@@ -306,6 +312,7 @@ static const step_t BEFORE_TLS[] = {
     { "check overlaps", step_check_overlaps },
     { "link domains and servers", step_link_servers },
     { "activate staged sets", step_activate },
+    { "load the certificates", step_load },
 };
 
 static const step_t AFTER_TLS[] = {

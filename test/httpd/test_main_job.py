@@ -157,6 +157,8 @@ def test_md_status(env):
     env.add_vhost("b.example.org", ["www.b.example.org"])
     env.start()
     env.await_md(["a.example.org", "b.example.org"])
+    for name in ("a.example.org", "b.example.org"):
+        wait_for(lambda: env.store_json("staging", name, "job.json")["notified-renewed"], what=name)
     everything = env.md_status()
     assert re.match(r"\d+\.\d+\.\d+", everything["version"])
     assert [md["name"] for md in everything["managed-domains"]] == ["a.example.org", "b.example.org"]

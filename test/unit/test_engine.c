@@ -81,6 +81,7 @@ static int setup(void **state)
         APR_ARRAY_PUSH(domains, md_domain_t *) = domain;
     }
     reg = md_reg_make(store, conf, domains, p);
+    md_reg_load(reg, p);
     for (i = 0; i < COUNT; ++i)
         md_reg_assess(reg, APR_ARRAY_IDX(domains, i, md_domain_t *), p);
     return md_engine_create(&engine, reg, "test", &err, p);
