@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One CA and our account there: cached directory, pool of nonces, signed requests (RFC 8555 6, 7.1.1).
- * Many threads share one md_acme_t; it lives as long as the process uses the CA. */
+/* One CA and our account there: cached directory, pool of nonces, signed requests (RFC 8555 6,
+ * 7.1.1). Many threads share one md_acme_t; it lives as long as the process uses the CA. */
 #ifndef MD_ACME_H
 #define MD_ACME_H
 
@@ -39,13 +39,14 @@ md_acme_t *md_acme_create(md_http_t *http, const char *url, const char *ca_file,
 const char *md_acme_url(const md_acme_t *acme);
 const md_directory_t *md_acme_directory(md_acme_t *acme); /* NULL while unknown */
 
-/* Only one run at a time talks to a CA that has no directory or account yet. 0: another one does; come
- * back. Every successful begin is followed by an end. */
+/* Only one run at a time talks to a CA that has no directory or account yet. 0: another one does;
+ * come back. Every successful begin is followed by an end. */
 int md_acme_setup_begin(md_acme_t *acme);
 void md_acme_setup_end(md_acme_t *acme);
 
 /* GET the directory unless it is known. After a failure, calls within five seconds fail with the
- * same error and no request. APR_EAGAIN for HTTP errors, APR_EINVAL/APR_ENOENT for a document that is none. */
+ * same error and no request. APR_EAGAIN for HTTP errors, APR_EINVAL/APR_ENOENT for a document that
+ * is none. */
 MD_MUST_CHECK
 apr_status_t md_acme_load_directory(md_acme_t *acme, apr_time_t now, md_err_t *err,
                                     apr_pool_t *p);
@@ -60,7 +61,8 @@ void md_acme_use_account(md_acme_t *acme, const struct md_acct_t *acct);
 const struct md_acct_t *md_acme_account(md_acme_t *acme); /* NULL while unknown */
 
 /* Signed POST (RFC 8555 6.2) by the account in use; badNonce is repeated inside (6.5). Any 2xx is
- * success. Otherwise the problem document becomes `err` (6.7): type, detail, subproblems, retry_after. */
+ * success. Otherwise the problem document becomes `err` (6.7): type, detail, subproblems,
+ * retry_after. */
 MD_MUST_CHECK
 apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, const char *url,
                           const md_json_t *payload, md_err_t *err, apr_pool_t *p);

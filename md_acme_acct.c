@@ -328,8 +328,9 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     return use_key(acct, key, err, p);
 }
 
-/* The key for a new account: one staged by an attempt that was interrupted, or a new one. The CA answers a
- * second newAccount with the same key by the account it has (7.3.1), so nothing is registered twice. */
+/* The key for a new account: one staged by an attempt that was interrupted, or a new one. The CA
+ * answers a second newAccount with the same key by the account it has (7.3.1), so nothing is
+ * registered twice. */
 static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const char *staged,
                                const md_key_spec_t *spec, md_err_t *err, apr_pool_t *p)
 {

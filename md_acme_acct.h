@@ -43,9 +43,10 @@ int md_acct_fits(const md_acct_t *acct, const md_acct_wish_t *wish);
 /* A deep copy in `p`; the key is shared by reference count. */
 md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p);
 
-/* Give the CA an account to sign with: the one staged in `staged` (a name in staging), the wished one,
- * a fitting stored one, one staged for another domain, or a new one, which is then staged in `staged`. Its
- * key is saved before the CA hears of it, so a crash in between registers nothing twice. Needs the directory. */
+/* Give the CA an account to sign with: the one staged in `staged` (a name in staging), the wished
+ * one, a fitting stored one, one staged for another domain, or a new one, which is then staged in
+ * `staged`. Its key is saved before the CA hears of it, so a crash in between registers nothing
+ * twice. Needs the directory. */
 MD_MUST_CHECK
 apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char *staged,
                             const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);
@@ -53,8 +54,8 @@ apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char
 /* The id of a valid stored account that fits, NULL if there is none. */
 const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p);
 
-/* Copy an account staged in `staging/name` into `accounts`, under the id of the same account if it is
- * there already. APR_ENOENT when nothing is staged. */
+/* Copy an account staged in `staging/name` into `accounts`, under the id of the same account if it
+ * is there already. APR_ENOENT when nothing is staged. */
 MD_MUST_CHECK
 apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const char *name,
                              md_err_t *err, apr_pool_t *p);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Authorizations and challenges (RFC 8555 7.1.4, 7.5, 8): fetch them, set up the answer on our side, tell the
- * CA, tear down. One row of the solver table is all that a challenge type needs. */
+/* Authorizations and challenges (RFC 8555 7.1.4, 7.5, 8): fetch them, set up the answer on our
+ * side, tell the CA, tear down. One row of the solver table is all that a challenge type needs. */
 #ifndef MD_ACME_AUTHZ_H
 #define MD_ACME_AUTHZ_H
 
@@ -41,7 +41,8 @@ typedef struct md_solver_conf_t {
     const apr_array_header_t *acme_tls;  /* names with acme-tls/1; empty: none */
 } md_solver_conf_t;
 
-/* RFC 8555 7.5. An authorization that is not pending or valid fails, with the problem of its challenge. */
+/* RFC 8555 7.5. An authorization that is not pending or valid fails, with the problem of its
+ * challenge. */
 MD_MUST_CHECK
 apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, const char *url,
                             md_err_t *err, apr_pool_t *p);
@@ -50,9 +51,9 @@ apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, const char *ur
 apr_status_t md_authz_explain(md_acme_t *acme, const apr_array_header_t *urls, md_err_t *err,
                               apr_pool_t *p);
 
-/* Make the answer to one of the challenges available, first type in `conf` that the CA offers and that works.
- * *psetup is the text that md_solver_teardown needs (`http-01:example.org`). Fails with challenge-mismatch or
- * challenge-setup-failure. */
+/* Make the answer to one of the challenges available, first type in `conf` that the CA offers and
+ * that works. *psetup is the text that md_solver_teardown needs (`http-01:example.org`). Fails
+ * with challenge-mismatch or challenge-setup-failure. */
 MD_MUST_CHECK
 apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **psetup,
                              const md_authz_t *authz, const char *thumbprint,

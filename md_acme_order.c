@@ -133,8 +133,8 @@ static void drop_order(md_issue_t *issue, apr_pool_t *tmp)
     forget_order(issue);
 }
 
-/* An order from an earlier run that cannot be continued makes room for a new one; one of this run is the
- * failure that it is. */
+/* An order from an earlier run that cannot be continued makes room for a new one; one of this run
+ * is the failure that it is. */
 static md_step_t give_up_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
 {
     int was_resumed = issue->order_is_resumed;
@@ -185,8 +185,8 @@ static apr_status_t refresh_order(md_issue_t *issue, apr_time_t *pretry_after, m
     return see_order(issue, reply->json, err);
 }
 
-/* Wait for the CA: a quick look first, as it may be done already; then as long as it asks (RFC 8555 7.5.1),
- * else ever longer. */
+/* Wait for the CA: a quick look first, as it may be done already; then as long as it asks (RFC
+ * 8555 7.5.1), else ever longer. */
 static md_step_t wait_for_ca(md_issue_t *issue, apr_time_t now, apr_time_t retry_after,
                              md_err_t *err)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Orders (RFC 8555 7.1.3, 7.4) and the issuance of a set of certificates by them.
- *
- * An issuance is resumable: what the CA says about the order and the files in `staging/<name>` decide what is
- * next. A step does an exchange or two with the CA and never sleeps. A killed process loses nothing. */
+/* Orders (RFC 8555 7.1.3, 7.4) and the issuance of a set of certificates by them.  An issuance is
+ * resumable: what the CA says about the order and the files in `staging/<name>` decide what is
+ * next. A step does an exchange or two with the CA and never sleeps. A killed process loses
+ * nothing. */
 #ifndef MD_ACME_ORDER_H
 #define MD_ACME_ORDER_H
 
@@ -60,8 +60,9 @@ typedef struct md_issue_t {
     apr_time_t poll_since;
 } md_issue_t;
 
-/* Advance by one step. MD_STEP_WAIT: call again at issue->wake_at. MD_STEP_DONE: all chains are staged.
- * MD_STEP_FAILED: `err` says why; what is staged stays and the next attempt goes on from there. */
+/* Advance by one step. MD_STEP_WAIT: call again at issue->wake_at. MD_STEP_DONE: all chains are
+ * staged. MD_STEP_FAILED: `err` says why; what is staged stays and the next attempt goes on from
+ * there. */
 md_step_t md_issue_step(md_issue_t *issue, apr_time_t now, md_err_t *err);
 
 /* Is there a key and a chain for each spec in staging? */

@@ -207,7 +207,8 @@ int md_cert_must_staple(const md_cert_t *cert)
 
 /* ---- names: subjectAltName only, the common name never counts ---- */
 
-/* The text of a dNSName; NULL for other kinds and for names with a NUL inside, which are meant to deceive. */
+/* The text of a dNSName; NULL for other kinds and for names with a NUL inside, which are meant to
+ * deceive. */
 static const char *dns_text(const GENERAL_NAME *name)
 {
     const char *text;
@@ -341,7 +342,8 @@ const char *md_cert_issuer_uri(const md_cert_t *cert, apr_pool_t *p)
     return found;
 }
 
-/* The content octets of the serial number's DER encoding: with a leading zero where the top bit is set. */
+/* The content octets of the serial number's DER encoding: with a leading zero where the top bit is
+ * set. */
 static const char *serial_octets(const md_cert_t *cert, apr_pool_t *p)
 {
     unsigned char *der = NULL;

@@ -15,9 +15,9 @@ typedef struct md_cert_t md_cert_t;
 md_cert_t *md_cert_wrap(X509 *x509, apr_pool_t *p);
 X509 *md_cert_x509(const md_cert_t *cert);
 
-/* All CERTIFICATE blocks of a PEM text, leaf first, as array of `md_cert_t *`; empty when there is none
- * and the text is below 1024 bytes. A block that cannot be decoded, more than MD_MAX_CHAIN blocks, or 1024
- * bytes and more without any block: APR_EINVAL. */
+/* All CERTIFICATE blocks of a PEM text, leaf first, as array of `md_cert_t *`; empty when there is
+ * none and the text is below 1024 bytes. A block that cannot be decoded, more than MD_MAX_CHAIN
+ * blocks, or 1024 bytes and more without any block: APR_EINVAL. */
 MD_MUST_CHECK
 apr_status_t md_chain_from_pem(apr_array_header_t **pchain, const char *pem, apr_size_t len,
                                md_err_t *err, apr_pool_t *p);
@@ -25,9 +25,9 @@ apr_status_t md_chain_from_pem(apr_array_header_t **pchain, const char *pem, apr
 /* Concatenated PEM blocks. */
 const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p);
 
-/* Check what a CA delivered (RFC 8555 7.4.2): at least one certificate, the leaf fits `key`, covers all of
- * `names`, is valid at `now` (an hour of clock skew for notBefore) and each certificate but the last is
- * signed by the next. APR_EINVAL with the reason. */
+/* Check what a CA delivered (RFC 8555 7.4.2): at least one certificate, the leaf fits `key`,
+ * covers all of `names`, is valid at `now` (an hour of clock skew for notBefore) and each
+ * certificate but the last is signed by the next. APR_EINVAL with the reason. */
 MD_MUST_CHECK
 apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key,
                             const apr_array_header_t *names, apr_time_t now, md_err_t *err,

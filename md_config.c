@@ -39,16 +39,6 @@ static const struct { const char *name, *url; } CAS[] = {
 };
 #define CA_COUNT (sizeof(CAS) / sizeof(CAS[0]))
 
-const char *md_config_ca_name(const char *url)
-{
-    size_t i;
-
-    for (i = 0; i < CA_COUNT; ++i)
-        if (!strcmp(CAS[i].url, url))
-            return CAS[i].name;
-    return NULL;
-}
-
 static const char *ca_url(const char *name)
 {
     size_t i;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The settings table: one row per directive drives parsing, places, merging and defaults. Knows nothing of
- * httpd; the host hands over words. */
+/* The settings table: one row per directive drives parsing, places, merging and defaults. Knows
+ * nothing of httpd; the host hands over words. */
 #ifndef MD_CONFIG_H
 #define MD_CONFIG_H
 
@@ -41,25 +41,22 @@ md_conf_t *md_conf_merge(const md_conf_t *base, const md_conf_t *add, apr_pool_t
 /* What the administrator gets when nothing is configured. */
 extern const md_conf_t md_conf_defaults;
 
-/* Apply a directive standing in `place`, whose settings are `conf`; values of the whole process go to `main`.
- * NULL, or what is wrong, starting with the directive's name. Values are stored, not copied: words live as
- * long as the configuration. */
+/* Apply a directive standing in `place`, whose settings are `conf`; values of the whole process go
+ * to `main`. NULL, or what is wrong, starting with the directive's name. Values are stored, not
+ * copied: words live as long as the configuration. */
 const char *md_config_set(md_conf_t *conf, md_conf_t *main_conf, md_place_t place,
                           const char *name, int argc, const char *const *argv, apr_pool_t *p);
 
-/* The words of MDomain or of the header of a section: names and auto|manual, into a new domain that has
- * an own, unset `conf`. NULL, or what is wrong. */
+/* The words of MDomain or of the header of a section: names and auto|manual, into a new domain
+ * that has an own, unset `conf`. NULL, or what is wrong. */
 const char *md_config_define(md_domain_t **pdomain, int argc, const char *const *argv,
                              apr_pool_t *p);
 
-/* Settle all properties of a domain: its section's value, else the main server's, else the default. Contacts
- * stay empty if neither has one. Call once, after all is read. */
+/* Settle all properties of a domain: its section's value, else the main server's, else the
+ * default. Contacts stay empty if neither has one. Call once, after all is read. */
 void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_pool_t *p);
 
 /* Trust anchors for the CA of this domain: its own, else the global one; NULL for the system's. */
 const char *md_config_ca_file(const md_domain_t *domain, const md_conf_t *main_conf);
-
-/* A CA name of the table for a URL (such as `LetsEncrypt`), NULL if it is not known. */
-const char *md_config_ca_name(const char *url);
 
 #endif

@@ -5,8 +5,9 @@
 
 #include "md_cert.h"
 
-/* PKCS#10 as base64url of the DER (RFC 8555 7.4): CN = first name if shorter than 64 characters, SAN with
- * all `names`, with `must_staple` the TLS feature extension (RFC 7633), signed with SHA-256. */
+/* PKCS#10 as base64url of the DER (RFC 8555 7.4): CN = first name if shorter than 64 characters,
+ * SAN with all `names`, with `must_staple` the TLS feature extension (RFC 7633), signed with
+ * SHA-256. */
 MD_MUST_CHECK
 apr_status_t md_csr_make(const char **pcsr, const apr_array_header_t *names, int must_staple,
                          const md_key_t *key, md_err_t *err, apr_pool_t *p);

@@ -75,18 +75,21 @@ int md_domain_contains(const md_domain_t *domain, const char *name);
 /* The key specs to use: never empty, one default spec if none is configured. */
 const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p);
 
-/* Settle state and state_descr by `chains` and `fits`. Pure. The first deficient certificate counts. */
+/* Settle state and state_descr by `chains` and `fits`. Pure. The first deficient certificate
+ * counts. */
 void md_domain_assess(md_domain_t *domain, apr_pool_t *p);
 
 /* An index over the names of many domains: exact names and wildcards by hash. */
 typedef struct md_index_t md_index_t;
 md_index_t *md_index_make(apr_pool_t *p);
 
-/* Add all names of a domain. Returns the domain already there whose names overlap with it (equal, or one covers
- * the other, in both directions), with the name in *pname; NULL if none. The names are added in any case. */
+/* Add all names of a domain. Returns the domain already there whose names overlap with it (equal,
+ * or one covers the other, in both directions), with the name in *pname; NULL if none. The names
+ * are added in any case. */
 md_domain_t *md_index_add(md_index_t *index, md_domain_t *domain, const char **pname);
 
-/* The first added domain that contains `host` (any case); exact names win. NULL if none or host is NULL. */
+/* The first added domain that contains `host` (any case); exact names win. NULL if none or host is
+ * NULL. */
 md_domain_t *md_index_find(const md_index_t *index, const char *host);
 
 #endif

@@ -228,8 +228,8 @@ static void rest(slot_t *slot, apr_time_t check_at)
     slot->check_at = check_at;
 }
 
-/* Look at the job of the domain: begin a run, or tell when to look again. The regular round comes in any
- * case; 0 stands for it. */
+/* Look at the job of the domain: begin a run, or tell when to look again. The regular round comes
+ * in any case; 0 stands for it. */
 static void look(md_engine_t *engine, slot_t *slot)
 {
     const md_domain_t *domain = slot->domain;
@@ -406,7 +406,8 @@ static void start_threads(md_engine_t *engine)
     }
 }
 
-/* Put idle slots that are due into the queue of the waiting, the shortest lived first. Called locked. */
+/* Put idle slots that are due into the queue of the waiting, the shortest lived first. Called
+ * locked. */
 static void collect_due(md_engine_t *engine, apr_time_t now)
 {
     int i, is_regular = now >= engine->regular_at;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The engine: which renewals are due, most urgent first, how many at once, on a few worker threads that nobody
- * makes sleep. Threads exist only while there is work. */
+/* The engine: which renewals are due, most urgent first, how many at once, on a few worker threads
+ * that nobody makes sleep. Threads exist only while there is work. */
 #ifndef MD_ENGINE_H
 #define MD_ENGINE_H
 
@@ -16,7 +16,8 @@ apr_status_t md_engine_create(md_engine_t **pengine, const md_reg_t *reg,
 /* Start what is due and return at once: when to call again (absolute). Call from one thread. */
 apr_time_t md_engine_run(md_engine_t *engine, apr_time_t now);
 
-/* Stop within a second or two and wait for it; what was in work goes on from the store another time. */
+/* Stop within a second or two and wait for it; what was in work goes on from the store another
+ * time. */
 void md_engine_stop(md_engine_t *engine);
 
 #endif

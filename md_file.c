@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files and directories, by POSIX calls: modes, O_EXCL, O_NOFOLLOW and fsync are what matters here. */
+/* Files and directories, by POSIX calls: modes, O_EXCL, O_NOFOLLOW and fsync are what matters
+ * here. */
 #include "md_file.h"
 
 #include <dirent.h>
@@ -66,8 +67,8 @@ static apr_status_t write_all(int fd, const char *data, apr_size_t len)
     return APR_SUCCESS;
 }
 
-/* A new file of our own beside `path`, complete. The name is unique, so that writers never meet and what a
- * crash leaves is in nobody's way. */
+/* A new file of our own beside `path`, complete. The name is unique, so that writers never meet
+ * and what a crash leaves is in nobody's way. */
 static apr_status_t write_beside(const char **ptmp, const char *path, apr_fileperms_t perms,
                                  const char *data, apr_size_t len, int sync, apr_pool_t *p)
 {

@@ -37,8 +37,8 @@ MD_MUST_CHECK
 apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int force, int *pcreated,
                          apr_pool_t *p);
 
-/* Names of the entries of a directory except "." and "..", in order of name; only directories (links to
- * directories included) when `dirs_only`. APR_ENOENT when there is none. */
+/* Names of the entries of a directory except "." and "..", in order of name; only directories
+ * (links to directories included) when `dirs_only`. APR_ENOENT when there is none. */
 MD_MUST_CHECK
 apr_status_t md_dir_list(apr_array_header_t **pnames, const char *path, int dirs_only,
                          apr_pool_t *p);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One HTTP request, one bounded reply. Connections stay alive between requests; many threads may use
- * one client at once. Redirects are never followed. Only md_http.c knows libcurl. */
+/* One HTTP request, one bounded reply. Connections stay alive between requests; many threads may
+ * use one client at once. Redirects are never followed. Only md_http.c knows libcurl. */
 #ifndef MD_HTTP_H
 #define MD_HTTP_H
 
@@ -35,9 +35,10 @@ MD_MUST_CHECK
 apr_status_t md_http_create(md_http_t **phttp, const char *user_agent, md_err_t *err,
                             apr_pool_t *p);
 
-/* Send and wait for the reply, which lives in `p`. Any HTTP status is success. Errors: APR_ECONNREFUSED
- * when a host cannot be resolved or reached, APR_TIMEUP, APR_EINVAL for the URL, APR_EINTR after md_http_stop,
- * else APR_EGENERAL (certificate not trusted, body above the maximum). */
+/* Send and wait for the reply, which lives in `p`. Any HTTP status is success. Errors:
+ * APR_ECONNREFUSED when a host cannot be resolved or reached, APR_TIMEUP, APR_EINVAL for the URL,
+ * APR_EINTR after md_http_stop, else APR_EGENERAL (certificate not trusted, body above the
+ * maximum). */
 MD_MUST_CHECK
 apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
                               const md_request_t *request, md_err_t *err, apr_pool_t *p);

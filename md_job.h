@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One persisted schedule: when the next attempt is, how many failed, how the last one went, a short log. */
+/* One persisted schedule: when the next attempt is, how many failed, how the last one went, a
+ * short log. */
 #ifndef MD_JOB_H
 #define MD_JOB_H
 
@@ -22,8 +23,8 @@ typedef struct md_job_t {
 /* An empty job. */
 md_job_t *md_job_make(md_store_group_t group, const char *name, apr_pool_t *p);
 
-/* Read `group/name/job.json`. APR_ENOENT and a fresh job when there is none; APR_EINVAL and a fresh job when it
- * is damaged. */
+/* Read `group/name/job.json`. APR_ENOENT and a fresh job when there is none; APR_EINVAL and a
+ * fresh job when it is damaged. */
 apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_group_t group,
                          const char *name, md_err_t *err, apr_pool_t *p);
 
@@ -40,8 +41,9 @@ void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *st
 /* Record a result: `err` NULL for success. */
 void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr_pool_t *p);
 
-/* Delay before the next attempt after `errors` failures in a row: `base` doubled each time, a day at most and at
- * once when `input_related`, varied by up to half with the random byte `dice` in whole seconds. Pure. */
+/* Delay before the next attempt after `errors` failures in a row: `base` doubled each time, a day
+ * at most and at once when `input_related`, varied by up to half with the random byte `dice` in
+ * whole seconds. Pure. */
 apr_interval_time_t md_job_backoff(int errors, apr_interval_time_t base, int input_related,
                                    unsigned char dice);
 

@@ -67,16 +67,6 @@ static json_t *string_of(const char *s)
     return j;
 }
 
-md_json_t *md_json_string(const char *s, apr_pool_t *p)
-{
-    return wrap(string_of(s), p);
-}
-
-md_json_t *md_json_copy(const md_json_t *json, apr_pool_t *p)
-{
-    return json ? wrap(json_deep_copy(json->j), p) : NULL;
-}
-
 /* The library's own limit is thousands of levels, each of them on the stack. */
 static int is_too_deep(const char *data, apr_size_t len)
 {
@@ -277,11 +267,6 @@ apr_array_header_t *md_json_keys(const md_json_t *json, apr_pool_t *p)
         APR_ARRAY_PUSH(keys, const char *) = apr_pstrdup(p, key);
     }
     return keys;
-}
-
-const char *md_json_as_str(const md_json_t *json)
-{
-    return json ? json_string_value(json->j) : NULL;
 }
 
 /* ---- setters ---- */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* JSON documents bound to pools. A path is keys joined by '.', such as "ca.url"; functions named
- * _key take one key verbatim. Getters are NULL-safe: a missing or wrongly typed value reads as absent.
- *
- * Only md_json.c knows jansson. A document may be used by one thread at a time. */
+ * _key take one key verbatim. Getters are NULL-safe: a missing or wrongly typed value reads as
+ * absent.  Only md_json.c knows jansson. A document may be used by one thread at a time. */
 #ifndef MD_JSON_H
 #define MD_JSON_H
 
@@ -14,10 +13,6 @@ typedef struct md_json_t md_json_t;
 
 md_json_t *md_json_object(apr_pool_t *p);
 md_json_t *md_json_array(apr_pool_t *p);
-md_json_t *md_json_string(const char *s, apr_pool_t *p);
-
-/* A deep copy bound to `p`. */
-md_json_t *md_json_copy(const md_json_t *json, apr_pool_t *p);
 
 /* Parse one object or array (nothing but blanks behind it, MD_MAX_JSON_DEPTH levels at most,
  * duplicate keys: the last wins). APR_EINVAL with line and reason otherwise. */
@@ -25,8 +20,8 @@ MD_MUST_CHECK
 apr_status_t md_json_parse(md_json_t **pjson, const char *data, apr_size_t len, md_err_t *err,
                            apr_pool_t *p);
 
-/* Two blanks of indentation, keys in order of insertion, no newline at the end; `compact`: one line.
- * NULL for NULL. */
+/* Two blanks of indentation, keys in order of insertion, no newline at the end; `compact`: one
+ * line. NULL for NULL. */
 const char *md_json_text(const md_json_t *json, int compact, apr_pool_t *p);
 
 int md_json_equal(const md_json_t *a, const md_json_t *b);
@@ -52,8 +47,6 @@ apr_size_t md_json_size(const md_json_t *json);
 md_json_t *md_json_at(const md_json_t *array, apr_size_t i, apr_pool_t *p);
 /* Keys of an object in order, in `p`. */
 apr_array_header_t *md_json_keys(const md_json_t *json, apr_pool_t *p);
-/* A string element of its own. */
-const char *md_json_as_str(const md_json_t *json);
 
 /* Setters create the objects on the path. NULL strings, NULL values and times 0 leave the key out.
  * Text that is no UTF-8 has its offending bytes replaced by '?'. */

@@ -6,7 +6,8 @@
 #include "md_json.h"
 #include "md_key.h"
 
-/* The public key as JWK; only the members that the thumbprint needs. NULL if the key has no JWS algorithm. */
+/* The public key as JWK; only the members that the thumbprint needs. NULL if the key has no JWS
+ * algorithm. */
 md_json_t *md_jwk_make(const md_key_t *key, apr_pool_t *p);
 
 /* RFC 7638 thumbprint, base64url. NULL as above. */

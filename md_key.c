@@ -193,23 +193,6 @@ md_json_t *md_key_specs_to_json(const apr_array_header_t *specs, apr_pool_t *p)
     return list;
 }
 
-int md_key_specs_equal(const apr_array_header_t *a, const apr_array_header_t *b)
-{
-    const md_key_spec_t *x, *y;
-    int i;
-
-    if (a->nelts != b->nelts)
-        return 0;
-    for (i = 0; i < a->nelts; ++i) {
-        x = &APR_ARRAY_IDX(a, i, md_key_spec_t);
-        y = &APR_ARRAY_IDX(b, i, md_key_spec_t);
-        if (x->type != y->type || x->bits != y->bits
-            || (x->type == MD_KEY_EC && strcmp(x->curve, y->curve)))
-            return 0;
-    }
-    return 1;
-}
-
 const char *md_key_spec_name(const md_key_spec_t *spec)
 {
     return spec->type == MD_KEY_EC ? spec->curve : "rsa";
@@ -384,8 +367,8 @@ static const char *algorithm_of(const PKCS8_PRIV_KEY_INFO *info)
     }
 }
 
-/* An unencrypted PKCS#8 key, as all live ones are. OpenSSL tries every kind of key that it knows unless told
- * the kind, which takes four times as long and is most of a start with many domains. */
+/* An unencrypted PKCS#8 key, as all live ones are. OpenSSL tries every kind of key that it knows
+ * unless told the kind, which takes four times as long and is most of a start with many domains. */
 static EVP_PKEY *read_plain(BIO *bio)
 {
     PKCS8_PRIV_KEY_INFO *info = PEM_read_bio_PKCS8_PRIV_KEY_INFO(bio, NULL, NULL, NULL);

@@ -25,10 +25,10 @@ typedef struct md_key_t md_key_t;
 const char *md_key_specs_parse(apr_array_header_t **pspecs, int argc, const char *const *argv,
                                apr_pool_t *p);
 
-/* `privkey` of md.json: NULL (absent) gives an empty array; one spec is an object, several an array. */
+/* `privkey` of md.json: NULL (absent) gives an empty array; one spec is an object, several an
+ * array. */
 apr_array_header_t *md_key_specs_from_json(const md_json_t *json, apr_pool_t *p);
 md_json_t *md_key_specs_to_json(const apr_array_header_t *specs, apr_pool_t *p); /* NULL if empty */
-int md_key_specs_equal(const apr_array_header_t *a, const apr_array_header_t *b);
 
 /* `rsa`, or the curve as configured: the label in status and messages. */
 const char *md_key_spec_name(const md_key_spec_t *spec);
@@ -36,8 +36,8 @@ const char *md_key_spec_name(const md_key_spec_t *spec);
 /* `privkey.pem` from "privkey" for RSA, `privkey.p-256.pem` (all lower case) for curves. */
 const char *md_key_spec_file(const md_key_spec_t *spec, const char *base, apr_pool_t *p);
 
-/* A new key. APR_ENOTIMPL for unknown curves. NIST names in any case, secp256r1 and friends in any case,
- * then OpenSSL's short names. */
+/* A new key. APR_ENOTIMPL for unknown curves. NIST names in any case, secp256r1 and friends in any
+ * case, then OpenSSL's short names. */
 MD_MUST_CHECK
 apr_status_t md_key_generate(md_key_t **pkey, const md_key_spec_t *spec, md_err_t *err,
                              apr_pool_t *p);

@@ -517,7 +517,8 @@ int md_reg_cert_files(const md_reg_t *reg, const md_domain_t *domain, apr_array_
     int i, pairs = 0;
 
     for (i = 0; i < specs->nelts; ++i) {
-        /* A pair that the TLS module would choke on must not stop the server: it counts as missing. */
+        /* A pair that the TLS module would choke on must not stop the server: it counts as
+         * missing. */
         if (!domain->fits[i])
             continue;
         spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);

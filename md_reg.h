@@ -18,52 +18,53 @@ typedef struct md_reg_t {
 md_reg_t *md_reg_make(md_store_t *store, const md_conf_t *conf, apr_array_header_t *domains,
                       apr_pool_t *p);
 
-/* Names of every domain into the index, linear. On overlap: the second domain defined, with the other in *pother
- * and the name in *pname; NULL if there is none. */
+/* Names of every domain into the index, linear. On overlap: the second domain defined, with the
+ * other in *pother and the name in *pname; NULL if there is none. */
 const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const char **pname,
                                 apr_pool_t *p);
 
-/* Follow renames: a configured domain without directory takes over the one with all, else most, of its
- * names that no configured domain uses. Never fails the start. */
+/* Follow renames: a configured domain without directory takes over the one with all, else most, of
+ * its names that no configured domain uses. Never fails the start. */
 void md_reg_sync_names(md_reg_t *reg, apr_pool_t *p);
 
-/* Put every complete staged set into service: AH10068, or AH10069 and purge for a damaged one. Incomplete ones
- * stay. Accounts staged by any domain are kept first. */
+/* Put every complete staged set into service: AH10068, or AH10069 and purge for a damaged one.
+ * Incomplete ones stay. Accounts staged by any domain are kept first. */
 void md_reg_activate(md_reg_t *reg, apr_pool_t *p);
 
-/* Read the live certificates of all domains into memory, for the life of `reg`, and see whether their private keys
- * fit. */
+/* Read the live certificates of all domains into memory, for the life of `reg`, and see whether
+ * their private keys fit. */
 void md_reg_load(md_reg_t *reg, apr_pool_t *p);
 
-/* Settle the state (after md_reg_load), take over what only the store knows (contacts, account, CA in use), and write
- * md.json if anything differs. */
+/* Settle the state (after md_reg_load), take over what only the store knows (contacts, account, CA
+ * in use), and write md.json if anything differs. */
 void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p);
 
-/* Forget failed attempts of earlier server generations (AH10064), and challenge directories of names that nobody
- * manages. */
+/* Forget failed attempts of earlier server generations (AH10064), and challenge directories of
+ * names that nobody manages. */
 void md_reg_clean(md_reg_t *reg, apr_pool_t *p);
 
 /* Note in `httpd.json` whether ports 80 and 443 lead here. */
 void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p);
 
-/* Pairs of files for the TLS module, in order of the key specs: certificate and key paths (`const char *`) are
- * appended. Returns the number of pairs. */
+/* Pairs of files for the TLS module, in order of the key specs: certificate and key paths (`const
+ * char *`) are appended. Returns the number of pairs. */
 int md_reg_cert_files(const md_reg_t *reg, const md_domain_t *domain, apr_array_header_t *certs,
                       apr_array_header_t *keys, apr_pool_t *p);
 
-/* The same for temporary certificates, made if missing, expired, damaged or not covering the names. One pair
- * with a P-256 key, which is quick to make. */
+/* The same for temporary certificates, made if missing, expired, damaged or not covering the
+ * names. One pair with a P-256 key, which is quick to make. */
 MD_MUST_CHECK
 apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domain,
                                    apr_array_header_t *certs, apr_array_header_t *keys,
                                    md_err_t *err, apr_pool_t *p);
 
-/* Challenge types usable for the domain in order (configured ones, else those that can work here). Empty result:
- * *pwhy tells for each type why not. */
+/* Challenge types usable for the domain in order (configured ones, else those that can work here).
+ * Empty result: *pwhy tells for each type why not. */
 apr_array_header_t *md_reg_challenge_types(const md_reg_t *reg, const md_domain_t *domain,
                                            const char **pwhy, apr_pool_t *p);
 
-/* PEM of a tls-alpn-01 answer for a name: the domain's own key specs, RSA first, then any there. APR_ENOENT. */
+/* PEM of a tls-alpn-01 answer for a name: the domain's own key specs, RSA first, then any there.
+ * APR_ENOENT. */
 MD_MUST_CHECK
 apr_status_t md_reg_alpn_answer(const md_reg_t *reg, const char *name, const char **pcert,
                                 const char **pkey, apr_pool_t *p);

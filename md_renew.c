@@ -118,8 +118,8 @@ static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
     return staged->ca_url;
 }
 
-/* Empty staging but for an account and its key: the CA may know it already, and it is good for every
- * further attempt. */
+/* Empty staging but for an account and its key: the CA may know it already, and it is good for
+ * every further attempt. */
 static void reset_staging(const md_renew_t *renew, apr_pool_t *p)
 {
     const md_store_t *store = renew->reg->store;
@@ -290,7 +290,8 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
            err->type ? " problem[" : "", err->type ? err->type : "", err->type ? "]" : "");
     md_log(MD_LOG_INFO, APR_SUCCESS, MD_LOGNO(10057) "md[%s]: encountered error for the %d. time, next "
            "run in %s", name, job->errors, md_duration_print(job->next_run - now, renew->tmp));
-    /* An answer of the CA says that its directory is all right; anything else may come from an old one. */
+    /* An answer of the CA says that its directory is all right; anything else may come from an old
+     * one. */
     if (!err->type && renew->issue.acme)
         md_acme_forget_directory(renew->issue.acme);
 }

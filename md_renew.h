@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* *When* a domain is to be renewed (pure functions), and *one run* of a renewal, from the decision to the job
- * record. */
+/* *When* a domain is to be renewed (pure functions), and *one run* of a renewal, from the decision
+ * to the job record. */
 #ifndef MD_RENEW_H
 #define MD_RENEW_H
 
@@ -11,15 +11,16 @@
 /* Is this domain renewed by us at all? */
 int md_renew_is_wanted(const md_domain_t *domain);
 
-/* The earliest opening of a renewal window; `now` when a certificate is missing or does not fit; 0 when nothing can
- * be told. */
+/* The earliest opening of a renewal window; `now` when a certificate is missing or does not fit; 0
+ * when nothing can be told. */
 apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now);
 
 /* A claim of being finished counts only with the whole set in staging. */
 int md_renew_is_plausible(const md_reg_t *reg, const md_domain_t *domain, const md_job_t *job,
                           apr_pool_t *p);
 
-/* For how much is it urgent: microseconds of validity left of the shortest lived certificate, 0 if there is none. */
+/* For how much is it urgent: microseconds of validity left of the shortest lived certificate, 0 if
+ * there is none. */
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now);
 
 typedef struct md_renew_t md_renew_t;
@@ -33,8 +34,8 @@ const char *md_renew_ca_url(const md_renew_t *renew);
 const char *md_renew_ca_file(const md_renew_t *renew);
 void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme);
 
-/* One step. After MD_STEP_DONE and MD_STEP_FAILED the job is settled and saved, with its next run, and the log
- * told (AH10059, AH10056, AH10057). `dice` is a random byte. */
+/* One step. After MD_STEP_DONE and MD_STEP_FAILED the job is settled and saved, with its next run,
+ * and the log told (AH10059, AH10056, AH10057). `dice` is a random byte. */
 md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice);
 apr_time_t md_renew_wake_at(const md_renew_t *renew);
 

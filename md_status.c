@@ -38,8 +38,8 @@ static md_json_t *cert_to_json(const md_cert_t *cert, apr_pool_t *p)
     return json;
 }
 
-/* Certificates under the names of their key specs, and the period in which all are valid. `chains`: one per
- * spec, NULL for those that are not there. */
+/* Certificates under the names of their key specs, and the period in which all are valid.
+ * `chains`: one per spec, NULL for those that are not there. */
 static md_json_t *certs_to_json(const apr_array_header_t *chains,
                                 const apr_array_header_t *specs, apr_pool_t *p)
 {

@@ -51,11 +51,6 @@ struct md_store_t {
 
 /* ---- paths ---- */
 
-const char *md_store_base(const md_store_t *store)
-{
-    return store->base;
-}
-
 const char *md_store_path(const md_store_t *store, md_store_group_t group, const char *name,
                           const char *file, apr_pool_t *p)
 {

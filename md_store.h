@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The store: <base>/<group>/<name>/<file>. Knows permissions, ownership, encryption of keys and how things
- * move; knows nothing of what the documents mean. After md_store_open the object is constant: any
- * number of threads may use it. */
+/* The store: <base>/<group>/<name>/<file>. Knows permissions, ownership, encryption of keys and
+ * how things move; knows nothing of what the documents mean. After md_store_open the object is
+ * constant: any number of threads may use it. */
 #ifndef MD_STORE_H
 #define MD_STORE_H
 
@@ -24,18 +24,17 @@ typedef enum {
 
 typedef struct md_store_t md_store_t;
 
-/* Open or create the store at `base`, migrating older versions. Fails when `md_store.json` exists and
- * cannot be used: it holds the key of all encrypted keys and is never replaced. */
+/* Open or create the store at `base`, migrating older versions. Fails when `md_store.json` exists
+ * and cannot be used: it holds the key of all encrypted keys and is never replaced. */
 MD_MUST_CHECK
 apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p);
 
-/* Give directories made in `challenges`, `staging` and `ocsp` to this user from now on, and make the group
- * directories that children need. */
+/* Give directories made in `challenges`, `staging` and `ocsp` to this user from now on, and make
+ * the group directories that children need. */
 MD_MUST_CHECK
 apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_t *err,
                               apr_pool_t *p);
 
-const char *md_store_base(const md_store_t *store);
 const char *md_store_path(const md_store_t *store, md_store_group_t group, const char *name,
                           const char *file, apr_pool_t *p); /* name, file may be NULL */
 
@@ -121,14 +120,15 @@ MD_MUST_CHECK
 apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, const char *from,
                              const char *to, md_err_t *err, apr_pool_t *p);
 
-/* Make `tmp/<name>` the new `domains/<name>`; the old one becomes `archive/<name>.<n>`, n from 1. A crash at any
- * instant leaves the old or the new set in place, or is repaired by md_store_recover. */
+/* Make `tmp/<name>` the new `domains/<name>`; the old one becomes `archive/<name>.<n>`, n from 1.
+ * A crash at any instant leaves the old or the new set in place, or is repaired by
+ * md_store_recover. */
 MD_MUST_CHECK
 apr_status_t md_store_activate(const md_store_t *store, const char *name, md_err_t *err,
                                apr_pool_t *p);
 
-/* Finish what a crash between the two renames of md_store_activate left: `tmp/<name>` complete and no
- * `domains/<name>`. Otherwise `tmp/<name>` is removed. */
+/* Finish what a crash between the two renames of md_store_activate left: `tmp/<name>` complete and
+ * no `domains/<name>`. Otherwise `tmp/<name>` is removed. */
 void md_store_recover(const md_store_t *store, const char *name, apr_pool_t *p);
 
 #endif

@@ -97,31 +97,6 @@ int md_dns_name_is_wildcard(const char *name)
     return !strncmp(name, "*.", 2);
 }
 
-int md_dns_name_is_valid(const char *name)
-{
-    size_t label = 0;
-    int dots = 0;
-    const char *c;
-
-    if (md_dns_name_is_wildcard(name))
-        name += 2;
-    if (strlen(name) > 253)
-        return 0;
-    for (c = name; *c; ++c) {
-        if (*c == '.') {
-            if (label == 0)
-                return 0;
-            label = 0;
-            ++dots;
-        }
-        else if (!isalnum((unsigned char)*c) && *c != '-' && *c != '_')
-            return 0;
-        else if ((unsigned char)*c > 127 || ++label > 63)
-            return 0;
-    }
-    return label > 0 ? dots > 0 : dots > 1; /* a trailing dot does not count */
-}
-
 int md_path_part_is_safe(const char *part)
 {
     const char *c;

@@ -19,10 +19,6 @@ const char *md_hex_encode(const unsigned char *data, apr_size_t len, int upper, 
  * MD_MAX_TEXT. NULL stays NULL. */
 const char *md_text_printable(const char *text, apr_pool_t *p);
 
-/* A DNS name fit for a store path and a log line: labels of letters, digits, '-' and '_' (non-ASCII
- * refused), no empty label, at most 253 characters; with a dot; "*." allowed in front. */
-int md_dns_name_is_valid(const char *name);
-
 /* Is this safe as one component of a store path? Not empty, no '/', not "." or "..", at most
  * 255 bytes, no control characters. Wildcards and odd names from a configuration pass. */
 int md_path_part_is_safe(const char *part);

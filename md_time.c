@@ -123,11 +123,6 @@ const char *md_window_spec_format(const md_window_spec_t *spec, apr_pool_t *p)
     return md_duration_format(spec->length, p);
 }
 
-int md_window_spec_equal(const md_window_spec_t *a, const md_window_spec_t *b)
-{
-    return a->percent == b->percent && (a->percent >= 0 || a->length == b->length);
-}
-
 apr_time_t md_window_opens(const md_window_t *validity, const md_window_spec_t *spec)
 {
     apr_interval_time_t lifetime = validity->end - validity->start;

@@ -34,7 +34,6 @@ const char *md_duration_print(apr_interval_time_t duration, apr_pool_t *p);
 const char *md_window_spec_parse(md_window_spec_t *pspec, const char *text, apr_pool_t *p);
 
 const char *md_window_spec_format(const md_window_spec_t *spec, apr_pool_t *p);
-int md_window_spec_equal(const md_window_spec_t *a, const md_window_spec_t *b);
 
 /* When the window before the end of `validity` opens: end - duration, or end - percent of the
  * lifetime, in whole seconds for lifetimes above 100 s. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A second implementation of md_http.h that plays a CA from a script: linked in place of the real one. */
+/* A second implementation of md_http.h that plays a CA from a script: linked in place of the real
+ * one. */
 #ifndef FAKE_HTTP_H
 #define FAKE_HTTP_H
 

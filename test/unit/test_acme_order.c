@@ -230,7 +230,8 @@ static void resumes_after_every_step(void **state)
     assert_int_equal(fake_http_count("/finalize"), 1);
 }
 
-/* Fail the n-th request, for every n: an error, then the next attempt succeeds with what is staged. */
+/* Fail the n-th request, for every n: an error, then the next attempt succeeds with what is
+ * staged. */
 static void survives_a_failure_of_every_request(void **state)
 {
     char *base = *state;

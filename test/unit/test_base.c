@@ -45,11 +45,6 @@ static void base64url_both_ways(void **state)
 
 static void dns_names(void **state)
 {
-    static const struct { const char *name; int ok; } ROWS[] = {
-        { "a.org", 1 }, { "*.a.org", 1 }, { "xn--bcher-kva.example", 1 }, { "_acme.a.org", 1 },
-        { "a.org.", 1 }, { "tld", 0 }, { "tld.", 0 }, { "", 0 }, { ".a.org", 0 }, { "a..org", 0 },
-        { "a b.org", 0 }, { "a.*.org", 0 }, { "b\xc3\xbc.org", 0 }, { "../../x.y", 0 }, { "*.", 0 },
-    };
     static const struct { const char *pattern, *name; int covers; } COVER[] = {
         { "a.org", "A.org", 1 }, { "*.a.org", "x.a.org", 1 }, { "*.a.org", "*.a.org", 1 },
         { "*.a.org", "a.org", 0 }, { "*.a.org", "y.x.a.org", 0 }, { "*.a.org", ".a.org", 0 },
@@ -58,8 +53,6 @@ static void dns_names(void **state)
     size_t i;
 
     (void)state;
-    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i)
-        assert_int_equal(md_dns_name_is_valid(ROWS[i].name), ROWS[i].ok);
     for (i = 0; i < sizeof(COVER) / sizeof(COVER[0]); ++i)
         assert_int_equal(md_dns_name_covers(COVER[i].pattern, COVER[i].name), COVER[i].covers);
 }
