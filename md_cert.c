@@ -168,6 +168,39 @@ int md_cert_fits_key(const md_cert_t *cert, const md_key_t *key)
     return fits;
 }
 
+/* Decoding a private key takes OpenSSL longer than all else that a start does for a domain. But RSAPrivateKey (RFC
+ * 8017 A.1.2) begins like the public key, and ECPrivateKey (RFC 5915 3) ends with it. */
+int md_cert_fits_pem(const md_cert_t *cert, const char *pem, apr_size_t len)
+{
+    const unsigned char *public_key, *private_key;
+    PKCS8_PRIV_KEY_INFO *info = NULL;
+    BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    int public_len, private_len, tag, class, fits = 0;
+    const ASN1_OBJECT *algorithm;
+    ASN1_OBJECT *cert_algorithm;
+    long content_len;
+
+    if (bio)
+        info = PEM_read_bio_PKCS8_PRIV_KEY_INFO(bio, NULL, NULL, NULL);
+    if (!info || !PKCS8_pkey_get0(&algorithm, &private_key, &private_len, NULL, info)
+        || !X509_PUBKEY_get0_param(&cert_algorithm, &public_key, &public_len, NULL,
+                                   X509_get_X509_PUBKEY(cert->x509))
+        || OBJ_cmp(algorithm, cert_algorithm))
+        goto out;
+    if (OBJ_obj2nid(algorithm) == NID_rsaEncryption) { /* what is inside the SEQUENCE */
+        if (ASN1_get_object(&public_key, &content_len, &tag, &class, public_len) & 0x80)
+            goto out;
+        public_len = (int)content_len;
+    }
+    fits = public_len > 32
+           && memmem(private_key, (size_t)private_len, public_key, (size_t)public_len) != NULL;
+out:
+    PKCS8_PRIV_KEY_INFO_free(info);
+    BIO_free(bio);
+    ERR_clear_error();
+    return fits;
+}
+
 static apr_time_t time_of(const ASN1_TIME *time)
 {
     apr_time_exp_t x;

@@ -13,7 +13,6 @@
 #include <openssl/bio.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/decoder.h>
 #include <openssl/ecdsa.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -350,44 +349,6 @@ out:
     return rv;
 }
 
-/* "RSA" or "EC" by the algorithm in a PKCS#8 structure, NULL for others. */
-static const char *algorithm_of(const PKCS8_PRIV_KEY_INFO *info)
-{
-    const ASN1_OBJECT *algorithm;
-
-    if (!PKCS8_pkey_get0(&algorithm, NULL, NULL, NULL, info))
-        return NULL;
-    switch (OBJ_obj2nid(algorithm)) {
-    case NID_rsaEncryption:
-        return "RSA";
-    case NID_X9_62_id_ecPublicKey:
-        return "EC";
-    default:
-        return NULL;
-    }
-}
-
-/* An unencrypted PKCS#8 key, as all live ones are. OpenSSL tries every kind of key that it knows
- * unless told the kind, which takes four times as long and is most of a start with many domains. */
-static EVP_PKEY *read_plain(BIO *bio)
-{
-    PKCS8_PRIV_KEY_INFO *info = PEM_read_bio_PKCS8_PRIV_KEY_INFO(bio, NULL, NULL, NULL);
-    const char *kind = info ? algorithm_of(info) : NULL;
-    OSSL_DECODER_CTX *decoder = NULL;
-    EVP_PKEY *pkey = NULL;
-
-    if (kind && BIO_reset(bio) == 1)
-        decoder = OSSL_DECODER_CTX_new_for_pkey(&pkey, "PEM", NULL, kind, EVP_PKEY_KEYPAIR, NULL,
-                                                NULL);
-    if (decoder && !OSSL_DECODER_from_bio(decoder, bio)) {
-        EVP_PKEY_free(pkey);
-        pkey = NULL;
-    }
-    OSSL_DECODER_CTX_free(decoder);
-    PKCS8_PRIV_KEY_INFO_free(info);
-    return pkey;
-}
-
 apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,
                              const unsigned char *pass, apr_size_t pass_len, md_err_t *err,
                              apr_pool_t *p)
@@ -399,12 +360,7 @@ apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,
     *pkey = NULL;
     ERR_clear_error();
     if (bio)
-        read = read_plain(bio);
-    if (bio && !read) {
-        (void)BIO_reset(bio);
-        ERR_clear_error();
         read = PEM_read_bio_PrivateKey(bio, NULL, give_pass, &baton);
-    }
     BIO_free(bio);
     if (!read)
         return md_openssl_fail(err, APR_EINVAL, "cannot read a private key");

@@ -340,10 +340,10 @@ void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
 
 /* ---- assessment ---- */
 
+/* The live chain (NULL if there is none); does its private key fit? */
 static int load_live(apr_array_header_t **pchain, const md_reg_t *reg, const md_domain_t *domain,
                      const md_key_spec_t *spec, apr_pool_t *p, apr_pool_t *tmp)
 {
-    md_key_t *key;
     md_err_t err;
     apr_status_t rv;
 
@@ -351,12 +351,13 @@ static int load_live(apr_array_header_t **pchain, const md_reg_t *reg, const md_
     rv = md_store_load_chain(pchain, reg->store, MD_STORE_DOMAINS, domain->name,
                              md_key_spec_file(spec, "pubcert", tmp), &err, p);
     if (rv == APR_SUCCESS)
-        rv = md_store_load_key(&key, reg->store, MD_STORE_DOMAINS, domain->name,
-                               md_key_spec_file(spec, "privkey", tmp), &err, tmp);
+        rv = md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name,
+                                md_key_spec_file(spec, "privkey", tmp), md_chain_leaf(*pchain),
+                                &err, tmp);
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
         md_log(MD_LOG_ERR, rv, "md[%s]: certificate(%s) cannot be used and is ordered anew: %s",
                domain->name, md_key_spec_name(spec), err.detail);
-    return rv == APR_SUCCESS && md_cert_fits_key(md_chain_leaf(*pchain), key);
+    return rv == APR_SUCCESS;
 }
 
 static void load_certificates(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p, apr_pool_t *tmp)
@@ -533,14 +534,12 @@ static int fallback_is_good(const md_reg_t *reg, const md_domain_t *domain, apr_
                             apr_pool_t *p)
 {
     apr_array_header_t *chain;
-    md_key_t *key;
 
     if (md_store_load_chain(&chain, reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_CERT,
-                            NULL, p) != APR_SUCCESS
-        || md_store_load_key(&key, reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY, NULL,
-                             p) != APR_SUCCESS)
+                            NULL, p) != APR_SUCCESS)
         return 0;
-    return md_cert_fits_key(md_chain_leaf(chain), key)
+    return md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY,
+                              md_chain_leaf(chain), NULL, p) == APR_SUCCESS
            && md_cert_validity(md_chain_leaf(chain)).end > now + apr_time_from_sec(24 * 3600)
            && !md_cert_uncovered(md_chain_leaf(chain), domain->names, p);
 }

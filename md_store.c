@@ -333,30 +333,70 @@ apr_status_t md_store_load_json(md_json_t **pjson, const md_store_t *store,
                    md_store_path(store, group, name, file, p), why.detail);
 }
 
+/* PEM text of a key; the caller wipes it. */
+static apr_status_t read_key(char **ppem, apr_size_t *plen, const md_store_t *store,
+                             md_store_group_t group, const char *name, const char *file,
+                             md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, file, p);
+    apr_status_t rv;
+
+    rv = check_parts(name, file, err);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = md_file_read(ppem, plen, path, MD_MAX_FILE, p);
+    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
+        return APR_ENOENT;
+    return rv == APR_SUCCESS ? rv : md_fail(err, rv, "cannot read private key %s", path);
+}
+
+static apr_status_t decode_key(md_key_t **pkey, const char *pem, apr_size_t len,
+                               const md_store_t *store, const char *path, md_err_t *err,
+                               apr_pool_t *p)
+{
+    if (md_key_from_pem(pkey, pem, len, store->pass, PASS_LEN, err, p) == APR_SUCCESS)
+        return APR_SUCCESS;
+    return md_fail(err, APR_EINVAL, "cannot use private key %s: damaged, or encrypted with "
+                   "another store's key", path);
+}
+
 apr_status_t md_store_load_key(md_key_t **pkey, const md_store_t *store,
                                md_store_group_t group, const char *name, const char *file,
                                md_err_t *err, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, file, p);
     apr_status_t rv;
     apr_size_t len;
     char *pem;
 
     *pkey = NULL;
-    rv = check_parts(name, file, err);
+    rv = read_key(&pem, &len, store, group, name, file, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = md_file_read(&pem, &len, path, MD_MAX_FILE, p);
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
-        return APR_ENOENT;
-    if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "cannot read private key %s", path);
-    rv = md_key_from_pem(pkey, pem, len, store->pass, PASS_LEN, err, p);
+    rv = decode_key(pkey, pem, len, store, md_store_path(store, group, name, file, p), err, p);
     md_wipe(pem, len);
+    return rv;
+}
+
+apr_status_t md_store_check_key(const md_store_t *store, md_store_group_t group,
+                                const char *name, const char *file, const md_cert_t *cert,
+                                md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, file, p);
+    apr_status_t rv;
+    apr_size_t len;
+    md_key_t *key;
+    char *pem;
+
+    rv = read_key(&pem, &len, store, group, name, file, err, p);
     if (rv != APR_SUCCESS)
-        return md_fail(err, APR_EINVAL, "cannot use private key %s: damaged, or encrypted with "
-                       "another store's key", path);
-    return APR_SUCCESS;
+        return rv;
+    if (!md_cert_fits_pem(cert, pem, len)) {
+        rv = decode_key(&key, pem, len, store, path, err, p);
+        if (rv == APR_SUCCESS && !md_cert_fits_key(cert, key))
+            rv = md_fail(err, APR_EINVAL, "private key %s is not that of the certificate", path);
+    }
+    md_wipe(pem, len);
+    return rv;
 }
 
 apr_status_t md_store_load_chain(apr_array_header_t **pchain, const md_store_t *store,

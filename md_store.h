@@ -52,6 +52,11 @@ MD_MUST_CHECK
 apr_status_t md_store_load_key(md_key_t **pkey, const md_store_t *store,
                                md_store_group_t group, const char *name, const char *file,
                                md_err_t *err, apr_pool_t *p);
+/* Is there a private key that fits the certificate? APR_EINVAL when it cannot be used, or fits another. */
+MD_MUST_CHECK
+apr_status_t md_store_check_key(const md_store_t *store, md_store_group_t group,
+                                const char *name, const char *file, const md_cert_t *cert,
+                                md_err_t *err, apr_pool_t *p);
 /* APR_ENOENT for an empty chain, too. */
 MD_MUST_CHECK
 apr_status_t md_store_load_chain(apr_array_header_t **pchain, const md_store_t *store,
