@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys, certificates, requests and signatures, checked by OpenSSL itself and by published values. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <apr_strings.h>
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include "../../md_csr.h"
+#include "../../md_jws.h"
+#include "../../md_text.h"
+
+static apr_pool_t *p;
+static md_err_t err;
+static const md_key_spec_t RSA2048 = { .type = MD_KEY_DEFAULT };
+static const md_key_spec_t P256 = { .type = MD_KEY_EC, .curve = "P-256" };
+
+static md_key_t *make_key(const md_key_spec_t *spec)
+{
+    md_key_t *key;
+
+    assert_int_equal(md_key_generate(&key, spec, &err, p), APR_SUCCESS);
+    return key;
+}
+
+static apr_array_header_t *names_of(const char *line)
+{
+    apr_array_header_t *names = md_strings_make(p);
+    char *copy = apr_pstrdup(p, line), *last, *word;
+
+    for (word = apr_strtok(copy, " ", &last); word; word = apr_strtok(NULL, " ", &last))
+        APR_ARRAY_PUSH(names, const char *) = word;
+    return names;
+}
+
+static void curves_by_all_their_names(void **state)
+{
+    static const struct { const char *name, *alg; } ROWS[] = {
+        { "P-256", "ES256" }, { "p-256", "ES256" }, { "SECP256R1", "ES256" },
+        { "prime256v1", "ES256" }, { "P-384", "ES384" }, { "secp384r1", "ES384" },
+        { "secp521r1", NULL }, { "X25519", NULL }, { "brainpoolP256r1", NULL },
+    };
+    md_key_spec_t spec = { .type = MD_KEY_EC };
+    const char *alg;
+    md_key_t *key;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        spec.curve = ROWS[i].name;
+        alg = md_key_jws_alg(make_key(&spec));
+        assert_true(ROWS[i].alg ? alg && !strcmp(alg, ROWS[i].alg) : !alg);
+    }
+    spec.curve = "no-such-curve";
+    assert_int_equal(md_key_generate(&key, &spec, &err, p), APR_ENOTIMPL);
+    assert_non_null(strstr(err.detail, "no-such-curve"));
+    assert_string_equal(md_key_spec_file(&P256, "privkey", p), "privkey.p-256.pem");
+    assert_string_equal(md_key_spec_file(&RSA2048, "pubcert", p), "pubcert.pem");
+}
+
+static void keys_at_rest(void **state)
+{
+    unsigned char pass[48], other[48];
+    md_key_t *key = make_key(&P256), *read;
+    const char *pem;
+    apr_size_t len;
+
+    (void)state;
+    md_random_bytes(pass, sizeof(pass));
+    pass[3] = 0; /* a passphrase of octets, not of text */
+    md_random_bytes(other, sizeof(other));
+    assert_int_equal(md_key_to_pem(&pem, &len, key, pass, 48, &err, p), APR_SUCCESS);
+    assert_memory_equal(pem, "-----BEGIN ENCRYPTED PRIVATE KEY-----", 37);
+    assert_int_equal(md_key_from_pem(&read, pem, len, pass, 48, &err, p), APR_SUCCESS);
+    assert_int_equal(EVP_PKEY_eq(md_key_evp(key), md_key_evp(read)), 1);
+    assert_int_equal(md_key_from_pem(&read, pem, len, other, 48, &err, p), APR_EINVAL);
+    assert_int_equal(md_key_from_pem(&read, pem, len, NULL, 0, &err, p), APR_EINVAL);
+    assert_int_equal(md_key_from_pem(&read, "garbage", 7, pass, 48, &err, p), APR_EINVAL);
+    assert_int_equal(md_key_to_pem(&pem, &len, key, NULL, 0, &err, p), APR_SUCCESS);
+    assert_memory_equal(pem, "-----BEGIN PRIVATE KEY-----", 27);
+    assert_int_equal(md_key_from_pem(&read, pem, len, pass, 48, &err, p), APR_SUCCESS);
+}
+
+/* RFC 7638 3.1. */
+static void thumbprint_of_the_rfc(void **state)
+{
+    static const char N[] =
+        "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZC"
+        "iFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnY"
+        "b9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0"
+        "Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+    md_json_t *jwk = md_json_object(p), *own;
+    unsigned char digest[32];
+    const char *text;
+
+    (void)state;
+    md_json_set_str(jwk, "e", "AQAB");
+    md_json_set_str(jwk, "kty", "RSA");
+    md_json_set_str(jwk, "n", N);
+    text = md_json_text(jwk, 1, p);
+    md_sha256(digest, text, strlen(text));
+    assert_string_equal(md_base64url_encode(digest, 32, p),
+                        "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    own = md_jwk_make(make_key(&RSA2048), p); /* the same members in the same order */
+    assert_string_equal(apr_array_pstrcat(p, md_json_keys(own, p), ' '), "e kty n");
+    own = md_jwk_make(make_key(&P256), p);
+    assert_string_equal(apr_array_pstrcat(p, md_json_keys(own, p), ' '), "crv kty x y");
+    assert_int_equal(strlen(md_json_get_str(own, "x")), 43);
+}
+
+static void signatures_verify(void **state)
+{
+    const md_key_spec_t *specs[] = { &RSA2048, &P256 };
+    const char *jws, *head, *input;
+    unsigned char *sig;
+    md_json_t *json, *protected;
+    apr_size_t len;
+    md_key_t *key;
+    int i, turns;
+
+    (void)state;
+    for (i = 0; i < 2; ++i) {
+        key = make_key(specs[i]);
+        for (turns = 0; turns < 50; ++turns) { /* r and s are sometimes short */
+            protected = md_json_object(p);
+            md_json_set_str(protected, "url", "https://x/");
+            assert_int_equal(md_jws_sign(&jws, protected, "{}", key, &err, p), APR_SUCCESS);
+            assert_int_equal(md_json_parse(&json, jws, strlen(jws), &err, p), APR_SUCCESS);
+            head = md_json_get_str(json, "protected");
+            input = apr_pstrcat(p, head, ".", md_json_get_str(json, "payload"), NULL);
+            len = md_base64url_decode(&sig, md_json_get_str(json, "signature"), p);
+            assert_int_equal(len, i ? 64 : 256);
+            if (i == 0) {
+                EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+
+                assert_int_equal(EVP_DigestVerifyInit(ctx, NULL, EVP_sha256(), NULL,
+                                                      md_key_evp(key)), 1);
+                assert_int_equal(EVP_DigestVerify(ctx, sig, len, (const unsigned char *)input,
+                                                  strlen(input)), 1);
+                EVP_MD_CTX_free(ctx);
+                break;
+            }
+        }
+    }
+}
+
+static void requests(void **state)
+{
+    const char *csr, *longest = "a-very-long-name-that-does-not-fit-into-a-common-name-0123456789.org";
+    md_key_t *key = make_key(&P256);
+    const unsigned char *der;
+    unsigned char *data;
+    X509_NAME *subject;
+    apr_size_t len;
+    X509_REQ *req;
+    char cn[100];
+
+    (void)state;
+    assert_int_equal(md_csr_make(&csr, names_of("a.org *.a.org"), 1, key, &err, p), APR_SUCCESS);
+    len = md_base64url_decode(&data, csr, p);
+    der = data;
+    req = d2i_X509_REQ(NULL, &der, (long)len);
+    assert_non_null(req);
+    assert_int_equal(X509_REQ_verify(req, md_key_evp(key)), 1);
+    X509_NAME_get_text_by_NID(X509_REQ_get_subject_name(req), NID_commonName, cn, sizeof(cn));
+    assert_string_equal(cn, "a.org");
+    X509_REQ_free(req);
+    assert_int_equal(md_csr_make(&csr, names_of(longest), 0, key, &err, p), APR_SUCCESS);
+    len = md_base64url_decode(&data, csr, p);
+    der = data;
+    req = d2i_X509_REQ(NULL, &der, (long)len);
+    subject = X509_REQ_get_subject_name(req);
+    assert_int_equal(X509_NAME_entry_count(subject), 0);
+    X509_REQ_free(req);
+}
+
+static void own_certificates(void **state)
+{
+    apr_array_header_t *names = names_of("a.org *.b.org"), *chain, *twice;
+    unsigned char digest[32] = { 1, 2, 3 };
+    md_key_t *key = make_key(&P256), *other = make_key(&P256), *rsa = make_key(&RSA2048);
+    md_cert_t *cert, *alpn, *rsa_cert;
+    const char *pem;
+    apr_size_t len;
+
+    (void)state;
+    assert_int_equal(md_cert_make_fallback(&cert, names, key, &err, p), APR_SUCCESS);
+    assert_true(md_cert_fits_key(cert, key));
+    assert_false(md_cert_fits_key(cert, other));
+    assert_true(md_cert_covers(cert, "A.org"));
+    assert_true(md_cert_covers(cert, "x.b.org"));
+    assert_false(md_cert_covers(cert, "b.org"));
+    assert_string_equal(md_cert_uncovered(cert, names_of("a.org y.b.org c.org"), p), "c.org");
+    assert_null(md_cert_uncovered(cert, names, p));
+    assert_int_equal(strlen(md_cert_serial(cert, p)), 40);
+    assert_null(md_cert_ari_id(cert, p));
+    assert_false(md_cert_must_staple(cert));
+    assert_int_equal(md_cert_make_alpn(&alpn, "a.org", digest, key, &err, p), APR_SUCCESS);
+    assert_int_equal(X509_get_ext_count(md_cert_x509(alpn)), 3);
+
+    /* a private key's file tells without being decoded whether it fits */
+    assert_int_equal(md_key_to_pem(&pem, &len, key, NULL, 0, &err, p), APR_SUCCESS);
+    assert_true(md_cert_fits_pem(cert, pem, len));
+    assert_false(md_cert_fits_pem(cert, pem, len / 2));
+    assert_int_equal(md_key_to_pem(&pem, &len, other, NULL, 0, &err, p), APR_SUCCESS);
+    assert_false(md_cert_fits_pem(cert, pem, len));
+    assert_int_equal(md_cert_make_fallback(&rsa_cert, names, rsa, &err, p), APR_SUCCESS);
+    assert_false(md_cert_fits_pem(rsa_cert, pem, len));
+    assert_int_equal(md_key_to_pem(&pem, &len, rsa, NULL, 0, &err, p), APR_SUCCESS);
+    assert_true(md_cert_fits_pem(rsa_cert, pem, len));
+    assert_false(md_cert_fits_pem(cert, pem, len));
+
+    chain = apr_array_make(p, 2, sizeof(md_cert_t *));
+    APR_ARRAY_PUSH(chain, md_cert_t *) = cert;
+    assert_int_equal(md_chain_check(chain, key, names, apr_time_now(), &err, p), APR_SUCCESS);
+    assert_int_equal(md_chain_check(chain, other, names, apr_time_now(), &err, p), APR_EINVAL);
+    assert_int_equal(md_chain_check(chain, key, names_of("z.org"), apr_time_now(), &err, p),
+                     APR_EINVAL);
+    assert_int_equal(md_chain_check(chain, key, names, apr_time_now() + apr_time_from_sec(15 * 86400),
+                                    &err, p), APR_EINVAL);
+    assert_int_equal(md_chain_check(chain, key, names, apr_time_now() - apr_time_from_sec(86400),
+                                    &err, p), APR_EINVAL);
+    APR_ARRAY_PUSH(chain, md_cert_t *) = rsa_cert; /* did not sign the first */
+    assert_int_equal(md_chain_check(chain, key, names, apr_time_now(), &err, p), APR_EINVAL);
+    pem = md_chain_to_pem(chain, p);
+    assert_int_equal(md_chain_from_pem(&twice, pem, strlen(pem), &err, p), APR_SUCCESS);
+    assert_int_equal(twice->nelts, 2);
+}
+
+static void chains_that_are_none(void **state)
+{
+    char *big = apr_pcalloc(p, 5000);
+    apr_array_header_t *chain;
+    static const char CUT[] = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+
+    (void)state;
+    assert_int_equal(md_chain_from_pem(&chain, "", 0, &err, p), APR_SUCCESS);
+    assert_int_equal(chain->nelts, 0);
+    assert_int_equal(md_chain_from_pem(&chain, "garbage", 7, &err, p), APR_SUCCESS);
+    memset(big, 'x', 4999);
+    assert_int_equal(md_chain_from_pem(&chain, big, 4999, &err, p), APR_EINVAL);
+    assert_int_equal(md_chain_from_pem(&chain, CUT, strlen(CUT), &err, p), APR_EINVAL);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    apr_pool_create(&p, NULL);
+    md_err_init(&err, p);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    apr_pool_destroy(p);
+    return 0;
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(curves_by_all_their_names), TEST(keys_at_rest), TEST(thumbprint_of_the_rfc),
+        TEST(signatures_verify), TEST(requests), TEST(own_certificates), TEST(chains_that_are_none),
+    };
+
+    apr_initialize();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
