@@ -480,8 +480,8 @@ static apr_status_t directory_parse(md_directory_t **pdir, const char *url,
     md_json_t *profiles = md_json_get(json, "meta.profiles", p);
 
     if (md_json_has(json, "new-authz") || md_json_has(json, "new-reg"))
-        return md_fail(err, APR_EINVAL, "%s speaks ACME version 1, which is obsolete: configure the "
-                       "CA's ACME v2 directory in MDCertificateAuthority", url);
+        return md_fail(err, APR_EINVAL, "%s speaks ACME version 1, which is obsolete: configure "
+                       "the CA's ACME v2 directory in MDCertificateAuthority", url);
     dir->new_nonce = url_member(json, "newNonce", p);
     dir->new_account = url_member(json, "newAccount", p);
     dir->new_order = url_member(json, "newOrder", p);

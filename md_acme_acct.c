@@ -281,8 +281,8 @@ static apr_status_t check_wish(const md_acme_t *acme, const md_directory_t *dir,
         contact = APR_ARRAY_IDX(wish->contacts, i, const char *);
         wrong = md_uri_check(contact, p);
         if (wrong)
-            return md_fail(err, APR_EINVAL, "contact '%s' cannot be used: %s. Correct MDContactEmail",
-                           contact, wrong);
+            return md_fail(err, APR_EINVAL, "contact '%s' cannot be used: %s. Correct "
+                           "MDContactEmail", contact, wrong);
     }
     if (dir->terms_of_service && !wish->agreement)
         return md_fail(err, APR_EINVAL, "the CA requires you to accept the terms-of-service as "

@@ -560,8 +560,8 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
     if (rv == APR_SUCCESS)
         rv = md_chain_check(chain, key, issue->names, now, err, tmp);
     if (rv != APR_SUCCESS)
-        return md_fail(err, APR_EINVAL, "the certificate that the CA delivered at %s is refused: %s",
-                       issue->order->certificate, apr_pstrdup(tmp, err->detail));
+        return md_fail(err, APR_EINVAL, "the certificate that the CA delivered at %s is refused: "
+                       "%s", issue->order->certificate, apr_pstrdup(tmp, err->detail));
     return md_store_save_chain(issue->store, MD_STORE_STAGING, issue->name, file, chain, err, tmp);
 }
 

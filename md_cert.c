@@ -168,8 +168,9 @@ int md_cert_fits_key(const md_cert_t *cert, const md_key_t *key)
     return fits;
 }
 
-/* Decoding a private key takes OpenSSL longer than all else that a start does for a domain. But RSAPrivateKey (RFC
- * 8017 A.1.2) begins like the public key, and ECPrivateKey (RFC 5915 3) ends with it. */
+/* Decoding a private key takes OpenSSL longer than all else that a start does for a domain. But
+ * RSAPrivateKey (RFC 8017 A.1.2) begins like the public key, and ECPrivateKey (RFC 5915 3) ends
+ * with it. */
 int md_cert_fits_pem(const md_cert_t *cert, const char *pem, apr_size_t len)
 {
     const unsigned char *public_key, *private_key;

@@ -146,7 +146,7 @@ static const char *set_key_specs(void *slot, int argc, const char *const *argv, 
     return md_key_specs_parse(slot, argc, argv, p);
 }
 
-/* Lower case, as they are compared with what the CA offers; unknown ones are simply never usable. */
+/* Lower case, as they are compared with what the CA offers; unknown ones are never usable. */
 static const char *set_challenges(void *slot, int argc, const char *const *argv, apr_pool_t *p)
 {
     apr_array_header_t *words = md_strings_make(p);
@@ -165,8 +165,8 @@ static const char *unknown_ca(const char *word, const char *problem, apr_pool_t 
 
     for (i = 0; i < CA_COUNT; ++i)
         known = apr_pstrcat(p, known, i ? " " : "", CAS[i].name, NULL);
-    return apr_psprintf(p, "The CA name '%s' is not known and it is not a URL either (%s). Known CA "
-                        "names are: %s", word, problem, known);
+    return apr_psprintf(p, "The CA name '%s' is not known and it is not a URL either (%s). Known "
+                        "CA names are: %s", word, problem, known);
 }
 
 static const char *set_cas(void *slot, int argc, const char *const *argv, apr_pool_t *p)

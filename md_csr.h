@@ -18,7 +18,7 @@ MD_MUST_CHECK
 apr_status_t md_cert_make_fallback(md_cert_t **pcert, const apr_array_header_t *names,
                                    const md_key_t *key, md_err_t *err, apr_pool_t *p);
 
-/* tls-alpn-01 certificate (RFC 8737 3) for one name; `digest` is SHA-256 of the key authorization. */
+/* tls-alpn-01 certificate (RFC 8737 3) for a name; `digest`: SHA-256 of the key authorization. */
 MD_MUST_CHECK
 apr_status_t md_cert_make_alpn(md_cert_t **pcert, const char *name,
                                const unsigned char digest[32], const md_key_t *key,

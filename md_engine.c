@@ -17,7 +17,7 @@
 #include "md_renew.h"
 
 #define WORKERS     8
-#define PARK_AFTER  apr_time_from_sec(60) /* a longer wait gives up its place among the orders in flight */
+#define PARK_AFTER  apr_time_from_sec(60) /* a longer wait gives up its place in flight */
 #define BUSY_TICK   apr_time_from_sec(1)
 #define POOL_KEEPS  (256 * 1024)          /* bytes of free memory that a run holds on to */
 #define NEVER       APR_INT64_MAX

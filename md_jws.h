@@ -13,7 +13,7 @@ md_json_t *md_jwk_make(const md_key_t *key, apr_pool_t *p);
 /* RFC 7638 thumbprint, base64url. NULL as above. */
 const char *md_jwk_thumbprint(const md_key_t *key, apr_pool_t *p);
 
-/* Flattened JWS of `payload` ("" for POST-as-GET). `protected` gets `alg` added here. Text in `p`. */
+/* Flattened JWS of `payload` ("" for POST-as-GET) in `p`. `protected` gets `alg` added here. */
 MD_MUST_CHECK
 apr_status_t md_jws_sign(const char **pjws, md_json_t *protected, const char *payload,
                          const md_key_t *key, md_err_t *err, apr_pool_t *p);

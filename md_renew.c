@@ -263,8 +263,8 @@ static void finish(md_renew_t *renew, apr_time_t now)
                   renew->tmp);
     md_job_log(job, now, "finished", NULL, NULL);
     save_job(renew); /* who reads the next line finds it true */
-    md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10059) "The Managed Domain %s has been setup and changes "
-           "will be activated on next (graceful) server restart.", renew->domain->name);
+    md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10059) "The Managed Domain %s has been setup and "
+           "changes will be activated on next (graceful) server restart.", renew->domain->name);
     job->notified = job->notified_renewed = 1;
     md_job_log(job, now, "message-renewed", NULL, NULL);
     save_job(renew);
@@ -288,8 +288,8 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
     md_log(MD_LOG_ERR, err->rv, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s", name, err->detail,
            activity ? " while[" : "", activity ? activity : "", activity ? "]" : "",
            err->type ? " problem[" : "", err->type ? err->type : "", err->type ? "]" : "");
-    md_log(MD_LOG_INFO, APR_SUCCESS, MD_LOGNO(10057) "md[%s]: encountered error for the %d. time, next "
-           "run in %s", name, job->errors, md_duration_print(job->next_run - now, renew->tmp));
+    md_log(MD_LOG_INFO, APR_SUCCESS, MD_LOGNO(10057) "md[%s]: encountered error for the %d. time, "
+           "next run in %s", name, job->errors, md_duration_print(job->next_run - now, renew->tmp));
     /* An answer of the CA says that its directory is all right; anything else may come from an old
      * one. */
     if (!err->type && renew->issue.acme)
@@ -307,7 +307,7 @@ md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice)
         step = md_issue_step(&renew->issue, now, &renew->err);
     if (step == MD_STEP_DONE)
         finish(renew, now);
-    else if (step == MD_STEP_FAILED && !APR_STATUS_IS_EINTR(renew->err.rv)) /* else: being stopped */
+    else if (step == MD_STEP_FAILED && !APR_STATUS_IS_EINTR(renew->err.rv)) /* not: stopped */
         fail(renew, now, dice);
     else {
         md_err_clear(&renew->err); /* what went wrong was overcome */

@@ -29,7 +29,7 @@ typedef struct md_renew_t md_renew_t;
 md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
                             apr_time_t now, apr_pool_t *p);
 
-/* The CA that the run needs (URL and trust anchors); NULL with the reason if the run cannot start. */
+/* The CA that the run needs: URL (NULL if the run cannot start) and trust anchors. */
 const char *md_renew_ca_url(const md_renew_t *renew);
 const char *md_renew_ca_file(const md_renew_t *renew);
 void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme);

@@ -24,7 +24,8 @@
 #define P_OWNER (APR_FPROT_UREAD | APR_FPROT_UWRITE)
 #define P_READ  (P_OWNER | APR_FPROT_GREAD | APR_FPROT_WREAD)
 #define D_OWNER (APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE)
-#define D_READ  (D_OWNER | APR_FPROT_GREAD | APR_FPROT_GEXECUTE | APR_FPROT_WREAD | APR_FPROT_WEXECUTE)
+#define D_READ  (D_OWNER | APR_FPROT_GREAD | APR_FPROT_GEXECUTE | APR_FPROT_WREAD \
+                 | APR_FPROT_WEXECUTE)
 
 static const struct {
     const char *name;
@@ -99,13 +100,13 @@ static apr_status_t store_file_create(const char *path, apr_pool_t *p)
     store_file_text(&text, pass, p);
     md_wipe(pass, PASS_LEN);
     rv = md_file_create(path, P_OWNER, text, strlen(text), p);
-    return APR_STATUS_IS_EEXIST(rv) ? APR_SUCCESS : rv; /* another process was first: use its file */
+    return APR_STATUS_IS_EEXIST(rv) ? APR_SUCCESS : rv; /* another process was first: use its */
 }
 
 static apr_status_t unusable(md_err_t *err, apr_status_t rv, const char *path, const char *why)
 {
-    return md_fail(err, rv, "The central store file md/md_store.json seems to exist, but %s. It holds "
-                   "the key to the private keys in the store: repair %s or restore it from a "
+    return md_fail(err, rv, "The central store file md/md_store.json seems to exist, but %s. It "
+                   "holds the key to the private keys in the store: repair %s or restore it from a "
                    "backup; removing it makes a new one and new ACME accounts", why, path);
 }
 

@@ -52,7 +52,7 @@ MD_MUST_CHECK
 apr_status_t md_store_load_key(md_key_t **pkey, const md_store_t *store,
                                md_store_group_t group, const char *name, const char *file,
                                md_err_t *err, apr_pool_t *p);
-/* Is there a private key that fits the certificate? APR_EINVAL when it cannot be used, or fits another. */
+/* Is there a private key that fits the certificate? APR_EINVAL when it is damaged or another. */
 MD_MUST_CHECK
 apr_status_t md_store_check_key(const md_store_t *store, md_store_group_t group,
                                 const char *name, const char *file, const md_cert_t *cert,
@@ -88,7 +88,7 @@ apr_status_t md_store_save_volatile(const md_store_t *store, md_store_group_t gr
                                     const md_key_t *key, const char *cert_file,
                                     const md_cert_t *cert, md_err_t *err, apr_pool_t *p);
 
-/* An account directory `<prefix>NNNN` that was free, with `file` created exclusively; *pid in `p`. */
+/* A directory `<prefix>NNNN` that was free, with `file` created exclusively; *pid in `p`. */
 MD_MUST_CHECK
 apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
                                       md_store_group_t group, const char *prefix,
