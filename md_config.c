@@ -2,7 +2,6 @@
 /* The settings table. */
 #include "md_config.h"
 
-#include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,37 +69,34 @@ static const char *set_path_or_none(void *slot, int argc, const char *const *arg
     return NULL;
 }
 
-static const char *set_duration(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+static const char *parse_duration(void *slot, const char *word, apr_interval_time_t min,
+                                  const char *limit, apr_pool_t *p)
 {
-    (void)argc;
-    if (md_duration_parse(slot, argv[0], "s") != APR_SUCCESS)
-        return apr_psprintf(p, "has unrecognized duration format: '%s'", argv[0]);
+    if (md_duration_parse(slot, word, "s") != APR_SUCCESS)
+        return apr_psprintf(p, "has unrecognized duration format: '%s'", word);
+    if (*(apr_interval_time_t *)slot < min)
+        return apr_psprintf(p, "must %s: '%s'", limit, word);
     return NULL;
 }
 
 static const char *set_check_interval(void *slot, int argc, const char *const *argv,
                                       apr_pool_t *p)
 {
-    const char *wrong = set_duration(slot, argc, argv, p);
-
-    return wrong || *(apr_interval_time_t *)slot >= SECONDS(1)
-               ? wrong : "check interval should not be less than a second";
+    (void)argc;
+    return parse_duration(slot, argv[0], SECONDS(1), "not be less than a second", p);
 }
 
 static const char *set_initial_delay(void *slot, int argc, const char *const *argv,
                                      apr_pool_t *p)
 {
-    const char *wrong = set_duration(slot, argc, argv, p);
-
-    return wrong || *(apr_interval_time_t *)slot >= 0 ? wrong
-                                                      : "initial delay must not be negative";
+    (void)argc;
+    return parse_duration(slot, argv[0], 0, "not be negative", p);
 }
 
 static const char *set_retry_delay(void *slot, int argc, const char *const *argv, apr_pool_t *p)
 {
-    const char *wrong = set_duration(slot, argc, argv, p);
-
-    return wrong || *(apr_interval_time_t *)slot > 0 ? wrong : "retry delay must be greater than 0";
+    (void)argc;
+    return parse_duration(slot, argv[0], apr_time_from_msec(1), "be greater than 0", p);
 }
 
 static const char *set_window(void *slot, int argc, const char *const *argv, apr_pool_t *p)
@@ -128,21 +124,32 @@ static const char *set_renew_mode(void *slot, int argc, const char *const *argv,
     return apr_psprintf(p, "unknown renew mode '%s', it is auto, always or manual", argv[0]);
 }
 
+/* Digits only: no sign, no blanks, nothing behind. */
+static int parse_number(int *pn, const char *text, int min, int max)
+{
+    size_t len = strspn(text, "0123456789");
+
+    if (len == 0 || len > 9 || text[len])
+        return 0;
+    *pn = atoi(text);
+    return *pn >= min && *pn <= max;
+}
+
 static const char *set_concurrency(void *slot, int argc, const char *const *argv, apr_pool_t *p)
 {
-    char *end;
-    long n;
-
     (void)argc;
-    n = strtol(argv[0], &end, 10);
-    if (*end || end == argv[0] || n < 1 || n > 1000)
-        return apr_psprintf(p, "'%s' is no number from 1 to 1000", argv[0]);
-    *(int *)slot = (int)n;
+    if (!parse_number(slot, argv[0], 1, 1000))
+        return apr_psprintf(p, "takes a number from 1 to 1000, not '%s'", argv[0]);
     return NULL;
 }
 
 static const char *set_key_specs(void *slot, int argc, const char *const *argv, apr_pool_t *p)
 {
+    int i;
+
+    for (i = 0; i < argc; ++i)
+        if (!*argv[i])
+            return "needs to specify the private key type, not ''";
     return md_key_specs_parse(slot, argc, argv, p);
 }
 
@@ -197,7 +204,7 @@ static const char *parse_mode(int *ptransitive, const char *word)
     return NULL;
 }
 
-/* In a section: names and modes. `slot` is the whole md_conf_t. */
+/* In a section: names and modes. Several values, as with those below: `slot` is the md_conf_t. */
 static const char *set_members(void *slot, int argc, const char *const *argv, apr_pool_t *p)
 {
     md_conf_t *conf = slot;
@@ -206,44 +213,39 @@ static const char *set_members(void *slot, int argc, const char *const *argv, ap
     if (!conf->members)
         conf->members = md_strings_make(p);
     for (i = 0; i < argc; ++i)
-        if (parse_mode(&conf->transitive, argv[i]))
+        if (*argv[i] && parse_mode(&conf->transitive, argv[i]))
             APR_ARRAY_PUSH(conf->members, const char *) = apr_pstrdup(p, argv[i]);
     return NULL;
 }
 
 /* Outside: the mode alone. */
-static const char *set_member_mode(md_conf_t *conf, const char *name, int argc,
-                                   const char *const *argv, apr_pool_t *p)
+static const char *set_member_mode(void *slot, int argc, const char *const *argv, apr_pool_t *p)
 {
+    md_conf_t *conf = slot;
+
     if (argc != 1)
-        return apr_psprintf(p, "%s is only valid inside a <MDomain> section, or with the one word "
-                            "'auto' or 'manual'", name);
+        return "is only allowed inside an '<MDomain>' section, or with the one word 'auto' or "
+               "'manual'";
     if (parse_mode(&conf->transitive, argv[0]))
-        return apr_psprintf(p, "%s: '%s' is neither 'auto' nor 'manual'", name, argv[0]);
+        return apr_psprintf(p, "takes 'auto' or 'manual' outside of sections, not '%s'", argv[0]);
     return NULL;
 }
 
 static const char *parse_map(md_conf_t *conf, const char *map, apr_pool_t *p)
 {
     const char *colon = strchr(map, ':'), *public_port;
-    long local;
-    char *end;
+    int local = 0;
 
     if (!colon)
         return apr_psprintf(p, "no ':' in '%s', use <public>:<local>", map);
     public_port = apr_pstrmemdup(p, map, (apr_size_t)(colon - map));
-    errno = 0;
-    local = strtol(colon + 1, &end, 10);
-    if (!strcmp(colon + 1, "-"))
-        local = 0;
-    else if (end == colon + 1 || *end || errno)
-        return apr_psprintf(p, "unable to parse the local port in '%s'", map);
-    else if (local < 1 || local > 65535)
-        return apr_psprintf(p, "the local port in '%s' must be from 1 to 65535", map);
+    if (strcmp(colon + 1, "-") && !parse_number(&local, colon + 1, 1, 65535))
+        return apr_psprintf(p, "unable to parse the local port in '%s', it is 1 to 65535 or '-'",
+                            map);
     if (!strcmp(public_port, "80") || !strcmp(public_port, "http"))
-        conf->port_http = (int)local;
+        conf->port_http = local;
     else if (!strcmp(public_port, "443") || !strcmp(public_port, "https"))
-        conf->port_https = (int)local;
+        conf->port_https = local;
     else
         return apr_psprintf(p, "the public port in '%s' must be 80 (http) or 443 (https)", map);
     return NULL;
@@ -261,49 +263,62 @@ static const char *set_port_map(void *slot, int argc, const char *const *argv, a
 
 /* ---- the table ---- */
 
-enum { NOT_IN_MDOMAIN = MD_PLACE_SERVER | MD_PLACE_VHOST,
-       ANYWHERE = MD_PLACE_SERVER | MD_PLACE_VHOST | MD_PLACE_MDOMAIN };
+enum {
+    NOT_MD = MD_PLACE_SERVER | MD_PLACE_VHOST,
+    MD_ONLY = MD_PLACE_MDOMAIN,
+    ANY = NOT_MD | MD_ONLY
+};
 
 /* Whose value it is: that of the place, of the process, or of the process unless in a section. */
 typedef enum { OF_PLACE, OF_PROCESS, OF_SECTION_OR_PROCESS } scope_t;
 
-/* How a value is copied when settings are merged, and what tells that it is unset. */
-typedef enum { IS_POINTER, IS_INT, IS_TIME, IS_WINDOW } kind_t;
+/* The words it takes: fewest and most, -1 for any number. */
+#define ONE 1, 1
+#define ONE_OR_TWO 1, 2
+#define SOME 1, -1
+#define LIST 0, -1
 
-#define AT(member) offsetof(md_conf_t, member)
+/* How a value is copied when settings are merged, and what tells that it is unset. */
+typedef enum { IS_POINTER, IS_INT, IS_TIME, IS_WINDOW, IS_SEVERAL } kind_t;
+
+#define AT(kind, member) kind, offsetof(md_conf_t, member)
+#define AT_VALUES IS_SEVERAL, 0 /* rows without name below */
 static const struct setting_t {
     const char *name;
     int places;
     scope_t scope;
-    int min_args, max_args; /* -1: any number */
+    int min_args, max_args;
     setter_fn *set;
     kind_t kind;
     size_t offset;
 } SETTINGS[] = {
-    { "MDCACertificateFile", ANYWHERE, OF_SECTION_OR_PROCESS, 1, 1, set_path_or_none, IS_POINTER,
-      AT(ca_file) },
-    { "MDCAChallenges", ANYWHERE, OF_PLACE, 0, -1, set_challenges, IS_POINTER, AT(challenges) },
-    { "MDCertificateAgreement", ANYWHERE, OF_PLACE, 1, 1, set_string, IS_POINTER,
-      AT(ca_agreement) },
-    { "MDCertificateAuthority", ANYWHERE, OF_PLACE, 1, -1, set_cas, IS_POINTER, AT(ca_urls) },
-    { "MDCheckInterval", NOT_IN_MDOMAIN, OF_PROCESS, 1, 1, set_check_interval, IS_TIME,
-      AT(check_interval) },
-    { "MDContactEmail", ANYWHERE, OF_PLACE, 1, 1, set_string, IS_POINTER, AT(contact) },
-    { "MDDriveMode", ANYWHERE, OF_PLACE, 1, 1, set_renew_mode, IS_INT, AT(renew_mode) },
-    { "MDInitialDelay", NOT_IN_MDOMAIN, OF_PROCESS, 1, 1, set_initial_delay, IS_TIME,
-      AT(initial_delay) },
-    { "MDMember", ANYWHERE, OF_PLACE, 0, -1, set_members, IS_POINTER, AT(members) },
-    { "MDMembers", ANYWHERE, OF_PLACE, 0, -1, set_members, IS_INT, AT(transitive) },
-    { "MDPortMap", NOT_IN_MDOMAIN, OF_PROCESS, 1, 2, set_port_map, IS_INT, AT(port_http) },
-    { "MDPrivateKeys", ANYWHERE, OF_PLACE, 0, -1, set_key_specs, IS_POINTER, AT(key_specs) },
-    { "MDRenewConcurrency", NOT_IN_MDOMAIN, OF_PROCESS, 1, 1, set_concurrency, IS_INT,
-      AT(renew_concurrency) },
-    { "MDRenewMode", ANYWHERE, OF_PLACE, 1, 1, set_renew_mode, IS_INT, AT(renew_mode) },
-    { "MDRenewWindow", ANYWHERE, OF_PLACE, 1, 1, set_window, IS_WINDOW, AT(renew_window) },
-    { "MDRetryDelay", NOT_IN_MDOMAIN, OF_PROCESS, 1, 1, set_retry_delay, IS_TIME,
-      AT(retry_delay) },
-    { "MDStoreDir", NOT_IN_MDOMAIN, OF_PROCESS, 1, 1, set_string, IS_POINTER, AT(store_dir) },
-    { NULL, 0, OF_PROCESS, 0, 0, NULL, IS_INT, AT(port_https) }, /* the other half of MDPortMap */
+    { "MDCACertificateFile", ANY, OF_SECTION_OR_PROCESS, ONE, set_path_or_none,
+      AT(IS_POINTER, ca_file) },
+    { "MDCAChallenges", ANY, OF_PLACE, LIST, set_challenges, AT(IS_POINTER, challenges) },
+    { "MDCertificateAgreement", ANY, OF_PLACE, ONE, set_string, AT(IS_POINTER, ca_agreement) },
+    { "MDCertificateAuthority", ANY, OF_PLACE, SOME, set_cas, AT(IS_POINTER, ca_urls) },
+    { "MDCheckInterval", NOT_MD, OF_PROCESS, ONE, set_check_interval,
+      AT(IS_TIME, check_interval) },
+    { "MDContactEmail", ANY, OF_PLACE, ONE, set_string, AT(IS_POINTER, contact) },
+    { "MDDriveMode", ANY, OF_PLACE, ONE, set_renew_mode, AT(IS_INT, renew_mode) },
+    { "MDInitialDelay", NOT_MD, OF_PROCESS, ONE, set_initial_delay, AT(IS_TIME, initial_delay) },
+    { "MDMember", MD_ONLY, OF_PLACE, LIST, set_members, AT_VALUES },
+    { "MDMember", NOT_MD, OF_PLACE, LIST, set_member_mode, AT_VALUES },
+    { "MDMembers", MD_ONLY, OF_PLACE, LIST, set_members, AT_VALUES },
+    { "MDMembers", NOT_MD, OF_PLACE, LIST, set_member_mode, AT_VALUES },
+    { "MDPortMap", NOT_MD, OF_PROCESS, ONE_OR_TWO, set_port_map, AT_VALUES },
+    { "MDPrivateKeys", ANY, OF_PLACE, LIST, set_key_specs, AT(IS_POINTER, key_specs) },
+    { "MDRenewConcurrency", NOT_MD, OF_PROCESS, ONE, set_concurrency,
+      AT(IS_INT, renew_concurrency) },
+    { "MDRenewMode", ANY, OF_PLACE, ONE, set_renew_mode, AT(IS_INT, renew_mode) },
+    { "MDRenewWindow", ANY, OF_PLACE, ONE, set_window, AT(IS_WINDOW, renew_window) },
+    { "MDRetryDelay", NOT_MD, OF_PROCESS, ONE, set_retry_delay, AT(IS_TIME, retry_delay) },
+    { "MDStoreDir", NOT_MD, OF_PROCESS, ONE, set_string, AT(IS_POINTER, store_dir) },
+
+    { .kind = IS_POINTER, .offset = offsetof(md_conf_t, members) },
+    { .kind = IS_INT, .offset = offsetof(md_conf_t, transitive) },
+    { .kind = IS_INT, .offset = offsetof(md_conf_t, port_http) },
+    { .kind = IS_INT, .offset = offsetof(md_conf_t, port_https) },
 };
 #define SETTING_COUNT (sizeof(SETTINGS) / sizeof(SETTINGS[0]))
 
@@ -353,6 +368,8 @@ static void merge_value(void *slot, const void *add, kind_t kind)
         if (window_is_set(add))
             *(md_window_spec_t *)slot = *(const md_window_spec_t *)add;
         break;
+    case IS_SEVERAL:
+        break;
     }
 }
 
@@ -375,47 +392,48 @@ static const char *count_problem(const struct setting_t *setting, int argc,
     if (setting->max_args == 1 && (argc != 1 || !*argv[0]))
         return apr_psprintf(p, "%s takes one argument", setting->name);
     if (argc < setting->min_args && setting->max_args < 0)
-        return apr_psprintf(p, "%s takes one argument or more", setting->name);
+        return apr_psprintf(p, "%s takes one argument, or more", setting->name);
     if (argc < setting->min_args || (setting->max_args >= 0 && argc > setting->max_args))
         return apr_psprintf(p, "%s takes %d-%d arguments", setting->name, setting->min_args,
                             setting->max_args);
     return NULL;
 }
 
-static const struct setting_t *setting_of(const char *name)
+/* The row for this place; if there is none, one for other places; NULL for unknown names. */
+static const struct setting_t *setting_of(const char *name, md_place_t place)
 {
+    const struct setting_t *found = NULL;
     size_t i;
 
-    for (i = 0; i < SETTING_COUNT; ++i)
-        if (SETTINGS[i].name && !strcasecmp(SETTINGS[i].name, name))
-            return &SETTINGS[i];
-    return NULL;
+    for (i = 0; i < SETTING_COUNT; ++i) {
+        if (!SETTINGS[i].name || strcasecmp(SETTINGS[i].name, name))
+            continue;
+        found = &SETTINGS[i];
+        if (found->places & place)
+            return found;
+    }
+    return found;
 }
 
 const char *md_config_set(md_conf_t *conf, md_conf_t *main_conf, md_place_t place,
                           const char *name, int argc, const char *const *argv, apr_pool_t *p)
 {
-    const struct setting_t *setting = setting_of(name);
+    const struct setting_t *setting = setting_of(name, place);
     const char *wrong;
 
     if (!setting)
         return apr_psprintf(p, "%s is not known", name);
     if (!(setting->places & place))
-        return apr_psprintf(p, "%s is not allowed inside an '<MDomain' section", name);
+        return apr_psprintf(p, "%s is %s inside an '<MDomain>' section", setting->name,
+                            setting->places == MD_ONLY ? "only allowed" : "not allowed");
     wrong = count_problem(setting, argc, argv, p);
     if (wrong)
         return wrong;
-    if (setting->set == set_members && place != MD_PLACE_MDOMAIN)
-        return set_member_mode(conf, name, argc, argv, p);
     if (setting->scope == OF_PROCESS
         || (setting->scope == OF_SECTION_OR_PROCESS && place != MD_PLACE_MDOMAIN))
         conf = main_conf;
-    /* These fill more than one value. */
-    if (setting->set == set_members || setting->set == set_port_map)
-        wrong = setting->set(conf, argc, argv, p);
-    else
-        wrong = setting->set((char *)conf + setting->offset, argc, argv, p);
-    return wrong ? apr_psprintf(p, "%s %s", name, wrong) : NULL;
+    wrong = setting->set((char *)conf + setting->offset, argc, argv, p);
+    return wrong ? apr_psprintf(p, "%s %s", setting->name, wrong) : NULL;
 }
 
 const char *md_config_define(md_domain_t **pdomain, int argc, const char *const *argv,
@@ -429,7 +447,7 @@ const char *md_config_define(md_domain_t **pdomain, int argc, const char *const 
         if (*argv[i] && parse_mode(&conf->transitive, argv[i]))
             APR_ARRAY_PUSH(names, const char *) = argv[i];
     if (names->nelts == 0)
-        return "needs at least one domain name: the section must specify a unique domain name";
+        return "must specify a (unique) domain name";
     names = md_names_normalise(names, p);
     *pdomain = md_domain_make(APR_ARRAY_IDX(names, 0, const char *), p);
     (*pdomain)->names = names;

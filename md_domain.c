@@ -11,6 +11,8 @@
 
 #include "md_text.h"
 
+static const md_window_spec_t UNSET_WINDOW = { -1, -1 };
+
 md_domain_t *md_domain_make(const char *name, apr_pool_t *p)
 {
     md_domain_t *domain = apr_pcalloc(p, sizeof(*domain));
@@ -21,7 +23,7 @@ md_domain_t *md_domain_make(const char *name, apr_pool_t *p)
     domain->acme_tls = md_strings_make(p);
     domain->key_specs = apr_array_make(p, 2, sizeof(md_key_spec_t));
     domain->renew_mode = MD_RENEW_UNSET;
-    domain->renew_window.percent = domain->warn_window.percent = -1;
+    domain->renew_window = domain->warn_window = UNSET_WINDOW;
     return domain;
 }
 
@@ -29,13 +31,13 @@ md_domain_t *md_domain_make(const char *name, apr_pool_t *p)
 
 typedef enum {
     AS_STRING,      /* absent when NULL */
-    AS_STRINGS,     /* absent when NULL */
-    AS_SOME,        /* strings, absent when empty, too */
+    AS_SOME,        /* strings, absent when NULL or empty */
     AS_ALWAYS,      /* strings, never absent */
     AS_INT,
     AS_BOOL,
     AS_WINDOW,      /* absent when unset */
-    AS_SPECS
+    AS_SPECS,
+    AS_EAB          /* a string, absent unless key id and MAC key are there */
 } as_t;
 
 /* One row per member, in the order of the document. */
@@ -64,15 +66,15 @@ static const struct {
     ROW("require-https", AS_STRING, require_https),
     ROW("must-staple", AS_BOOL, must_staple),
     ROW("proto.acme-tls/1", AS_ALWAYS, acme_tls),
-    ROW("cert-files", AS_STRINGS, cert_files),
-    ROW("pkey-files", AS_STRINGS, pkey_files),
+    ROW("cert-files", AS_SOME, cert_files),
+    ROW("pkey-files", AS_SOME, pkey_files),
     ROW("stapling", AS_BOOL, stapling),
     ROW("cmd-dns-01", AS_STRING, cmd_dns_01),
     ROW("proxy-url", AS_STRING, proxy_url),
     ROW("ca-certs", AS_STRING, ca_certs),
     ROW("proxy-ca-certs", AS_STRING, proxy_ca_certs),
-    ROW("eab.kid", AS_STRING, eab_kid),
-    ROW("eab.hmac", AS_STRING, eab_hmac),
+    ROW("eab.kid", AS_EAB, eab_kid),
+    ROW("eab.hmac", AS_EAB, eab_hmac),
     ROW("profile", AS_STRING, profile),
     ROW("profile-mandatory", AS_BOOL, profile_mandatory),
     ROW("ari-renewals", AS_BOOL, ari_renewals),
@@ -81,27 +83,23 @@ static const struct {
 
 static int window_is_set(const md_window_spec_t *window)
 {
-    return window->percent >= 0 || window->length > 0;
-}
-
-static void put_strings(md_json_t *json, const char *path, as_t as,
-                        const apr_array_header_t *list)
-{
-    if (as != AS_SOME || (list && list->nelts > 0))
-        md_json_set_strings(json, path, list);
+    return window->percent >= 0 || window->length >= 0;
 }
 
 static void put_member(md_json_t *json, const char *path, as_t as, const void *slot,
-                       apr_pool_t *p)
+                       const md_domain_t *domain, apr_pool_t *p)
 {
+    const apr_array_header_t *list;
+
     switch (as) {
     case AS_STRING:
         md_json_set_str(json, path, *(const char *const *)slot);
         break;
-    case AS_STRINGS:
     case AS_SOME:
     case AS_ALWAYS:
-        put_strings(json, path, as, *(apr_array_header_t *const *)slot);
+        list = *(apr_array_header_t *const *)slot;
+        if (as == AS_ALWAYS || (list && list->nelts > 0))
+            md_json_set_strings(json, path, list);
         break;
     case AS_INT:
         md_json_set_int(json, path, *(const int *)slot);
@@ -116,6 +114,10 @@ static void put_member(md_json_t *json, const char *path, as_t as, const void *s
     case AS_SPECS:
         md_json_set(json, path, md_key_specs_to_json(*(apr_array_header_t *const *)slot, p));
         break;
+    case AS_EAB:
+        if (domain->eab_kid && domain->eab_hmac)
+            md_json_set_str(json, path, *(const char *const *)slot);
+        break;
     }
 }
 
@@ -126,34 +128,28 @@ md_json_t *md_domain_to_json(const md_domain_t *domain, apr_pool_t *p)
 
     for (i = 0; i < MEMBER_COUNT; ++i)
         put_member(json, MEMBERS[i].path, MEMBERS[i].as,
-                   (const char *)domain + MEMBERS[i].offset, p);
+                   (const char *)domain + MEMBERS[i].offset, domain, p);
     return json;
-}
-
-static void get_window(md_window_spec_t *window, const char *text, apr_pool_t *p)
-{
-    if (!text || md_window_spec_parse(window, text, p)) {
-        window->percent = -1; /* a number of seconds in old stores: the default applies */
-        window->length = 0;
-    }
 }
 
 static void get_member(void *slot, as_t as, const md_json_t *json, const char *path,
                        apr_pool_t *p)
 {
     apr_array_header_t *list;
+    const char *text;
 
     switch (as) {
     case AS_STRING:
+    case AS_EAB:
         *(const char **)slot = apr_pstrdup(p, md_json_get_str(json, path));
         break;
-    case AS_STRINGS:
     case AS_SOME:
+        list = md_json_get_strings(json, path, p);
+        *(apr_array_header_t **)slot = list && list->nelts > 0 ? list : NULL;
+        break;
     case AS_ALWAYS:
         list = md_json_get_strings(json, path, p);
-        if (!list && as == AS_ALWAYS)
-            list = md_strings_make(p);
-        *(apr_array_header_t **)slot = list;
+        *(apr_array_header_t **)slot = list ? list : md_strings_make(p);
         break;
     case AS_INT:
         *(int *)slot = (int)md_json_get_int(json, path, 0);
@@ -161,8 +157,10 @@ static void get_member(void *slot, as_t as, const md_json_t *json, const char *p
     case AS_BOOL:
         *(int *)slot = md_json_get_bool(json, path);
         break;
-    case AS_WINDOW:
-        get_window(slot, md_json_get_str(json, path), p);
+    case AS_WINDOW: /* a number (of seconds) in old stores: the default applies */
+        text = md_json_get_str(json, path);
+        if (!text || md_window_spec_parse(slot, text, p))
+            *(md_window_spec_t *)slot = UNSET_WINDOW;
         break;
     case AS_SPECS:
         *(apr_array_header_t **)slot = md_key_specs_from_json(md_json_get(json, path, p), p);
@@ -183,6 +181,8 @@ md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p)
         domain->ca_urls = md_strings_make(p);
         APR_ARRAY_PUSH(domain->ca_urls, const char *) = domain->ca_url;
     }
+    if (!domain->cert_files)
+        domain->pkey_files = NULL;
     if (domain->state == 3) /* `expired` of old stores */
         domain->state = MD_STATE_COMPLETE;
     if (!domain->eab_kid || !domain->eab_hmac)
@@ -276,6 +276,14 @@ static void set_first(apr_hash_t *hash, const char *key, md_domain_t *domain)
         apr_hash_set(hash, key, APR_HASH_KEY_STRING, domain);
 }
 
+/* ".x" of "a.x", NULL if there is nothing in front of the first dot, or no dot. */
+static const char *parent_of(const char *name)
+{
+    const char *dot = strchr(name, '.');
+
+    return dot == name ? NULL : dot;
+}
+
 static md_domain_t *wildcard_over(const md_index_t *index, const char *parent)
 {
     char key[260];
@@ -291,7 +299,7 @@ static md_domain_t *wildcard_over(const md_index_t *index, const char *parent)
 static md_domain_t *overlapping(const md_index_t *index, const md_domain_t *domain,
                                 const char *name)
 {
-    const char *parent = strchr(name, '.');
+    const char *parent = parent_of(name);
     md_domain_t *found = get(index->exact, name);
 
     if (!found || found == domain)
@@ -309,7 +317,7 @@ md_domain_t *md_index_add(md_index_t *index, md_domain_t *domain, const char **p
 
     for (i = 0; i < domain->names->nelts; ++i) {
         name = APR_ARRAY_IDX(domain->names, i, const char *);
-        parent = strchr(name, '.');
+        parent = parent_of(name);
         other = overlapping(index, domain, name);
         if (other && !first) {
             first = other;
@@ -334,5 +342,5 @@ md_domain_t *md_index_find(const md_index_t *index, const char *host)
         lower[i] = (char)tolower((unsigned char)host[i]);
     lower[i] = '\0';
     found = get(index->exact, lower);
-    return found ? found : wildcard_over(index, strchr(lower, '.'));
+    return found ? found : wildcard_over(index, parent_of(lower));
 }

@@ -19,6 +19,8 @@
 #define WORKERS     8
 #define PARK_AFTER  apr_time_from_sec(60) /* a longer wait gives up its place in flight */
 #define BUSY_TICK   apr_time_from_sec(1)
+#define BROKEN_TICK apr_time_from_sec(60)
+#define LOCK_TICK   apr_time_from_msec(200) /* the child before us is still ending */
 #define POOL_KEEPS  (256 * 1024)          /* bytes of free memory that a run holds on to */
 #define NEVER       APR_INT64_MAX
 
@@ -59,7 +61,8 @@ struct md_engine_t {
     int is_stopping;
     int threads_alive;
 
-    apr_pool_t *thread_pool;   /* of the caller's thread */
+    apr_pool_t *thread_pool;   /* of the caller's thread; holds the lock, too */
+    apr_file_t *lock;          /* staging is ours while there is work; NULL: not ours */
     apr_thread_t *threads[WORKERS];
     int thread_count;
 };
@@ -377,9 +380,37 @@ static void join_threads(md_engine_t *engine)
 
     while (engine->thread_count > 0)
         apr_thread_join(&rv, engine->threads[--engine->thread_count]);
+    if (engine->lock)
+        md_store_unlock(engine->lock);
+    engine->lock = NULL;
     if (engine->thread_pool)
         apr_pool_destroy(engine->thread_pool);
     engine->thread_pool = NULL;
+}
+
+/* A graceful restart lets the children of two generations overlap, and so may servers that share a store.
+ * Two runs for one domain would take each other's keys away: who works has the lock. */
+static apr_status_t take_lock(md_engine_t *engine)
+{
+    apr_status_t rv;
+    md_err_t err;
+
+    if (engine->lock)
+        return APR_SUCCESS;
+    if (!engine->thread_pool)
+        engine->thread_pool = own_pool();
+    if (!engine->thread_pool)
+        return APR_ENOMEM;
+    md_err_init(&err, engine->thread_pool);
+    rv = md_store_try_lock(&engine->lock, engine->reg->store, &err, engine->thread_pool);
+    if (rv == APR_SUCCESS)
+        return rv;
+    engine->lock = NULL;
+    md_log(APR_STATUS_IS_EAGAIN(rv) ? MD_LOG_TRACE1 : MD_LOG_ERR, rv, "no renewals now: %s",
+           err.detail);
+    apr_pool_destroy(engine->thread_pool);
+    engine->thread_pool = NULL;
+    return rv;
 }
 
 /* As many as there is work for. Called locked. */
@@ -390,9 +421,7 @@ static void start_threads(md_engine_t *engine)
 
     if (wanted > engine->reg->conf->renew_concurrency)
         wanted = engine->reg->conf->renew_concurrency;
-    if (!engine->thread_pool)
-        engine->thread_pool = own_pool();
-    while (engine->thread_pool && engine->thread_count < wanted
+    while (engine->thread_count < wanted
            && engine->thread_count < WORKERS) {
         rv = apr_thread_create(&engine->threads[engine->thread_count], NULL, worker, engine,
                                engine->thread_pool);
@@ -443,8 +472,8 @@ static void settle(md_engine_t *engine)
 
 apr_time_t md_engine_run(md_engine_t *engine, apr_time_t now)
 {
+    apr_status_t rv = APR_SUCCESS;
     apr_time_t wake_at;
-    int is_busy;
 
     lock(engine);
     if (now >= engine->next_check)
@@ -455,12 +484,17 @@ apr_time_t md_engine_run(md_engine_t *engine, apr_time_t now)
         lock(engine);
     }
     if (has_work(engine))
+        rv = take_lock(engine);
+    if (has_work(engine) && rv == APR_SUCCESS)
         start_threads(engine);
     apr_thread_cond_broadcast(engine->changed);
-    is_busy = engine->threads_alive > 0;
     wake_at = engine->next_check;
+    if (engine->threads_alive > 0 && wake_at > now + BUSY_TICK)
+        wake_at = now + BUSY_TICK;
     unlock(engine);
-    return is_busy && wake_at > now + BUSY_TICK ? now + BUSY_TICK : wake_at;
+    if (rv != APR_SUCCESS)
+        return now + (APR_STATUS_IS_EAGAIN(rv) ? LOCK_TICK : BROKEN_TICK);
+    return wake_at;
 }
 
 void md_engine_stop(md_engine_t *engine)

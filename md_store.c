@@ -19,6 +19,7 @@
 
 #define STORE_FILE    "md_store.json"
 #define STORE_VERSION 3.0
+#define LOCK_FILE     "engine.lock"
 #define PASS_LEN      48
 
 #define P_OWNER (APR_FPROT_UREAD | APR_FPROT_UWRITE)
@@ -537,6 +538,32 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
             return md_fail(err, rv, "cannot create %s/%s", id, file);
     }
     return md_fail(err, APR_EGENERAL, "all numbers of %s are taken", prefix);
+}
+
+/* ---- the lock ---- */
+
+apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_err_t *err,
+                               apr_pool_t *p)
+{
+    const char *path = md_store_path(store, MD_STORE_STAGING, LOCK_FILE, NULL, p);
+    apr_status_t rv;
+
+    rv = make_dir(store, MD_STORE_STAGING, NULL, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = apr_file_open(plock, path, APR_FOPEN_WRITE | APR_FOPEN_CREATE, P_OWNER, p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot open %s", path);
+    rv = apr_file_lock(*plock, APR_FLOCK_EXCLUSIVE | APR_FLOCK_NONBLOCK);
+    if (rv == APR_SUCCESS)
+        return rv;
+    apr_file_close(*plock);
+    return md_fail(err, APR_EAGAIN, "another process works in staging");
+}
+
+void md_store_unlock(apr_file_t *lock)
+{
+    apr_file_close(lock); /* the file stays: removing it would let two processes lock two files */
 }
 
 /* ---- looking around ---- */

@@ -5,6 +5,7 @@
 #ifndef MD_STORE_H
 #define MD_STORE_H
 
+#include <apr_file_io.h>
 #include <apr_user.h>
 
 #include "md_cert.h"
@@ -99,6 +100,13 @@ int md_store_exists(const md_store_t *store, md_store_group_t group, const char 
                     const char *file, apr_pool_t *p); /* file NULL: the directory */
 apr_time_t md_store_modified(const md_store_t *store, md_store_group_t group, const char *name,
                              const char *file, apr_pool_t *p); /* 0 if missing */
+
+/* One process at a time may work in staging: takes the lock if it is free; APR_EAGAIN if another process has
+ * it. md_store_unlock gives it back, as does the end of the process, however it comes. `p` holds it. */
+MD_MUST_CHECK
+apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_err_t *err,
+                               apr_pool_t *p);
+void md_store_unlock(apr_file_t *lock);
 
 /* Names in a group, in order of name; an empty array when the group is missing. */
 apr_array_header_t *md_store_names(const md_store_t *store, md_store_group_t group,

@@ -33,15 +33,38 @@ static const char *set_setting(cmd_parms *cmd, void *dir_conf, int argc, char *c
                          (const char *const *)argv, cmd->pool);
 }
 
-static const char *define(md_domain_t **pdomain, const cmd_parms *cmd, int argc,
-                          const char *const *argv)
+/* Split as httpd does it. Its own AP_INIT_TAKE_ARGV silently drops what is behind the 64th word,
+ * which is no way to treat a list of names. */
+static apr_array_header_t *words_of(const char *line, apr_pool_t *p)
 {
+    apr_array_header_t *words = apr_array_make(p, 5, sizeof(char *));
+    char *word;
+
+    do {
+        word = ap_getword_conf(p, &line);
+        if (*word || *line)
+            APR_ARRAY_PUSH(words, char *) = word;
+    } while (*line);
+    return words;
+}
+
+static const char *set_names(cmd_parms *cmd, void *dir_conf, const char *line)
+{
+    apr_array_header_t *words = words_of(line, cmd->pool);
+
+    return set_setting(cmd, dir_conf, words->nelts, (char *const *)words->elts);
+}
+
+/* The domain that MDomain or the header of a section speaks of. */
+static const char *define(md_domain_t **pdomain, const cmd_parms *cmd, const char *line)
+{
+    apr_array_header_t *words = words_of(line, cmd->pool);
     const char *wrong;
 
     if (is_in_section(cmd))
-        return apr_psprintf(cmd->pool, "%s is not allowed inside an '<MDomain' section",
+        return apr_psprintf(cmd->pool, "%s is not allowed inside an '<MDomain>' section",
                             cmd->cmd->name);
-    wrong = md_config_define(pdomain, argc, argv, cmd->pool);
+    wrong = md_config_define(pdomain, words->nelts, (const char *const *)words->elts, cmd->pool);
     if (wrong)
         return apr_psprintf(cmd->pool, "%s %s", cmd->cmd->name, wrong);
     (*pdomain)->defined_at = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename,
@@ -50,39 +73,24 @@ static const char *define(md_domain_t **pdomain, const cmd_parms *cmd, int argc,
     return NULL;
 }
 
-static const char *set_mdomain(cmd_parms *cmd, void *dir_conf, int argc, char *const argv[])
+static const char *set_mdomain(cmd_parms *cmd, void *dir_conf, const char *line)
 {
     md_domain_t *domain;
 
     (void)dir_conf;
-    return define(&domain, cmd, argc, (const char *const *)argv);
+    return define(&domain, cmd, line);
 }
 
-static apr_array_header_t *words_of(const char *line, apr_pool_t *p)
-{
-    apr_array_header_t *words = apr_array_make(p, 5, sizeof(const char *));
-    const char *word;
-
-    while (*line) {
-        word = ap_getword_conf(p, &line);
-        if (*word)
-            APR_ARRAY_PUSH(words, const char *) = word;
-    }
-    return words;
-}
-
-static const char *set_section(cmd_parms *cmd, void *dir_conf, const char *arg)
+static const char *set_section(cmd_parms *cmd, void *dir_conf, const char *line)
 {
     md_server_t *server = mod_md_server(cmd->server);
-    const char *end = ap_strrchr_c(arg, '>'), *wrong;
-    apr_array_header_t *words;
+    const char *end = ap_strrchr_c(line, '>'), *wrong;
     md_domain_t *domain;
 
     (void)dir_conf;
     if (!end)
         return apr_psprintf(cmd->pool, "%s> directive missing closing '>'", cmd->cmd->name);
-    words = words_of(apr_pstrmemdup(cmd->pool, arg, (apr_size_t)(end - arg)), cmd->pool);
-    wrong = define(&domain, cmd, words->nelts, (const char *const *)words->elts);
+    wrong = define(&domain, cmd, apr_pstrmemdup(cmd->pool, line, (apr_size_t)(end - line)));
     if (wrong)
         return wrong;
     server->section = domain;
@@ -92,16 +100,17 @@ static const char *set_section(cmd_parms *cmd, void *dir_conf, const char *arg)
 }
 
 #define SETTING(name, help) AP_INIT_TAKE_ARGV(name, set_setting, NULL, RSRC_CONF, help)
+#define NAMES(name, help) AP_INIT_RAW_ARGS(name, set_names, NULL, RSRC_CONF, help)
 
 const command_rec mod_md_commands[] = {
-    AP_INIT_TAKE_ARGV("MDomain", set_mdomain, NULL, RSRC_CONF,
-                      "A managed domain: its DNS names, and 'auto' or 'manual' for its members."),
+    AP_INIT_RAW_ARGS("MDomain", set_mdomain, NULL, RSRC_CONF,
+                     "A managed domain: its DNS names, and 'auto' or 'manual' for its members."),
     AP_INIT_RAW_ARGS("<MDomain", set_section, NULL, RSRC_CONF,
                      "A managed domain with settings of its own."),
     AP_INIT_RAW_ARGS("<MDomainSet", set_section, NULL, RSRC_CONF,
                      "A managed domain with settings of its own, long form."),
-    SETTING("MDMember", "DNS names to add, or 'auto' or 'manual'."),
-    SETTING("MDMembers", "DNS names to add, or 'auto' or 'manual'."),
+    NAMES("MDMember", "DNS names to add, or 'auto' or 'manual'."),
+    NAMES("MDMembers", "DNS names to add, or 'auto' or 'manual'."),
     SETTING("MDCACertificateFile", "PEM file of trusted roots for the CA, or 'none'."),
     SETTING("MDCAChallenges", "Challenge types to use, in order of preference."),
     SETTING("MDCertificateAgreement", "'accepted' if you agree to the CA's terms of service."),

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include <apr_strings.h>
@@ -206,6 +208,34 @@ static void stops_in_the_middle_and_records_no_error(void **state)
     md_engine_stop(engine); /* twice does no harm */
 }
 
+/* The children of two generations overlap for a moment: only one of them works. */
+static void another_process_at_work_is_waited_for(void **state)
+{
+    apr_time_t now = apr_time_now();
+    int ready[2], done[2], rc = -1;
+    apr_file_t *taken;
+    pid_t child;
+    char c;
+
+    (void)state;
+    assert_int_equal(pipe(ready) | pipe(done), 0);
+    child = fork();
+    if (child == 0) {
+        c = md_store_try_lock(&taken, store, NULL, p) == APR_SUCCESS ? '1' : '0';
+        if (write(ready[1], &c, 1) != 1 || read(done[0], &c, 1) != 1)
+            _exit(1);
+        _exit(0); /* the kernel gives the lock back, as after kill -9 */
+    }
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    assert_int_equal(c, '1');
+    assert_true(md_engine_run(engine, now) < now + apr_time_from_sec(1));
+    assert_int_equal(fake_http_count(""), 0);
+    assert_int_equal(write(done[1], "x", 1), 1);
+    assert_int_equal(waitpid(child, &rc, 0), child);
+    run_until_quiet();
+    assert_int_equal(fake_http_count("/new-order"), COUNT);
+}
+
 static void nothing_to_do_starts_no_thread(void **state)
 {
     apr_time_t now = apr_time_now(), next;
@@ -227,6 +257,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(complete_sets_are_finished_without_the_ca, setup, teardown),
         cmocka_unit_test_setup_teardown(a_dead_ca_is_asked_once_for_all, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_in_the_middle_and_records_no_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_process_at_work_is_waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_to_do_starts_no_thread, setup, teardown),
     };
 
