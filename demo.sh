@@ -55,13 +55,7 @@ ls -l "$module" | awk '{ print $5 " bytes" }'
 
 step "3. A test CA (Pebble) on loopback"
 dir=$(mktemp -d /tmp/mod_md-demo.XXXXXX); chmod 755 "$dir"
-ports=($(/usr/bin/env python3 - <<'PY'
-import socket
-socks = [socket.socket() for _ in range(6)]
-for s in socks: s.bind(("127.0.0.1", 0))
-print(*(s.getsockname()[1] for s in socks))
-PY
-))
+ports=($(test/httpd/ports.py 6))
 http=${ports[0]} https=${ports[1]} acme=${ports[2]} mgmt=${ports[3]} dns=${ports[4]} dnsmgmt=${ports[5]}
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
     -addext subjectAltName=DNS:localhost -keyout "$dir/ca.key" -out "$dir/ca.pem" 2>/dev/null

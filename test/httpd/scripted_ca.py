@@ -45,6 +45,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from ports import free_ports
+
 KINDS = ("directory", "newNonce", "newAccount", "newOrder", "account", "authz", "challenge",
          "order", "finalize", "certificate")
 ERROR = "urn:ietf:params:acme:error:"
@@ -733,7 +735,7 @@ class ScriptedCA:
         self._ids = itertools.count(1)
         self._connections = set()
         self._server = self._thread = None
-        self.port = 0
+        self.port = free_ports(1)[0]
 
     # -- life
 
@@ -768,7 +770,6 @@ class ScriptedCA:
         """Listen; again at the same port after `down()`."""
         self._server = _Server(("127.0.0.1", self.port), _Handler)
         self._server.ca = self
-        self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever,
                                         kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()

@@ -15,19 +15,10 @@ import subprocess
 import time
 import urllib.request
 
+from ports import free_ports
+
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 TIMEOUT = 60 * (3 if os.environ.get("MD_SLOW") else 1)
-
-
-def free_ports(n):
-    """n ports that were free just now and differ from each other."""
-    with contextlib.ExitStack() as stack:
-        socks = []
-        for _ in range(n):
-            sock = stack.enter_context(socket.socket())
-            sock.bind(("127.0.0.1", 0))
-            socks.append(sock)
-        return [s.getsockname()[1] for s in socks]
 
 
 def wait_for(condition, timeout=TIMEOUT, what="condition", every=0.05):

@@ -33,7 +33,6 @@ def test_killed_at(httpd, ca, kind, when):
     rule = ca.script(kind, hold(when), times=1)
     httpd.start()
     ca.wait_held(rule)
-    orders_known = httpd.store_json("staging", "one.example.org", "order.json") is not None
     killed = wait_for(httpd.watchdog_pid, what="the watchdog's child")
     os.kill(killed, signal.SIGKILL)
     wait_for(lambda: not os.path.exists(f"/proc/{killed}"), what="end of the child")
@@ -42,7 +41,7 @@ def test_killed_at(httpd, ca, kind, when):
     assert len(ca.accounts) == 1
     used = [o for o in ca.orders if o.downloaded]
     assert len(used) == 1
-    if orders_known:
+    if (kind, when) != ("newOrder", "after"):  # there its URL never reached us
         assert len(ca.orders) == 1, "a second order where the first could be used"
     httpd.graceful()
     served = httpd.tls_cert("one.example.org")
