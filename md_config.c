@@ -7,25 +7,40 @@
 #include <string.h>
 #include <strings.h>
 
+#include <apr_file_info.h>
 #include <apr_strings.h>
 
+#include "md_file.h"
+#include "md_limits.h"
 #include "md_text.h"
 
 #define SECONDS(n) ((apr_interval_time_t)(n) * APR_USEC_PER_SEC)
 
-static const md_window_spec_t WARN_WINDOW = { 0, 10 };
+static const md_key_spec_t ACCOUNT_P256 = { .type = MD_KEY_EC, .curve = "P-256" };
+static const md_key_spec_t ACCOUNT_RSA = { .type = MD_KEY_RSA, .bits = 3072 };
 
 const md_conf_t md_conf_defaults = {
+    .ca_proto = MD_CA_PROTO_ACME,
     .renew_mode = MD_RENEW_AUTO,
+    .renew_via_ari = 1,
     .renew_window = { 0, 33 },
+    .warn_window = { 0, 10 },
+    .require_https = "off",
+    .staple_others = 1,
     .transitive = 1,
     .port_http = 80,
     .port_https = 443,
     .store_dir = "md",
+    .account_key = &ACCOUNT_P256,
     .check_interval = SECONDS(12 * 3600),
     .initial_delay = 0,
     .retry_delay = SECONDS(30),
+    .retry_failover = 13,
     .renew_concurrency = 32,
+    .dns_01_version = 1,
+    .cert_status = 1,
+    .staple_keep = { SECONDS(7 * 24 * 3600), -1 },
+    .staple_renew_window = { 0, 33 },
 };
 
 /* ---- CAs by name ---- */
@@ -50,78 +65,210 @@ static const char *ca_url(const char *name)
 
 /* ---- how words become values ---- */
 
-/* The words behind a directive's name, and where the value goes. NULL or what is wrong. */
-typedef const char *setter_fn(void *slot, int argc, const char *const *argv, apr_pool_t *p);
+/* Put what the directive says where the value goes. NULL or what is wrong. */
+typedef const char *setter_fn(void *slot, const md_directive_t *d, apr_pool_t *p);
 
-static const char *set_string(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+/* Words that stand for numbers; the last entry has no word. */
+typedef struct word_t { const char *word; int value; } word_t;
+
+static int parse_word(int *slot, const char *text, const word_t *words)
 {
-    (void)argc;
-    *(const char **)slot = apr_pstrdup(p, argv[0]);
+    for (; words->word; ++words) {
+        if (strcasecmp(words->word, text))
+            continue;
+        *slot = words->value;
+        return 1;
+    }
+    return 0;
+}
+
+static const char *set_flag(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    static const word_t FLAGS[] = { { "on", 1 }, { "off", 0 }, { NULL, 0 } };
+
+    if (parse_word(slot, d->argv[0], FLAGS))
+        return NULL;
+    return apr_psprintf(p, "'%s': supported parameter values are 'on' and 'off'", d->argv[0]);
+}
+
+static const char *set_string(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    *(const char **)slot = apr_pstrdup(p, d->argv[0]);
     return NULL;
 }
 
 /* `none` is a value, so that a section can cancel what the server has. */
-static const char *set_path_or_none(void *slot, int argc, const char *const *argv,
-                                    apr_pool_t *p)
+static const char *set_path_or_none(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
-    (void)argc;
-    *(const char **)slot = strcasecmp(argv[0], "none") ? apr_pstrdup(p, argv[0]) : "none";
+    *(const char **)slot = strcasecmp(d->argv[0], "none") ? apr_pstrdup(p, d->argv[0]) : "none";
+    return NULL;
+}
+
+/* An empty line is no command. */
+static const char *set_command(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    *(const char **)slot = d->argc > 0 && *d->argv[0] ? apr_pstrdup(p, d->argv[0]) : NULL;
+    return NULL;
+}
+
+/* Relative to ServerRoot. */
+static const char *set_path(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    char *path;
+
+    if (apr_filepath_merge(&path, d->server_root, d->argv[0], APR_FILEPATH_TRUENAME, p)
+        != APR_SUCCESS)
+        return apr_psprintf(p, "'%s' is no usable path", d->argv[0]);
+    *(const char **)slot = path;
+    return NULL;
+}
+
+static const char *add_path(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    apr_array_header_t **plist = slot;
+    const char *path = NULL, *wrong;
+
+    wrong = set_path(&path, d, p);
+    if (wrong)
+        return wrong;
+    if (!*plist)
+        *plist = md_strings_make(p);
+    APR_ARRAY_PUSH(*plist, const char *) = path;
+    return NULL;
+}
+
+static const char *set_http_url(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    const char *wrong = md_uri_check_http(d->argv[0], p);
+
+    if (wrong)
+        return apr_psprintf(p, "'%s': %s", d->argv[0], wrong);
+    return set_string(slot, d, p);
+}
+
+static const char *set_words(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    apr_array_header_t *words = md_strings_make(p);
+    int i;
+
+    for (i = 0; i < d->argc; ++i)
+        APR_ARRAY_PUSH(words, const char *) = apr_pstrdup(p, d->argv[i]);
+    *(apr_array_header_t **)slot = words;
     return NULL;
 }
 
 static const char *parse_duration(void *slot, const char *word, apr_interval_time_t min,
                                   const char *limit, apr_pool_t *p)
 {
-    if (md_duration_parse(slot, word, "s") != APR_SUCCESS)
+    apr_interval_time_t duration;
+
+    if (md_duration_parse(&duration, word, "s") != APR_SUCCESS)
         return apr_psprintf(p, "has unrecognized duration format: '%s'", word);
-    if (*(apr_interval_time_t *)slot < min)
+    if (duration < min)
         return apr_psprintf(p, "must %s: '%s'", limit, word);
+    *(apr_interval_time_t *)slot = duration;
     return NULL;
 }
 
-static const char *set_check_interval(void *slot, int argc, const char *const *argv,
-                                      apr_pool_t *p)
+static const char *set_check_interval(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
-    (void)argc;
-    return parse_duration(slot, argv[0], SECONDS(1), "not be less than a second", p);
+    return parse_duration(slot, d->argv[0], SECONDS(1), "not be less than a second", p);
 }
 
-static const char *set_initial_delay(void *slot, int argc, const char *const *argv,
-                                     apr_pool_t *p)
+static const char *set_initial_delay(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
-    (void)argc;
-    return parse_duration(slot, argv[0], 0, "not be negative", p);
+    return parse_duration(slot, d->argv[0], 0, "not be negative", p);
 }
 
-static const char *set_retry_delay(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+static const char *set_retry_delay(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
-    (void)argc;
-    return parse_duration(slot, argv[0], apr_time_from_msec(1), "be greater than 0", p);
+    return parse_duration(slot, d->argv[0], apr_time_from_msec(1), "be greater than 0", p);
 }
 
-static const char *set_window(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+/* A negative one, too: what is new is ready at once. */
+static const char *set_activation_delay(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
-    (void)argc;
-    return md_window_spec_parse(slot, argv[0], p);
+    if (md_duration_parse(slot, d->argv[0], "d") != APR_SUCCESS)
+        return apr_psprintf(p, "has unrecognized duration format: '%s'", d->argv[0]);
+    return NULL;
 }
 
-static const char *set_renew_mode(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+static const char *set_store_locks(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
-    static const struct { const char *word; int mode; } MODES[] = {
+    apr_interval_time_t *wait = slot;
+    int is_on;
+
+    if (!set_flag(&is_on, d, p))
+        *wait = is_on ? SECONDS(5) : 0;
+    else if (parse_duration(wait, d->argv[0], 0, "", p))
+        return apr_psprintf(p, "'%s': supported parameter values are 'on', 'off' and a duration",
+                            d->argv[0]);
+    return NULL;
+}
+
+static const char *set_window(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    return md_window_spec_parse(slot, d->argv[0], p);
+}
+
+static const char *set_long_window(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    return md_window_spec_parse_any(slot, d->argv[0], p);
+}
+
+static const char *set_renew_mode(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    static const word_t MODES[] = {
         { "auto", MD_RENEW_AUTO }, { "automatic", MD_RENEW_AUTO },
         { "always", MD_RENEW_ALWAYS },
         { "manual", MD_RENEW_MANUAL }, { "stick", MD_RENEW_MANUAL },
+        { NULL, 0 }
     };
+
+    if (parse_word(slot, d->argv[0], MODES))
+        return NULL;
+    return apr_psprintf(p, "unknown renew mode '%s', it is auto, always or manual", d->argv[0]);
+}
+
+static const char *set_match_names(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    static const word_t MATCHES[] = {
+        { "all", MD_MATCH_ALL }, { "servernames", MD_MATCH_SERVERNAMES }, { NULL, 0 }
+    };
+
+    if (parse_word(slot, d->argv[0], MATCHES))
+        return NULL;
+    return apr_psprintf(p, "'%s': supported parameter values are 'all' and 'servernames'",
+                        d->argv[0]);
+}
+
+static const char *set_require_https(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    static const char *const WORDS[] = { "off", "temporary", "permanent" };
     size_t i;
 
-    (void)argc;
-    for (i = 0; i < sizeof(MODES) / sizeof(MODES[0]); ++i) {
-        if (!strcasecmp(MODES[i].word, argv[0])) {
-            *(int *)slot = MODES[i].mode;
-            return NULL;
-        }
+    for (i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); ++i) {
+        if (strcasecmp(WORDS[i], d->argv[0]))
+            continue;
+        *(const char **)slot = WORDS[i];
+        return NULL;
     }
-    return apr_psprintf(p, "unknown renew mode '%s', it is auto, always or manual", argv[0]);
+    return apr_psprintf(p, "'%s': supported parameter values are 'temporary' and 'permanent', or "
+                        "'off'", d->argv[0]);
+}
+
+static const char *set_account_key(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    const md_key_spec_t **pspec = slot;
+
+    if (!strcasecmp(d->argv[0], "p256"))
+        *pspec = &ACCOUNT_P256;
+    else if (!strcasecmp(d->argv[0], "rsa3072"))
+        *pspec = &ACCOUNT_RSA;
+    else
+        return apr_psprintf(p, "'%s': supported parameter values are 'p256' and 'rsa3072'",
+                            d->argv[0]);
+    return NULL;
 }
 
 /* Digits only: no sign, no blanks, nothing behind. */
@@ -135,34 +282,94 @@ static int parse_number(int *pn, const char *text, int min, int max)
     return *pn >= min && *pn <= max;
 }
 
-static const char *set_concurrency(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+static const char *set_concurrency(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
-    (void)argc;
-    if (!parse_number(slot, argv[0], 1, 1000))
-        return apr_psprintf(p, "takes a number from 1 to 1000, not '%s'", argv[0]);
+    if (!parse_number(slot, d->argv[0], 1, 1000))
+        return apr_psprintf(p, "takes a number from 1 to 1000, not '%s'", d->argv[0]);
     return NULL;
 }
 
-static const char *set_key_specs(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+static const char *set_retry_failover(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    if (!parse_number(slot, d->argv[0], 1, 999999999))
+        return apr_psprintf(p, "takes a number greater than 0, not '%s'", d->argv[0]);
+    return NULL;
+}
+
+/* What stands behind `teardown`. */
+static const char *set_dns_01_version(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    if (strcmp(d->argv[0], "1") && strcmp(d->argv[0], "2"))
+        return apr_psprintf(p, "'%s': supported versions are 1 and 2", d->argv[0]);
+    *(int *)slot = d->argv[0][0] - '0';
+    return NULL;
+}
+
+static const char *set_key_specs(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     int i;
 
-    for (i = 0; i < argc; ++i)
-        if (!*argv[i])
+    for (i = 0; i < d->argc; ++i)
+        if (!*d->argv[i])
             return "needs to specify the private key type, not ''";
-    return md_key_specs_parse(slot, argc, argv, p);
+    return md_key_specs_parse(slot, d->argc, d->argv, p);
 }
 
 /* Lower case, as they are compared with what the CA offers; unknown ones are never usable. */
-static const char *set_challenges(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+static const char *set_challenges(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
-    apr_array_header_t *words = md_strings_make(p);
-    int i;
+    apr_array_header_t **plist = slot;
 
-    for (i = 0; i < argc; ++i)
-        APR_ARRAY_PUSH(words, const char *) = argv[i];
-    *(apr_array_header_t **)slot = md_names_normalise(words, p);
+    (void)set_words(slot, d, p);
+    *plist = md_names_normalise(*plist, p);
     return NULL;
+}
+
+/* A member of the JSON document that an account at the CA came with. */
+static const char *eab_member(const char **pvalue, const md_json_t *json, const char *name,
+                              apr_pool_t *p)
+{
+    *pvalue = md_json_get_str(json, name);
+    if (!*pvalue || !**pvalue)
+        return apr_psprintf(p, "JSON does not contain '%s' element", name);
+    *pvalue = apr_pstrdup(p, *pvalue);
+    return NULL;
+}
+
+static const char *load_eab(md_eab_t *eab, const md_directive_t *d, apr_pool_t *p)
+{
+    const char *path = NULL, *wrong;
+    apr_finfo_t info;
+    md_json_t *json;
+    apr_size_t len;
+    char *text;
+
+    wrong = set_path(&path, d, p);
+    if (wrong || d->is_dump)
+        return wrong;
+    if (apr_stat(&info, path, APR_FINFO_TYPE, p) != APR_SUCCESS || info.filetype != APR_REG)
+        return apr_psprintf(p, "file not found: %s", path);
+    if (md_file_read(&text, &len, path, MD_MAX_FILE, p) != APR_SUCCESS
+        || md_json_parse(&json, text, len, NULL, p) != APR_SUCCESS)
+        return apr_psprintf(p, "error reading JSON file %s", path);
+    wrong = eab_member(&eab->kid, json, "kid", p);
+    return wrong ? wrong : eab_member(&eab->hmac, json, "hmac", p);
+}
+
+static const char *set_eab(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    md_eab_t *eab = apr_pcalloc(p, sizeof(*eab));
+    const char *wrong = NULL;
+
+    if (d->argc == 2) {
+        eab->kid = apr_pstrdup(p, d->argv[0]);
+        eab->hmac = apr_pstrdup(p, d->argv[1]);
+    }
+    else if (strcasecmp(d->argv[0], "none")) {
+        wrong = load_eab(eab, d, p);
+    }
+    *(const md_eab_t **)slot = eab;
+    return wrong;
 }
 
 static const char *unknown_ca(const char *word, const char *problem, apr_pool_t *p)
@@ -176,18 +383,18 @@ static const char *unknown_ca(const char *word, const char *problem, apr_pool_t 
                         "CA names are: %s", word, problem, known);
 }
 
-static const char *set_cas(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+static const char *set_cas(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     apr_array_header_t *urls = md_strings_make(p);
     const char *url, *wrong;
     int i;
 
-    for (i = 0; i < argc; ++i) {
-        url = ca_url(argv[i]);
-        wrong = url ? NULL : md_uri_check(argv[i], p);
+    for (i = 0; i < d->argc; ++i) {
+        url = ca_url(d->argv[i]);
+        wrong = url ? NULL : md_uri_check(d->argv[i], p);
         if (wrong)
-            return unknown_ca(argv[i], wrong, p);
-        APR_ARRAY_PUSH(urls, const char *) = url ? url : apr_pstrdup(p, argv[i]);
+            return unknown_ca(d->argv[i], wrong, p);
+        APR_ARRAY_PUSH(urls, const char *) = url ? url : apr_pstrdup(p, d->argv[i]);
     }
     *(apr_array_header_t **)slot = urls;
     return NULL;
@@ -205,29 +412,30 @@ static const char *parse_mode(int *ptransitive, const char *word)
 }
 
 /* In a section: names and modes. Several values, as with those below: `slot` is the md_conf_t. */
-static const char *set_members(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+static const char *set_members(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     md_conf_t *conf = slot;
     int i;
 
     if (!conf->members)
         conf->members = md_strings_make(p);
-    for (i = 0; i < argc; ++i)
-        if (*argv[i] && parse_mode(&conf->transitive, argv[i]))
-            APR_ARRAY_PUSH(conf->members, const char *) = apr_pstrdup(p, argv[i]);
+    for (i = 0; i < d->argc; ++i)
+        if (*d->argv[i] && parse_mode(&conf->transitive, d->argv[i]))
+            APR_ARRAY_PUSH(conf->members, const char *) = apr_pstrdup(p, d->argv[i]);
     return NULL;
 }
 
 /* Outside: the mode alone. */
-static const char *set_member_mode(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+static const char *set_member_mode(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     md_conf_t *conf = slot;
 
-    if (argc != 1)
+    if (d->argc != 1)
         return "is only allowed inside an '<MDomain>' section, or with the one word 'auto' or "
                "'manual'";
-    if (parse_mode(&conf->transitive, argv[0]))
-        return apr_psprintf(p, "takes 'auto' or 'manual' outside of sections, not '%s'", argv[0]);
+    if (parse_mode(&conf->transitive, d->argv[0]))
+        return apr_psprintf(p, "takes 'auto' or 'manual' outside of sections, not '%s'",
+                            d->argv[0]);
     return NULL;
 }
 
@@ -251,13 +459,13 @@ static const char *parse_map(md_conf_t *conf, const char *map, apr_pool_t *p)
     return NULL;
 }
 
-static const char *set_port_map(void *slot, int argc, const char *const *argv, apr_pool_t *p)
+static const char *set_port_map(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     const char *wrong = NULL;
     int i;
 
-    for (i = 0; i < argc && !wrong; ++i)
-        wrong = parse_map(slot, argv[i], p);
+    for (i = 0; i < d->argc && !wrong; ++i)
+        wrong = parse_map(slot, d->argv[i], p);
     return wrong;
 }
 
@@ -275,8 +483,10 @@ typedef enum { OF_PLACE, OF_PROCESS, OF_SECTION_OR_PROCESS } scope_t;
 /* The words it takes: fewest and most, -1 for any number. */
 #define ONE 1, 1
 #define ONE_OR_TWO 1, 2
+#define TWO 2, 2
 #define SOME 1, -1
 #define LIST 0, -1
+#define LINE 0, -1 /* one: the rest of the line */
 
 /* How a value is copied when settings are merged, and what tells that it is unset. */
 typedef enum { IS_POINTER, IS_INT, IS_TIME, IS_WINDOW, IS_SEVERAL } kind_t;
@@ -292,28 +502,64 @@ static const struct setting_t {
     kind_t kind;
     size_t offset;
 } SETTINGS[] = {
+    { "MDAccountKey", NOT_MD, OF_PROCESS, ONE, set_account_key, AT(IS_POINTER, account_key) },
+    { "MDActivationDelay", NOT_MD, OF_PROCESS, ONE, set_activation_delay,
+      AT(IS_TIME, activation_delay) },
+    { "MDBaseServer", NOT_MD, OF_PROCESS, ONE, set_flag, AT(IS_INT, base_server) },
     { "MDCACertificateFile", ANY, OF_SECTION_OR_PROCESS, ONE, set_path_or_none,
       AT(IS_POINTER, ca_file) },
     { "MDCAChallenges", ANY, OF_PLACE, LIST, set_challenges, AT(IS_POINTER, challenges) },
     { "MDCertificateAgreement", ANY, OF_PLACE, ONE, set_string, AT(IS_POINTER, ca_agreement) },
     { "MDCertificateAuthority", ANY, OF_PLACE, SOME, set_cas, AT(IS_POINTER, ca_urls) },
+    { "MDCertificateCheck", ANY, OF_PROCESS, TWO, set_words, AT(IS_POINTER, cert_check) },
+    { "MDCertificateFile", MD_ONLY, OF_PLACE, ONE, add_path, AT(IS_POINTER, cert_files) },
+    { "MDCertificateKeyFile", MD_ONLY, OF_PLACE, ONE, add_path, AT(IS_POINTER, pkey_files) },
+    { "MDCertificateMonitor", ANY, OF_PROCESS, TWO, set_words, AT(IS_POINTER, cert_check) },
+    { "MDCertificateProtocol", ANY, OF_PLACE, ONE, set_string, AT(IS_POINTER, ca_proto) },
+    { "MDCertificateStatus", ANY, OF_PROCESS, ONE, set_flag, AT(IS_INT, cert_status) },
+    { "MDChallengeDns01", ANY, OF_SECTION_OR_PROCESS, LINE, set_command,
+      AT(IS_POINTER, cmd_dns_01) },
+    { "MDChallengeDns01Version", NOT_MD, OF_PROCESS, ONE, set_dns_01_version,
+      AT(IS_INT, dns_01_version) },
     { "MDCheckInterval", NOT_MD, OF_PROCESS, ONE, set_check_interval,
       AT(IS_TIME, check_interval) },
     { "MDContactEmail", ANY, OF_PLACE, ONE, set_string, AT(IS_POINTER, contact) },
     { "MDDriveMode", ANY, OF_PLACE, ONE, set_renew_mode, AT(IS_INT, renew_mode) },
+    { "MDExternalAccountBinding", ANY, OF_PLACE, ONE_OR_TWO, set_eab, AT(IS_POINTER, eab) },
+    { "MDHttpProxy", ANY, OF_SECTION_OR_PROCESS, ONE, set_http_url, AT(IS_POINTER, proxy_url) },
+    { "MDHttpProxyCACertificateFile", ANY, OF_SECTION_OR_PROCESS, ONE, set_path_or_none,
+      AT(IS_POINTER, proxy_ca_file) },
     { "MDInitialDelay", NOT_MD, OF_PROCESS, ONE, set_initial_delay, AT(IS_TIME, initial_delay) },
+    { "MDMatchNames", NOT_MD, OF_PROCESS, ONE, set_match_names, AT(IS_INT, match_names) },
     { "MDMember", MD_ONLY, OF_PLACE, LIST, set_members, AT_VALUES },
     { "MDMember", NOT_MD, OF_PLACE, LIST, set_member_mode, AT_VALUES },
     { "MDMembers", MD_ONLY, OF_PLACE, LIST, set_members, AT_VALUES },
     { "MDMembers", NOT_MD, OF_PLACE, LIST, set_member_mode, AT_VALUES },
+    { "MDMessageCmd", NOT_MD, OF_PROCESS, LINE, set_command, AT(IS_POINTER, message_cmd) },
+    { "MDMustStaple", ANY, OF_PLACE, ONE, set_flag, AT(IS_INT, must_staple) },
+    { "MDNotifyCmd", NOT_MD, OF_PROCESS, LINE, set_command, AT(IS_POINTER, notify_cmd) },
     { "MDPortMap", NOT_MD, OF_PROCESS, ONE_OR_TWO, set_port_map, AT_VALUES },
     { "MDPrivateKeys", ANY, OF_PLACE, LIST, set_key_specs, AT(IS_POINTER, key_specs) },
+    { "MDProfile", ANY, OF_PLACE, ONE, set_string, AT(IS_POINTER, profile) },
+    { "MDProfileMandatory", ANY, OF_PLACE, ONE, set_flag, AT(IS_INT, profile_mandatory) },
     { "MDRenewConcurrency", NOT_MD, OF_PROCESS, ONE, set_concurrency,
       AT(IS_INT, renew_concurrency) },
     { "MDRenewMode", ANY, OF_PLACE, ONE, set_renew_mode, AT(IS_INT, renew_mode) },
+    { "MDRenewViaARI", ANY, OF_PLACE, ONE, set_flag, AT(IS_INT, renew_via_ari) },
     { "MDRenewWindow", ANY, OF_PLACE, ONE, set_window, AT(IS_WINDOW, renew_window) },
+    { "MDRequireHttps", ANY, OF_PLACE, ONE, set_require_https, AT(IS_POINTER, require_https) },
     { "MDRetryDelay", NOT_MD, OF_PROCESS, ONE, set_retry_delay, AT(IS_TIME, retry_delay) },
+    { "MDRetryFailover", NOT_MD, OF_PROCESS, ONE, set_retry_failover, AT(IS_INT, retry_failover) },
+    { "MDServerStatus", ANY, OF_PROCESS, ONE, set_flag, AT(IS_INT, server_status) },
+    { "MDStapleOthers", ANY, OF_PLACE, ONE, set_flag, AT(IS_INT, staple_others) },
+    { "MDStapling", ANY, OF_PLACE, ONE, set_flag, AT(IS_INT, stapling) },
+    { "MDStaplingKeepResponse", ANY, OF_PROCESS, ONE, set_long_window,
+      AT(IS_WINDOW, staple_keep) },
+    { "MDStaplingRenewWindow", ANY, OF_PROCESS, ONE, set_window,
+      AT(IS_WINDOW, staple_renew_window) },
     { "MDStoreDir", NOT_MD, OF_PROCESS, ONE, set_string, AT(IS_POINTER, store_dir) },
+    { "MDStoreLocks", NOT_MD, OF_PROCESS, ONE, set_store_locks, AT(IS_TIME, store_locks) },
+    { "MDWarnWindow", ANY, OF_PLACE, ONE, set_window, AT(IS_WINDOW, warn_window) },
 
     { .kind = IS_POINTER, .offset = offsetof(md_conf_t, members) },
     { .kind = IS_INT, .offset = offsetof(md_conf_t, transitive) },
@@ -386,16 +632,19 @@ md_conf_t *md_conf_merge(const md_conf_t *base, const md_conf_t *add, apr_pool_t
 
 /* ---- directives ---- */
 
-static const char *count_problem(const struct setting_t *setting, int argc,
-                                 const char *const *argv, apr_pool_t *p)
+static const char *count_problem(const struct setting_t *setting, const md_directive_t *d,
+                                 apr_pool_t *p)
 {
-    if (setting->max_args == 1 && (argc != 1 || !*argv[0]))
+    int min = setting->min_args, max = setting->max_args;
+
+    if (max == 1 && (d->argc != 1 || !*d->argv[0]))
         return apr_psprintf(p, "%s takes one argument", setting->name);
-    if (argc < setting->min_args && setting->max_args < 0)
+    if (d->argc < min && max < 0)
         return apr_psprintf(p, "%s takes one argument, or more", setting->name);
-    if (argc < setting->min_args || (setting->max_args >= 0 && argc > setting->max_args))
-        return apr_psprintf(p, "%s takes %d-%d arguments", setting->name, setting->min_args,
-                            setting->max_args);
+    if (min == max && d->argc != min)
+        return apr_psprintf(p, "%s takes %d arguments", setting->name, min);
+    if (d->argc < min || (max >= 0 && d->argc > max))
+        return apr_psprintf(p, "%s takes %d-%d arguments", setting->name, min, max);
     return NULL;
 }
 
@@ -415,24 +664,24 @@ static const struct setting_t *setting_of(const char *name, md_place_t place)
     return found;
 }
 
-const char *md_config_set(md_conf_t *conf, md_conf_t *main_conf, md_place_t place,
-                          const char *name, int argc, const char *const *argv, apr_pool_t *p)
+const char *md_config_set(md_conf_t *conf, md_conf_t *main_conf, const md_directive_t *d,
+                          apr_pool_t *p)
 {
-    const struct setting_t *setting = setting_of(name, place);
+    const struct setting_t *setting = setting_of(d->name, d->place);
     const char *wrong;
 
     if (!setting)
-        return apr_psprintf(p, "%s is not known", name);
-    if (!(setting->places & place))
+        return apr_psprintf(p, "%s is not known", d->name);
+    if (!(setting->places & d->place))
         return apr_psprintf(p, "%s is %s inside an '<MDomain>' section", setting->name,
                             setting->places == MD_ONLY ? "only allowed" : "not allowed");
-    wrong = count_problem(setting, argc, argv, p);
+    wrong = count_problem(setting, d, p);
     if (wrong)
         return wrong;
     if (setting->scope == OF_PROCESS
-        || (setting->scope == OF_SECTION_OR_PROCESS && place != MD_PLACE_MDOMAIN))
+        || (setting->scope == OF_SECTION_OR_PROCESS && d->place != MD_PLACE_MDOMAIN))
         conf = main_conf;
-    wrong = setting->set((char *)conf + setting->offset, argc, argv, p);
+    wrong = setting->set((char *)conf + setting->offset, d, p);
     return wrong ? apr_psprintf(p, "%s %s", setting->name, wrong) : NULL;
 }
 
@@ -465,6 +714,39 @@ static apr_array_header_t *only(const char *s, apr_pool_t *p)
     return list;
 }
 
+/* `none` is no value. */
+static const char *unless_none(const char *value)
+{
+    return value && strcmp(value, "none") ? value : NULL;
+}
+
+static void complete_ca(md_domain_t *domain, const md_conf_t *conf, apr_pool_t *p)
+{
+    domain->ca_proto = conf->ca_proto;
+    domain->ca_urls = conf->ca_urls ? conf->ca_urls : only(MD_DEFAULT_CA_URL, p);
+    domain->ca_agreement = conf->ca_agreement;
+    domain->ca_challenges = conf->challenges && conf->challenges->nelts > 0 ? conf->challenges
+                                                                            : NULL;
+    if (conf->eab) {
+        domain->eab_kid = conf->eab->kid;
+        domain->eab_hmac = conf->eab->hmac;
+    }
+    domain->profile = conf->profile;
+    domain->profile_mandatory = conf->profile_mandatory;
+    domain->ari_renewals = conf->renew_via_ari;
+}
+
+/* What only a section has. */
+static void complete_private(md_domain_t *domain, const md_conf_t *own)
+{
+    domain->cmd_dns_01 = own->cmd_dns_01;
+    domain->proxy_url = own->proxy_url;
+    domain->ca_certs = unless_none(own->ca_file);
+    domain->proxy_ca_certs = unless_none(own->proxy_ca_file);
+    domain->cert_files = own->cert_files;
+    domain->pkey_files = own->pkey_files;
+}
+
 void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_pool_t *p)
 {
     const md_conf_t *own = domain->conf;
@@ -475,24 +757,35 @@ void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_poo
     if (conf->contact)
         domain->contacts = only(md_contact_uri(conf->contact, p), p);
     domain->transitive = conf->transitive;
-    domain->ca_proto = "ACME";
-    domain->ca_urls = conf->ca_urls ? conf->ca_urls : only(MD_DEFAULT_CA_URL, p);
-    domain->ca_agreement = conf->ca_agreement;
-    domain->ca_challenges = conf->challenges && conf->challenges->nelts > 0 ? conf->challenges
-                                                                            : NULL;
+    complete_ca(domain, conf, p);
+    complete_private(domain, own);
     if (conf->key_specs)
         domain->key_specs = conf->key_specs;
     domain->renew_mode = conf->renew_mode;
+    if (domain->cert_files && domain->renew_mode == MD_RENEW_AUTO)
+        domain->renew_mode = MD_RENEW_MANUAL; /* somebody else cares for these files */
     domain->renew_window = conf->renew_window;
-    domain->warn_window = WARN_WINDOW;
-    domain->ca_certs = own->ca_file && strcmp(own->ca_file, "none") ? own->ca_file : NULL;
-    domain->ari_renewals = 1;
+    domain->warn_window = conf->warn_window;
+    domain->require_https = strcmp(conf->require_https, "off") ? conf->require_https : NULL;
+    domain->must_staple = conf->must_staple;
+    domain->stapling = conf->stapling;
 }
 
 const char *md_config_ca_file(const md_domain_t *domain, const md_conf_t *main_conf)
 {
-    const char *file = domain->conf && domain->conf->ca_file ? domain->conf->ca_file
-                                                             : main_conf->ca_file;
+    const char *own = domain->conf ? domain->conf->ca_file : NULL;
 
-    return file && strcmp(file, "none") ? file : NULL;
+    return unless_none(own ? own : main_conf->ca_file);
+}
+
+const char *md_config_proxy_url(const md_domain_t *domain, const md_conf_t *main_conf)
+{
+    return domain->proxy_url ? domain->proxy_url : main_conf->proxy_url;
+}
+
+const char *md_config_proxy_ca_file(const md_domain_t *domain, const md_conf_t *main_conf)
+{
+    const char *own = domain->conf ? domain->conf->proxy_ca_file : NULL;
+
+    return unless_none(own ? own : main_conf->proxy_ca_file);
 }

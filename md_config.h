@@ -7,29 +7,67 @@
 #include "md_domain.h"
 
 #define MD_DEFAULT_CA_URL "https://acme-v02.api.letsencrypt.org/directory"
+#define MD_CA_PROTO_ACME "ACME"
 
 /* Where a directive stands. */
 typedef enum { MD_PLACE_SERVER = 1, MD_PLACE_VHOST = 2, MD_PLACE_MDOMAIN = 4 } md_place_t;
+
+/* A directive as written. */
+typedef struct md_directive_t {
+    const char *name;
+    md_place_t place;
+    int argc;
+    const char *const *argv;         /* raw ones have one word: the rest of the line */
+    const char *server_root;         /* relative paths start here */
+    int is_dump;                     /* the configuration is only printed: no file is read */
+} md_directive_t;
+
+/* External account binding (RFC 8555 7.3.4). */
+typedef struct md_eab_t {
+    const char *kid, *hmac;          /* both NULL: `none`, whatever is inherited */
+} md_eab_t;
+
+typedef enum { MD_MATCH_ALL, MD_MATCH_SERVERNAMES } md_match_t;
 
 /* The settings of one place (main server, vhost, <MDomain>). Unset (-1, NULL) means inherit. */
 typedef struct md_conf_t {
     /* properties of managed domains */
     const char *contact;             /* MDContactEmail */
-    const char *ca_agreement;
+    const char *ca_proto, *ca_agreement;
     apr_array_header_t *ca_urls;
-    const char *ca_file;             /* MDCACertificateFile; `none` is kept as "none" */
     apr_array_header_t *challenges;
     apr_array_header_t *key_specs;
-    int renew_mode;
-    md_window_spec_t renew_window;   /* unset: length and percent -1 */
+    const md_eab_t *eab;
+    const char *profile;
+    int profile_mandatory;
+    int renew_mode, renew_via_ari;
+    md_window_spec_t renew_window, warn_window; /* unset: length and percent -1 */
+    const char *require_https;       /* `off`, `temporary`, `permanent` */
+    int must_staple, stapling, staple_others;
     int transitive;
     apr_array_header_t *members;     /* MDMember in a section, accumulated */
+    apr_array_header_t *cert_files, *pkey_files; /* absolute, in a section, accumulated */
+
+    /* of a section, else of the whole process; `none` is kept as "none" */
+    const char *ca_file;             /* MDCACertificateFile */
+    const char *cmd_dns_01;
+    const char *proxy_url, *proxy_ca_file;
 
     /* of the whole process: kept with the main server */
+    int base_server;                 /* the main server is matched, too */
+    int match_names;                 /* md_match_t */
     int port_http, port_https;       /* MDPortMap: local ports; -1 unset, 0 not reachable */
     const char *store_dir;
-    apr_interval_time_t check_interval, initial_delay, retry_delay;
+    apr_interval_time_t store_locks; /* how long to wait for the lock; 0: no locking */
+    const md_key_spec_t *account_key;
+    apr_interval_time_t check_interval, initial_delay, retry_delay, activation_delay;
+    int retry_failover;              /* errors before the next CA */
     int renew_concurrency;           /* orders in flight */
+    int dns_01_version;
+    const char *message_cmd, *notify_cmd;
+    int cert_status, server_status;
+    apr_array_header_t *cert_check;  /* name and URL prefix of the link in server-status */
+    md_window_spec_t staple_keep, staple_renew_window;
 } md_conf_t;
 
 /* All unset. */
@@ -41,11 +79,10 @@ md_conf_t *md_conf_merge(const md_conf_t *base, const md_conf_t *add, apr_pool_t
 /* What the administrator gets when nothing is configured. */
 extern const md_conf_t md_conf_defaults;
 
-/* Apply a directive standing in `place`, whose settings are `conf`; values of the whole process go
- * to `main`. NULL, or what is wrong, starting with the directive's name. Values are stored, not
- * copied: words live as long as the configuration. */
-const char *md_config_set(md_conf_t *conf, md_conf_t *main_conf, md_place_t place,
-                          const char *name, int argc, const char *const *argv, apr_pool_t *p);
+/* Apply a directive to the settings of its place; values of the whole process go to `main_conf`.
+ * NULL, or what is wrong, starting with the directive's name. Values are copied to `p`. */
+const char *md_config_set(md_conf_t *conf, md_conf_t *main_conf, const md_directive_t *directive,
+                          apr_pool_t *p);
 
 /* The words of MDomain or of the header of a section: names and auto|manual, into a new domain
  * that has an own, unset `conf`. NULL, or what is wrong. */
@@ -56,7 +93,10 @@ const char *md_config_define(md_domain_t **pdomain, int argc, const char *const 
  * default. Contacts stay empty if neither has one. Call once, after all is read. */
 void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_pool_t *p);
 
-/* Trust anchors for the CA of this domain: its own, else the global one; NULL for the system's. */
+/* For the connections to the CA of this domain: its own value, else the global one. Trust anchors
+ * for the CA and for the proxy (NULL: the system's), URL of the proxy (NULL: none). */
 const char *md_config_ca_file(const md_domain_t *domain, const md_conf_t *main_conf);
+const char *md_config_proxy_url(const md_domain_t *domain, const md_conf_t *main_conf);
+const char *md_config_proxy_ca_file(const md_domain_t *domain, const md_conf_t *main_conf);
 
 #endif

@@ -85,6 +85,8 @@ const char *md_duration_print(apr_interval_time_t duration, apr_pool_t *p)
     return text;
 }
 
+#define MAX_PERCENT 100000
+
 static const char *parse_percent(md_window_spec_t *pspec, const char *text, const char *sign,
                                  apr_pool_t *p)
 {
@@ -95,16 +97,14 @@ static const char *parse_percent(md_window_spec_t *pspec, const char *text, cons
     n = strtol(text, &end, 10);
     if (end != sign || end == text || sign[1] || errno)
         return apr_psprintf(p, "has unrecognized format: '%s'", text);
-    if (n < 0)
-        return "a percentage must be between 0 and 99";
-    if (n >= 100)
-        return "a length of 100% or more is not allowed.";
+    if (n < 0 || n > MAX_PERCENT)
+        return "a percentage must not be negative, nor huge";
     pspec->percent = (int)n;
     pspec->length = 0;
     return NULL;
 }
 
-const char *md_window_spec_parse(md_window_spec_t *pspec, const char *text, apr_pool_t *p)
+const char *md_window_spec_parse_any(md_window_spec_t *pspec, const char *text, apr_pool_t *p)
 {
     const char *sign = strchr(text, '%');
 
@@ -114,6 +114,15 @@ const char *md_window_spec_parse(md_window_spec_t *pspec, const char *text, apr_
         return apr_psprintf(p, "has unrecognized format: '%s'", text);
     pspec->percent = -1;
     return pspec->length < 0 ? "a negative length is not possible" : NULL;
+}
+
+const char *md_window_spec_parse(md_window_spec_t *pspec, const char *text, apr_pool_t *p)
+{
+    const char *wrong = md_window_spec_parse_any(pspec, text, p);
+
+    if (!wrong && pspec->percent >= 100)
+        return "a length of 100% or more is not allowed.";
+    return wrong;
 }
 
 const char *md_window_spec_format(const md_window_spec_t *spec, apr_pool_t *p)

@@ -13,7 +13,7 @@ typedef struct md_window_t { apr_time_t start, end; } md_window_t;
 /* How long before the end of a validity something is due: "33%" of it, or "30d". */
 typedef struct md_window_spec_t {
     apr_interval_time_t length; /* absolute duration, when percent < 0 */
-    int percent;                /* 0..99, or -1 */
+    int percent;                /* of a lifetime, or -1 */
 } md_window_spec_t;
 
 /* `<integer>[d|h|mi|s|ms]`, any case; `unit` (such as "s") applies when none is given. Trailing
@@ -32,6 +32,9 @@ const char *md_duration_print(apr_interval_time_t duration, apr_pool_t *p);
  * contains "has unrecognized format", "a length of 100% or more is not allowed." or speaks of
  * the range. */
 const char *md_window_spec_parse(md_window_spec_t *pspec, const char *text, apr_pool_t *p);
+
+/* The same where a percentage may exceed 100. */
+const char *md_window_spec_parse_any(md_window_spec_t *pspec, const char *text, apr_pool_t *p);
 
 const char *md_window_spec_format(const md_window_spec_t *spec, apr_pool_t *p);
 

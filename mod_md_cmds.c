@@ -7,6 +7,9 @@
 
 #include <apr_strings.h>
 
+#include <http_core.h>
+#include <http_main.h>
+
 /* Does the directive stand in an <MDomain> section, at any depth? */
 static int is_in_section(const cmd_parms *cmd)
 {
@@ -20,17 +23,36 @@ static int is_in_section(const cmd_parms *cmd)
 
 static const char *set_setting(cmd_parms *cmd, void *dir_conf, int argc, char *const argv[])
 {
+    /* MDRequireHttps may stand in <If>, whose condition is never asked. */
+    static const int NOT_IN = NOT_IN_HTACCESS | NOT_IN_LIMIT | NOT_IN_DIRECTORY | NOT_IN_LOCATION
+                              | NOT_IN_FILES | NOT_IN_PROXY;
     md_server_t *server = mod_md_server(cmd->server);
-    md_place_t place = cmd->server->is_virtual ? MD_PLACE_VHOST : MD_PLACE_SERVER;
+    md_directive_t directive = {
+        .name = cmd->cmd->name,
+        .place = cmd->server->is_virtual ? MD_PLACE_VHOST : MD_PLACE_SERVER,
+        .argc = argc,
+        .argv = (const char *const *)argv,
+        .server_root = ap_server_root,
+        .is_dump = ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_DUMP,
+    };
+    const char *wrong = ap_check_cmd_context(cmd, NOT_IN);
     md_conf_t *conf = server->conf;
 
     (void)dir_conf;
+    if (wrong)
+        return wrong;
     if (server->section && is_in_section(cmd)) {
-        place = MD_PLACE_MDOMAIN;
+        directive.place = MD_PLACE_MDOMAIN;
         conf = server->section->conf;
     }
-    return md_config_set(conf, mod_md_process()->conf, place, cmd->cmd->name, argc,
-                         (const char *const *)argv, cmd->pool);
+    return md_config_set(conf, mod_md_process()->conf, &directive, cmd->pool);
+}
+
+static const char *set_line(cmd_parms *cmd, void *dir_conf, const char *line)
+{
+    char *word = apr_pstrdup(cmd->pool, line);
+
+    return set_setting(cmd, dir_conf, 1, &word);
 }
 
 /* Split as httpd does it. Its own AP_INIT_TAKE_ARGV silently drops what is behind the 64th word,
@@ -101,6 +123,7 @@ static const char *set_section(cmd_parms *cmd, void *dir_conf, const char *line)
 
 #define SETTING(name, help) AP_INIT_TAKE_ARGV(name, set_setting, NULL, RSRC_CONF, help)
 #define NAMES(name, help) AP_INIT_RAW_ARGS(name, set_names, NULL, RSRC_CONF, help)
+#define LINE(name, help) AP_INIT_RAW_ARGS(name, set_line, NULL, RSRC_CONF, help)
 
 const command_rec mod_md_commands[] = {
     AP_INIT_RAW_ARGS("MDomain", set_mdomain, NULL, RSRC_CONF,
@@ -111,20 +134,53 @@ const command_rec mod_md_commands[] = {
                      "A managed domain with settings of its own, long form."),
     NAMES("MDMember", "DNS names to add, or 'auto' or 'manual'."),
     NAMES("MDMembers", "DNS names to add, or 'auto' or 'manual'."),
+    SETTING("MDAccountKey", "Key of new accounts at a CA: 'p256' (default) or 'rsa3072'."),
+    SETTING("MDActivationDelay", "Wait before a renewed certificate is announced, default 0."),
+    SETTING("MDBaseServer", "'on' to match the main server with managed domains, too."),
     SETTING("MDCACertificateFile", "PEM file of trusted roots for the CA, or 'none'."),
     SETTING("MDCAChallenges", "Challenge types to use, in order of preference."),
     SETTING("MDCertificateAgreement", "'accepted' if you agree to the CA's terms of service."),
     SETTING("MDCertificateAuthority", "Name(s) of CAs or URL(s) of their directories."),
+    SETTING("MDCertificateCheck", "Name and URL of a page that knows certificates by fingerprint."),
+    SETTING("MDCertificateFile", "Certificate chain from elsewhere, to be served for the domain."),
+    SETTING("MDCertificateKeyFile", "Private key of the MDCertificateFile."),
+    SETTING("MDCertificateMonitor", "Same as MDCertificateCheck."),
+    SETTING("MDCertificateProtocol", "Protocol of the CA: ACME."),
+    SETTING("MDCertificateStatus", "'off' to hide the status of certificates from everybody."),
+    LINE("MDChallengeDns01", "Command that sets up and tears down dns-01 challenges."),
+    SETTING("MDChallengeDns01Version", "'2' to hand the challenge to 'teardown', too."),
     SETTING("MDCheckInterval", "Time between regular checks, default 12h."),
     SETTING("MDContactEmail", "Mail address of the account at the CA."),
     SETTING("MDDriveMode", "Deprecated, use MDRenewMode."),
+    SETTING("MDExternalAccountBinding", "Key id and MAC key, a JSON file with both, or 'none'."),
+    SETTING("MDHttpProxy", "URL of the proxy for all that goes out."),
+    SETTING("MDHttpProxyCACertificateFile", "PEM file of trusted roots for the proxy, or 'none'."),
     SETTING("MDInitialDelay", "Wait before the first check, default 0."),
+    SETTING("MDMatchNames", "'all' names of servers or 'servernames' alone match managed domains."),
+    LINE("MDMessageCmd", "Command that is told of events."),
+    SETTING("MDMustStaple", "'on' to request certificates that need OCSP stapling."),
+    LINE("MDNotifyCmd", "Command that is told of renewed domains."),
     SETTING("MDPortMap", "Local ports that 80 and 443 of the internet lead to."),
     SETTING("MDPrivateKeys", "Types of private keys, such as 'RSA 3072' and 'P-256'."),
+    SETTING("MDProfile", "Certificate profile to ask the CA for."),
+    SETTING("MDProfileMandatory", "'on' to fail when the CA does not offer the profile."),
     SETTING("MDRenewConcurrency", "Renewals in work at the same time, default 32."),
     SETTING("MDRenewMode", "'auto', 'always' or 'manual'."),
+    SETTING("MDRenewViaARI", "'off' to leave the CA's advice on renewal times aside."),
     SETTING("MDRenewWindow", "Renew when this much of the lifetime is left, such as 30d or 33%."),
+    AP_INIT_TAKE_ARGV("MDRequireHttps", set_setting, NULL, RSRC_CONF | OR_AUTHCFG,
+                      "'temporary' or 'permanent' redirection of http: to https:, or 'off'."),
     SETTING("MDRetryDelay", "Wait after the first failure, doubled for each further one."),
+    SETTING("MDRetryFailover", "Failures before the next CA of the list is tried, default 13."),
+    SETTING("MDServerStatus", "'on' to show managed domains in server-status."),
+    SETTING("MDStapleOthers", "'off' to staple managed domains only."),
+    SETTING("MDStapling", "'on' to staple OCSP responses."),
+    SETTING("MDStaplingKeepResponse",
+            "Age at which stored OCSP responses are removed, default 7d."),
+    SETTING("MDStaplingRenewWindow",
+            "Refresh OCSP responses when this much of their lifetime is left."),
     SETTING("MDStoreDir", "Directory of the store, relative to ServerRoot."),
+    SETTING("MDStoreLocks", "'on', or how long to wait for servers that share the store."),
+    SETTING("MDWarnWindow", "Warn when this much of the lifetime is left, such as 10d or 10%."),
     AP_INIT_TAKE1(NULL, NULL, NULL, RSRC_CONF, NULL)
 };

@@ -32,8 +32,11 @@ static const char *set_in(md_conf_t *conf, md_place_t place, const char *line)
 {
     const char *argv[10];
     int argc = words(line, argv);
+    md_directive_t directive = {
+        .name = argv[0], .place = place, .argc = argc - 1, .argv = argv + 1, .server_root = "/root"
+    };
 
-    return md_config_set(conf, main_conf, place, argv[0], argc - 1, argv + 1, p);
+    return md_config_set(conf, main_conf, &directive, p);
 }
 
 static const char *set(const char *line)

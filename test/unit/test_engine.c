@@ -53,9 +53,7 @@ static const char *name_of(int i)
 static int setup(void **state)
 {
     char *dir = strdup("/tmp/md-unit-XXXXXX");
-    static const char *const EC[] = { "P-256" };
-    static const char *const URL[] = { CA "/dir" };
-    static const char *const MAIL[] = { "a@example.org" };
+    static const md_key_spec_t P256 = { .type = MD_KEY_EC, .curve = "P-256" };
     apr_array_header_t *domains;
     md_conf_t *set;
     md_domain_t *domain;
@@ -70,9 +68,11 @@ static int setup(void **state)
     if (!mkdtemp(dir) || md_store_open(&store, dir, &err, p) != APR_SUCCESS)
         return -1;
     set = md_conf_make(p);
-    assert_null(md_config_set(set, set, MD_PLACE_SERVER, "MDPrivateKeys", 1, EC, p));
-    assert_null(md_config_set(set, set, MD_PLACE_SERVER, "MDCertificateAuthority", 1, URL, p));
-    assert_null(md_config_set(set, set, MD_PLACE_SERVER, "MDContactEmail", 1, MAIL, p));
+    set->key_specs = apr_array_make(p, 1, sizeof(md_key_spec_t));
+    APR_ARRAY_PUSH(set->key_specs, md_key_spec_t) = P256;
+    set->ca_urls = md_strings_make(p);
+    APR_ARRAY_PUSH(set->ca_urls, const char *) = CA "/dir";
+    set->contact = "a@example.org";
     conf = md_conf_merge(&md_conf_defaults, set, p);
     domains = apr_array_make(p, COUNT, sizeof(md_domain_t *));
     for (i = 0; i < COUNT; ++i) {

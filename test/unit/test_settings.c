@@ -33,8 +33,11 @@ static const char *set_line(md_conf_t *conf, md_conf_t *main_conf, md_place_t pl
 {
     const char *const *argv;
     int argc = words_of(&argv, line);
+    md_directive_t directive = {
+        .name = argv[0], .place = place, .argc = argc - 1, .argv = argv + 1, .server_root = "/root"
+    };
 
-    return md_config_set(conf, main_conf, place, argv[0], argc - 1, argv + 1, p);
+    return md_config_set(conf, main_conf, &directive, p);
 }
 
 static const char *set_alone(int place, const char *line)
@@ -565,6 +568,7 @@ static void many_names(void **state)
     const char **argv = apr_palloc(p, NAMES * sizeof(const char *));
     md_conf_t *main_conf = md_conf_make(p);
     apr_time_t start = apr_time_now();
+    md_directive_t directive = { .name = "MDMembers", .place = MD_PLACE_MDOMAIN, .argc = NAMES };
     md_domain_t *domain;
     int i;
 
@@ -572,8 +576,8 @@ static void many_names(void **state)
     for (i = 0; i < NAMES; ++i)
         argv[i] = apr_psprintf(p, "n%d.example.org", i);
     assert_null(md_config_define(&domain, NAMES / 2, argv, p));
-    assert_null(md_config_set(domain->conf, main_conf, MD_PLACE_MDOMAIN, "MDMembers", NAMES, argv,
-                              p));
+    directive.argv = argv;
+    assert_null(md_config_set(domain->conf, main_conf, &directive, p));
     md_config_complete(domain, main_conf, p);
     assert_int_equal(domain->names->nelts, NAMES);
     assert_true(apr_time_now() - start < apr_time_from_sec(1));
