@@ -370,7 +370,8 @@ static apr_status_t register_account(md_acme_t *acme, const md_store_t *store,
     rv = check_wish(acme, md_acme_directory(acme), wish, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = register_with(&acct, acme, store, staged, &KEY_P256, wish, err, p);
+    rv = register_with(&acct, acme, store, staged, wish->key_spec ? wish->key_spec : &KEY_P256,
+                       wish, err, p);
     if (rv != APR_SUCCESS
         && (md_problem_is(err, MD_PROBLEM_BAD_SIGNATURE_ALGORITHM)
             || md_problem_is(err, MD_PROBLEM_BAD_PUBLIC_KEY))) {

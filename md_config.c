@@ -349,7 +349,7 @@ static const char *load_eab(md_eab_t *eab, const md_directive_t *d, apr_pool_t *
         return wrong;
     if (apr_stat(&info, path, APR_FINFO_TYPE, p) != APR_SUCCESS || info.filetype != APR_REG)
         return apr_psprintf(p, "file not found: %s", path);
-    if (md_file_read(&text, &len, path, MD_MAX_FILE, p) != APR_SUCCESS
+    if (md_file_read_linked(&text, &len, path, MD_MAX_FILE, p) != APR_SUCCESS
         || md_json_parse(&json, text, len, NULL, p) != APR_SUCCESS)
         return apr_psprintf(p, "error reading JSON file %s", path);
     wrong = eab_member(&eab->kid, json, "kid", p);

@@ -229,29 +229,34 @@ static const char *deficiency(const md_domain_t *domain, const apr_array_header_
     return NULL;
 }
 
+const char *md_domain_cert_label(const md_domain_t *domain, int i, apr_pool_t *p)
+{
+    if (domain->cert_files)
+        return apr_itoa(p, i);
+    return md_key_spec_name(&APR_ARRAY_IDX(md_domain_key_specs(domain, p), i, md_key_spec_t));
+}
+
 void md_domain_assess(md_domain_t *domain, apr_pool_t *p)
 {
-    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
-    const md_key_spec_t *spec;
     int i;
 
     domain->state = MD_STATE_COMPLETE;
     domain->state_descr = NULL;
-    for (i = 0; i < specs->nelts && !domain->state_descr; ++i) {
-        spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
+    for (i = 0; i < domain->chains->nelts && !domain->state_descr; ++i)
         domain->state_descr = deficiency(domain,
                                          APR_ARRAY_IDX(domain->chains, i, apr_array_header_t *),
-                                         domain->fits[i], md_key_spec_name(spec), p);
-    }
+                                         domain->fits[i], md_domain_cert_label(domain, i, p), p);
     if (domain->state_descr)
         domain->state = MD_STATE_INCOMPLETE;
 }
 
 /* ---- index of names ---- */
 
+#define MAX_HOST 260
+
 struct md_index_t {
     apr_pool_t *p;
-    apr_hash_t *exact;     /* name (wildcards as they are) -> domain */
+    apr_hash_t *exact;     /* name (wildcards as they are) -> md_index_entry_t */
     apr_hash_t *children;  /* ".x" for each name "a.x" -> a domain with such a name */
 };
 
@@ -265,15 +270,9 @@ md_index_t *md_index_make(apr_pool_t *p)
     return index;
 }
 
-static md_domain_t *get(apr_hash_t *hash, const char *key)
+static md_index_entry_t *entry_of(const md_index_t *index, const char *name)
 {
-    return apr_hash_get(hash, key, APR_HASH_KEY_STRING);
-}
-
-static void set_first(apr_hash_t *hash, const char *key, md_domain_t *domain)
-{
-    if (!get(hash, key))
-        apr_hash_set(hash, key, APR_HASH_KEY_STRING, domain);
+    return apr_hash_get(index->exact, name, APR_HASH_KEY_STRING);
 }
 
 /* ".x" of "a.x", NULL if there is nothing in front of the first dot, or no dot. */
@@ -284,63 +283,120 @@ static const char *parent_of(const char *name)
     return dot == name ? NULL : dot;
 }
 
-static md_domain_t *wildcard_over(const md_index_t *index, const char *parent)
+static md_index_entry_t *wildcard_over(const md_index_t *index, const char *name)
 {
-    char key[260];
+    const char *parent = parent_of(name);
+    char key[MAX_HOST];
 
     if (!parent || strlen(parent) > sizeof(key) - 2)
         return NULL;
     key[0] = '*';
     apr_cpystrn(key + 1, parent, sizeof(key) - 1);
-    return get(index->exact, key);
+    return entry_of(index, key);
+}
+
+static md_domain_t *other_than(const md_domain_t *domain, const md_index_entry_t *entry)
+{
+    while (entry && entry->domain == domain)
+        entry = entry->next;
+    return entry ? entry->domain : NULL;
 }
 
 /* Another domain whose names have something in common with `name`. */
 static md_domain_t *overlapping(const md_index_t *index, const md_domain_t *domain,
                                 const char *name)
 {
-    const char *parent = parent_of(name);
-    md_domain_t *found = get(index->exact, name);
+    md_domain_t *found = other_than(domain, entry_of(index, name));
 
-    if (!found || found == domain)
-        found = wildcard_over(index, parent);
-    if ((!found || found == domain) && md_dns_name_is_wildcard(name))
-        found = get(index->children, parent);
+    if (!found)
+        found = other_than(domain, wildcard_over(index, name));
+    if (!found && md_dns_name_is_wildcard(name))
+        found = apr_hash_get(index->children, parent_of(name), APR_HASH_KEY_STRING);
     return found == domain ? NULL : found;
+}
+
+void md_index_add_name(md_index_t *index, md_domain_t *domain, const char *name)
+{
+    md_index_entry_t *entry = entry_of(index, name), *added;
+    const char *parent = parent_of(name);
+
+    while (entry && entry->domain != domain && entry->next)
+        entry = entry->next;
+    if (entry && entry->domain == domain)
+        return;
+    added = apr_pcalloc(index->p, sizeof(*added));
+    added->domain = domain;
+    if (entry)
+        entry->next = added;
+    else
+        apr_hash_set(index->exact, name, APR_HASH_KEY_STRING, added);
+    if (parent && !apr_hash_get(index->children, parent, APR_HASH_KEY_STRING))
+        apr_hash_set(index->children, parent, APR_HASH_KEY_STRING, domain);
 }
 
 md_domain_t *md_index_add(md_index_t *index, md_domain_t *domain, const char **pname)
 {
     md_domain_t *other, *first = NULL;
-    const char *name, *parent;
+    const char *name;
     int i;
 
     for (i = 0; i < domain->names->nelts; ++i) {
         name = APR_ARRAY_IDX(domain->names, i, const char *);
-        parent = parent_of(name);
-        other = overlapping(index, domain, name);
-        if (other && !first) {
+        other = first ? NULL : overlapping(index, domain, name);
+        if (other) {
             first = other;
             *pname = name;
         }
-        set_first(index->exact, name, domain);
-        if (parent)
-            set_first(index->children, parent, domain);
+        md_index_add_name(index, domain, name);
     }
     return first;
 }
 
-md_domain_t *md_index_find(const md_index_t *index, const char *host)
+/* Lower case in `lower`; NULL if it is longer than any host name. */
+static const char *lower_case(char lower[MAX_HOST], const char *host)
 {
-    char lower[260];
-    md_domain_t *found;
     size_t i;
 
-    if (!host || strlen(host) >= sizeof(lower))
+    if (!host || strlen(host) >= MAX_HOST)
         return NULL;
     for (i = 0; host[i]; ++i)
         lower[i] = (char)tolower((unsigned char)host[i]);
     lower[i] = '\0';
-    found = get(index->exact, lower);
-    return found ? found : wildcard_over(index, parent_of(lower));
+    return lower;
+}
+
+const md_index_entry_t *md_index_exact(const md_index_t *index, const char *name)
+{
+    char lower[MAX_HOST];
+
+    return lower_case(lower, name) ? entry_of(index, lower) : NULL;
+}
+
+const md_index_entry_t *md_index_wildcard(const md_index_t *index, const char *name)
+{
+    char lower[MAX_HOST];
+
+    return lower_case(lower, name) ? wildcard_over(index, lower) : NULL;
+}
+
+static int is_among(const md_domain_t *domain, const md_index_entry_t *entry)
+{
+    while (entry && entry->domain != domain)
+        entry = entry->next;
+    return entry != NULL;
+}
+
+int md_index_has(const md_index_t *index, const md_domain_t *domain, const char *name)
+{
+    return is_among(domain, md_index_exact(index, name))
+           || is_among(domain, md_index_wildcard(index, name));
+}
+
+md_domain_t *md_index_find(const md_index_t *index, const char *host)
+{
+    const md_index_entry_t *entry = md_index_exact(index, host);
+
+    if (!entry)
+        entry = md_index_wildcard(index, host);
+    return entry ? entry->domain : NULL;
 }

@@ -56,9 +56,13 @@ typedef struct md_domain_t {
     struct md_conf_t *conf;          /* settings of the section */
     const char *defined_at;          /* "file:line" */
     int is_used;                     /* some server matches */
+    int is_on_tls;                   /* a server with TLS does */
     int is_watched;                  /* supervised by the engine */
-    apr_array_header_t *chains;      /* live ones, `apr_array_header_t *` (or NULL) per key spec */
-    const int *fits;                 /* per key spec: the live private key is there and fits */
+    apr_array_header_t *chains;      /* what is served: `apr_array_header_t *` (or NULL) per key
+                                        spec, or per static file */
+    const int *fits;                 /* for each of them: its private key is there and fits */
+    apr_array_header_t *obtained;    /* what the store has, per key spec: the same but for static
+                                        files */
     const char *renew_problem;       /* found at start (AH10173), or NULL */
 } md_domain_t;
 
@@ -79,14 +83,35 @@ const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_poo
  * counts. */
 void md_domain_assess(md_domain_t *domain, apr_pool_t *p);
 
+/* `rsa`, a curve, or the number of a static file: what chains[i] is called. */
+const char *md_domain_cert_label(const md_domain_t *domain, int i, apr_pool_t *p);
+
 /* An index over the names of many domains: exact names and wildcards by hash. */
 typedef struct md_index_t md_index_t;
+
+/* A domain with a certain name; domains that share it follow in order of definition. */
+typedef struct md_index_entry_t {
+    md_domain_t *domain;
+    struct md_index_entry_t *next;
+} md_index_entry_t;
+
 md_index_t *md_index_make(apr_pool_t *p);
 
-/* Add all names of a domain. Returns the domain already there whose names overlap with it (equal,
- * or one covers the other, in both directions), with the name in *pname; NULL if none. The names
- * are added in any case. */
+/* Add all names of a domain. Returns the first domain already there whose names overlap with it
+ * (equal, or one covers the other, in both directions), with the name in *pname; NULL if none.
+ * The names are added in any case. */
 md_domain_t *md_index_add(md_index_t *index, md_domain_t *domain, const char **pname);
+
+/* Add one more name of a domain. */
+void md_index_add_name(md_index_t *index, md_domain_t *domain, const char *name);
+
+/* Domains with exactly this name, and with a wildcard that covers it; NULL if there are none.
+ * `name` in any case. */
+const md_index_entry_t *md_index_exact(const md_index_t *index, const char *name);
+const md_index_entry_t *md_index_wildcard(const md_index_t *index, const char *name);
+
+/* Does the domain have this name, or a wildcard over it? */
+int md_index_has(const md_index_t *index, const md_domain_t *domain, const char *name);
 
 /* The first added domain that contains `host` (any case); exact names win. NULL if none or host is
  * NULL. */

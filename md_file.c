@@ -168,10 +168,10 @@ static apr_status_t read_all(char **pdata, apr_size_t *plen, int fd, apr_size_t 
     return APR_SUCCESS;
 }
 
-apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
-                          apr_pool_t *p)
+static apr_status_t read_file(char **pdata, apr_size_t *plen, const char *path, int flags,
+                              apr_size_t max, apr_pool_t *p)
 {
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | flags);
     apr_status_t rv;
 
     *pdata = NULL;
@@ -181,6 +181,18 @@ apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_
     rv = read_all(pdata, plen, fd, max, p);
     close(fd);
     return rv;
+}
+
+apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
+                          apr_pool_t *p)
+{
+    return read_file(pdata, plen, path, O_NOFOLLOW, max, p);
+}
+
+apr_status_t md_file_read_linked(char **pdata, apr_size_t *plen, const char *path,
+                                 apr_size_t max, apr_pool_t *p)
+{
+    return read_file(pdata, plen, path, 0, max, p);
 }
 
 /* ---- directories ---- */

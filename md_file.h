@@ -31,6 +31,11 @@ MD_MUST_CHECK
 apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
                           apr_pool_t *p);
 
+/* The same for a file of the administrator: links are followed. */
+MD_MUST_CHECK
+apr_status_t md_file_read_linked(char **pdata, apr_size_t *plen, const char *path,
+                                 apr_size_t max, apr_pool_t *p);
+
 /* Create a directory with parents (mode 0700 for new parents), then set `perms` on the directory
  * if it was created or `force` is set. *pcreated (may be NULL) tells whether it was made. */
 MD_MUST_CHECK

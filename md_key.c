@@ -257,6 +257,28 @@ static const char *curve_name(const char *name)
     return name;
 }
 
+static int is_word_of(const char *name, const char *const *words)
+{
+    for (; *words; ++words)
+        if (!strcasecmp(*words, name))
+            return 1;
+    return 0;
+}
+
+const char *md_key_spec_problem(const md_key_spec_t *spec, apr_pool_t *p)
+{
+    static const char *const AGREEMENT[] = { "X25519", "X448", NULL };
+    static const char *const SIGNING[] = { "ED25519", "ED448", NULL };
+
+    if (spec->type != MD_KEY_EC || is_word_of(spec->curve, SIGNING))
+        return NULL;
+    if (is_word_of(spec->curve, AGREEMENT))
+        return apr_psprintf(p, "keys of type '%s' cannot sign certificate requests", spec->curve);
+    if (OBJ_txt2nid(curve_name(spec->curve)) == NID_undef)
+        return apr_psprintf(p, "the key type '%s' is not known", spec->curve);
+    return NULL;
+}
+
 static EVP_PKEY *generate_ec(const char *curve)
 {
     if (!strcasecmp(curve, "X25519") || !strcasecmp(curve, "X448")

@@ -36,6 +36,9 @@ const char *md_key_spec_name(const md_key_spec_t *spec);
 /* `privkey.pem` from "privkey" for RSA, `privkey.p-256.pem` (all lower case) for curves. */
 const char *md_key_spec_file(const md_key_spec_t *spec, const char *base, apr_pool_t *p);
 
+/* NULL if certificates can be made for keys of this kind, else why not. */
+const char *md_key_spec_problem(const md_key_spec_t *spec, apr_pool_t *p);
+
 /* A new key. APR_ENOTIMPL for unknown curves. NIST names in any case, secp256r1 and friends in any
  * case, then OpenSSL's short names. */
 MD_MUST_CHECK

@@ -10,6 +10,7 @@
 
 #include "md_acme_order.h"
 #include "md_csr.h"
+#include "md_file.h"
 #include "md_job.h"
 #include "md_limits.h"
 #include "md_log.h"
@@ -37,6 +38,16 @@ static md_domain_t *domain_at(const md_reg_t *reg, int i)
     return APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
 }
 
+/* An earlier domain of the same name: both would live in one directory. */
+static md_domain_t *namesake(const md_reg_t *reg, const md_domain_t *domain)
+{
+    const md_index_entry_t *entry = md_index_exact(reg->index, domain->name);
+
+    while (entry && (entry->domain == domain || strcmp(entry->domain->name, domain->name)))
+        entry = entry->next;
+    return entry ? entry->domain : NULL;
+}
+
 const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const char **pname,
                                 apr_pool_t *p)
 {
@@ -46,6 +57,10 @@ const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const
     reg->index = md_index_make(p);
     for (i = 0; i < reg->domains->nelts; ++i) {
         other = md_index_add(reg->index, domain_at(reg, i), pname);
+        if (reg->conf->match_names == MD_MATCH_SERVERNAMES) { /* shared names may be meant */
+            other = namesake(reg, domain_at(reg, i));
+            *pname = domain_at(reg, i)->name;
+        }
         if (other) {
             *pother = other;
             return domain_at(reg, i);
@@ -360,17 +375,82 @@ static int load_live(apr_array_header_t **pchain, const md_reg_t *reg, const md_
     return rv == APR_SUCCESS;
 }
 
-static void load_certificates(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p, apr_pool_t *tmp)
+/* Certificate and key that the administrator brought. */
+static apr_status_t read_static(apr_array_header_t **pchain, const char *cert_file,
+                                const char *key_file, md_err_t *err, apr_pool_t *p,
+                                apr_pool_t *tmp)
+{
+    apr_size_t len;
+    apr_status_t rv;
+    char *pem;
+
+    *pchain = NULL;
+    rv = md_file_read_linked(&pem, &len, cert_file, MD_MAX_FILE, tmp);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "MDCertificateFile %s cannot be read", cert_file);
+    rv = md_chain_from_pem(pchain, pem, len, err, p);
+    if (rv == APR_SUCCESS && !md_chain_leaf(*pchain))
+        rv = md_fail(err, APR_EINVAL, "no certificate in it");
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "MDCertificateFile %s: %s", cert_file, err->detail);
+    rv = md_file_read_linked(&pem, &len, key_file, MD_MAX_FILE, tmp);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "MDCertificateKeyFile %s cannot be read", key_file);
+    if (!md_cert_fits_pem(md_chain_leaf(*pchain), pem, len))
+        rv = md_fail(err, APR_EINVAL, "MDCertificateKeyFile %s does not fit %s", key_file,
+                     cert_file);
+    md_wipe(pem, len);
+    return rv;
+}
+
+static int load_static(apr_array_header_t **pchain, const md_domain_t *domain, int i,
+                       apr_pool_t *p, apr_pool_t *tmp)
+{
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, tmp);
+    rv = read_static(pchain, APR_ARRAY_IDX(domain->cert_files, i, const char *),
+                     APR_ARRAY_IDX(domain->pkey_files, i, const char *), &err, p, tmp);
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_ERR, rv, "md[%s]: %s; it is not served until that is repaired and the "
+               "server reloaded", domain->name, err.detail);
+    return rv == APR_SUCCESS;
+}
+
+/* Chains of the store per key spec; *pfits in `p`. */
+static apr_array_header_t *load_obtained(int **pfits, const md_reg_t *reg,
+                                         const md_domain_t *domain, apr_pool_t *p,
+                                         apr_pool_t *tmp)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, tmp);
-    int *fits = apr_pcalloc(p, sizeof(int) * (apr_size_t)specs->nelts);
-    apr_array_header_t *chain;
+    apr_array_header_t *chain, *chains;
     int i;
 
-    domain->chains = apr_array_make(p, specs->nelts, sizeof(apr_array_header_t *));
-    domain->fits = fits;
+    chains = apr_array_make(p, specs->nelts, sizeof(apr_array_header_t *));
+    *pfits = apr_pcalloc(p, sizeof(int) * (apr_size_t)specs->nelts);
     for (i = 0; i < specs->nelts; ++i) {
-        fits[i] = load_live(&chain, reg, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t), p, tmp);
+        (*pfits)[i] = load_live(&chain, reg, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t), p,
+                                tmp);
+        APR_ARRAY_PUSH(chains, apr_array_header_t *) = chain;
+    }
+    return chains;
+}
+
+static void load_certificates(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p, apr_pool_t *tmp)
+{
+    apr_array_header_t *chain;
+    int i, *fits;
+
+    domain->chains = domain->obtained = load_obtained(&fits, reg, domain, p, tmp);
+    domain->fits = fits;
+    if (!domain->cert_files)
+        return;
+    fits = apr_pcalloc(p, sizeof(int) * (apr_size_t)domain->cert_files->nelts);
+    domain->chains = apr_array_make(p, 1, sizeof(apr_array_header_t *));
+    domain->fits = fits;
+    for (i = 0; i < domain->cert_files->nelts; ++i) {
+        fits[i] = load_static(&chain, domain, i, p, tmp);
         APR_ARRAY_PUSH(domain->chains, apr_array_header_t *) = chain;
     }
 }
@@ -510,6 +590,7 @@ static void push_pair(const md_reg_t *reg, const md_domain_t *domain, const char
                                                        key, p);
 }
 
+/* A pair that the TLS module would choke on must not stop the server: it counts as missing. */
 int md_reg_cert_files(const md_reg_t *reg, const md_domain_t *domain, apr_array_header_t *certs,
                       apr_array_header_t *keys, apr_pool_t *p)
 {
@@ -517,15 +598,19 @@ int md_reg_cert_files(const md_reg_t *reg, const md_domain_t *domain, apr_array_
     const md_key_spec_t *spec;
     int i, pairs = 0;
 
-    for (i = 0; i < specs->nelts; ++i) {
-        /* A pair that the TLS module would choke on must not stop the server: it counts as
-         * missing. */
+    for (i = 0; i < domain->chains->nelts; ++i) {
         if (!domain->fits[i])
             continue;
+        ++pairs;
+        if (domain->cert_files) {
+            APR_ARRAY_PUSH(certs, const char *) = APR_ARRAY_IDX(domain->cert_files, i,
+                                                                const char *);
+            APR_ARRAY_PUSH(keys, const char *) = APR_ARRAY_IDX(domain->pkey_files, i, const char *);
+            continue;
+        }
         spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
         push_pair(reg, domain, md_key_spec_file(spec, "pubcert", p),
                   md_key_spec_file(spec, "privkey", p), certs, keys, p);
-        ++pairs;
     }
     return pairs;
 }

@@ -18,8 +18,9 @@ typedef struct md_reg_t {
 md_reg_t *md_reg_make(md_store_t *store, const md_conf_t *conf, apr_array_header_t *domains,
                       apr_pool_t *p);
 
-/* Names of every domain into the index, linear. On overlap: the second domain defined, with the
- * other in *pother and the name in *pname; NULL if there is none. */
+/* Names of every domain into the index, linear. On overlap (with MDMatchNames servernames: of two
+ * domains with the same name): the second domain defined, with the other in *pother and the DNS
+ * name in *pname; NULL if there is none. */
 const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const char **pname,
                                 apr_pool_t *p);
 

@@ -34,17 +34,16 @@ int md_renew_is_wanted(const md_domain_t *domain)
     return domain->renew_mode == MD_RENEW_AUTO && !domain->cert_files;
 }
 
-apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
+static apr_time_t chains_due(const apr_array_header_t *chains, const md_domain_t *domain,
+                             apr_time_t now)
 {
     const apr_array_header_t *chain;
     apr_time_t earliest = 0, opens;
     md_window_t validity;
     int i;
 
-    if (domain->state == MD_STATE_INCOMPLETE || !domain->chains)
-        return now;
-    for (i = 0; i < domain->chains->nelts; ++i) {
-        chain = APR_ARRAY_IDX(domain->chains, i, apr_array_header_t *);
+    for (i = 0; chains && i < chains->nelts; ++i) {
+        chain = APR_ARRAY_IDX(chains, i, apr_array_header_t *);
         if (!chain)
             return now;
         validity = md_cert_validity(md_chain_leaf(chain));
@@ -52,7 +51,19 @@ apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
         if (!earliest || opens < earliest)
             earliest = opens;
     }
-    return earliest;
+    return chains ? earliest : now;
+}
+
+apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
+{
+    apr_time_t due, obtained_due;
+
+    due = domain->state == MD_STATE_INCOMPLETE ? now : chains_due(domain->chains, domain, now);
+    if (!domain->cert_files)
+        return due;
+    /* What was obtained for a domain with static files is not ordered again while it is good. */
+    obtained_due = chains_due(domain->obtained, domain, now);
+    return obtained_due > due ? obtained_due : due;
 }
 
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now)
@@ -172,6 +183,7 @@ static void prepare_issue(md_renew_t *renew)
     issue->wish.agreement = domain->ca_agreement;
     issue->wish.eab_kid = domain->eab_kid;
     issue->wish.eab_hmac = domain->eab_hmac;
+    issue->wish.key_spec = renew->reg->conf->account_key;
     issue->wish.id = domain->ca_account;
     issue->solver.store = renew->reg->store;
     issue->solver.types = md_reg_challenge_types(renew->reg, domain, &why, renew->p);

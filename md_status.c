@@ -10,6 +10,7 @@
 #include "md_acme_order.h"
 #include "md_job.h"
 #include "md_renew.h"
+#include "md_text.h"
 
 #ifndef MD_VERSION
 #define MD_VERSION "0.0.0"
@@ -41,14 +42,14 @@ static md_json_t *cert_to_json(const md_cert_t *cert, apr_pool_t *p)
 /* Certificates under the names of their key specs, and the period in which all are valid.
  * `chains`: one per spec, NULL for those that are not there. */
 static md_json_t *certs_to_json(const apr_array_header_t *chains,
-                                const apr_array_header_t *specs, apr_pool_t *p)
+                                const apr_array_header_t *labels, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);
     md_window_t common = { 0, 0 }, validity;
     const md_cert_t *leaf;
     int i, found = 0;
 
-    for (i = 0; chains && i < chains->nelts && i < specs->nelts; ++i) {
+    for (i = 0; chains && i < chains->nelts; ++i) {
         if (!APR_ARRAY_IDX(chains, i, apr_array_header_t *))
             continue;
         leaf = md_chain_leaf(APR_ARRAY_IDX(chains, i, apr_array_header_t *));
@@ -58,7 +59,7 @@ static md_json_t *certs_to_json(const apr_array_header_t *chains,
         if (!found || validity.end < common.end)
             common.end = validity.end;
         found = 1;
-        md_json_set_key(json, md_key_spec_name(&APR_ARRAY_IDX(specs, i, md_key_spec_t)),
+        md_json_set_key(json, APR_ARRAY_IDX(labels, i, const char *),
                         cert_to_json(leaf, p));
     }
     if (found && common.start < common.end)
@@ -66,12 +67,22 @@ static md_json_t *certs_to_json(const apr_array_header_t *chains,
     return json;
 }
 
+static md_json_t *served_certs(const md_domain_t *domain, apr_pool_t *p)
+{
+    apr_array_header_t *labels = md_strings_make(p);
+    int i;
+
+    for (i = 0; i < domain->chains->nelts; ++i)
+        APR_ARRAY_PUSH(labels, const char *) = md_domain_cert_label(domain, i, p);
+    return certs_to_json(domain->chains, labels, p);
+}
+
 static md_json_t *staged_certs(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
     apr_array_header_t *chains = apr_array_make(p, specs->nelts, sizeof(apr_array_header_t *));
+    apr_array_header_t *chain, *labels = md_strings_make(p);
     const md_key_spec_t *spec;
-    apr_array_header_t *chain;
     int i;
 
     for (i = 0; i < specs->nelts; ++i) {
@@ -80,8 +91,9 @@ static md_json_t *staged_certs(const md_reg_t *reg, const md_domain_t *domain, a
                                 md_key_spec_file(spec, "pubcert", p), NULL, p) != APR_SUCCESS)
             chain = NULL;
         APR_ARRAY_PUSH(chains, apr_array_header_t *) = chain;
+        APR_ARRAY_PUSH(labels, const char *) = md_key_spec_name(spec);
     }
-    return certs_to_json(chains, specs, p);
+    return certs_to_json(chains, labels, p);
 }
 
 /* The member `renewal`, NULL when there is no (plausible) job. */
@@ -108,7 +120,7 @@ md_json_t *md_status_domain(const md_reg_t *reg, const md_domain_t *domain, int 
 
     if (md_json_has(json, "eab.hmac"))
         md_json_set_str(json, "eab.hmac", "***");
-    md_json_set(json, "cert", certs_to_json(domain->chains, md_domain_key_specs(domain, p), p));
+    md_json_set(json, "cert", served_certs(domain, p));
     md_json_set_time(json, "renew-at", renew_at);
     md_json_set_bool(json, "watched", domain->is_watched);
     renewal = renewal_to_json(&rv, reg, domain, with_log, p);

@@ -98,7 +98,7 @@ static const char *parse_percent(md_window_spec_t *pspec, const char *text, cons
     if (end != sign || end == text || sign[1] || errno)
         return apr_psprintf(p, "has unrecognized format: '%s'", text);
     if (n < 0 || n > MAX_PERCENT)
-        return "a percentage must not be negative, nor huge";
+        return "a percentage must be 0 or more, and not huge";
     pspec->percent = (int)n;
     pspec->length = 0;
     return NULL;

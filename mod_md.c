@@ -58,6 +58,7 @@ static void make_process(apr_pool_t *p)
     process->conf = md_conf_make(p);
     process->domains = apr_array_make(p, 8, sizeof(md_domain_t *));
     process->expected = apr_hash_make(p);
+    process->expected_names = md_index_make(p);
     apr_pool_cleanup_register(p, process, forget_process, apr_pool_cleanup_null);
 }
 
@@ -218,6 +219,35 @@ static apr_status_t step_check_overlaps(start_t *start)
     return APR_EINVAL;
 }
 
+static int file_count(const apr_array_header_t *files)
+{
+    return files ? files->nelts : 0;
+}
+
+static apr_status_t step_check_static_files(start_t *start)
+{
+    const md_domain_t *domain;
+    int i, certs, keys;
+
+    for (i = 0; i < process->domains->nelts; ++i) {
+        domain = domain_at(i);
+        certs = file_count(domain->cert_files);
+        keys = file_count(domain->pkey_files);
+        if (certs == keys)
+            continue;
+        if (certs > 0)
+            ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10170)
+                         "The Managed Domain '%s', defined in %s, needs one MDCertificateKeyFile "
+                         "for each MDCertificateFile.", domain->name, place_of(domain));
+        else
+            ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10171)
+                         "The Managed Domain '%s', defined in %s, has MDCertificateKeyFile(s) but "
+                         "no MDCertificateFile.", domain->name, place_of(domain));
+        return APR_EINVAL;
+    }
+    return APR_SUCCESS;
+}
+
 static apr_status_t step_link_servers(start_t *start)
 {
     mod_md_link_servers(start->reg, start->s, start->tmp);
@@ -251,6 +281,17 @@ static apr_status_t step_settle_names(start_t *start)
     return APR_SUCCESS;
 }
 
+static void warn_of_use(const start_t *start, const md_domain_t *domain)
+{
+    if (domain->require_https && !domain->is_on_tls)
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s, APLOGNO(10105)
+                     "MD %s does not match any VirtualHost with 'SSLEngine on', but is configured "
+                     "to require https. This cannot work.", domain->name);
+    if (!domain->is_used && domain->renew_mode != MD_RENEW_ALWAYS)
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s, APLOGNO(10045)
+                     "No VirtualHost matches Managed Domain %s", domain->name);
+}
+
 static apr_status_t step_assess(start_t *start)
 {
     md_domain_t *domain;
@@ -258,24 +299,39 @@ static apr_status_t step_assess(start_t *start)
 
     for (i = 0; i < process->domains->nelts; ++i) {
         domain = domain_at(i);
-        if (!domain->is_used && domain->renew_mode != MD_RENEW_ALWAYS)
-            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s, APLOGNO(10045)
-                         "No VirtualHost matches Managed Domain %s", domain->name);
+        warn_of_use(start, domain);
+        if (strcmp(domain->ca_proto, MD_CA_PROTO_ACME)) {
+            ap_log_error(APLOG_MARK, APLOG_ERR, APR_ENOTIMPL, start->s, APLOGNO(10172)
+                         "md[%s]: error syncing to store: the CA protocol '%s' is not known",
+                         domain->name, domain->ca_proto);
+            return APR_ENOTIMPL;
+        }
         md_reg_assess(start->reg, domain, start->p);
     }
     return APR_SUCCESS;
 }
 
-/* What an administrator would otherwise only learn when the renewal fails. */
-static void test_challenges(const start_t *start, md_domain_t *domain)
+/* What would make every renewal fail, NULL if nothing is known. */
+static const char *renewal_problem(const start_t *start, const md_domain_t *domain)
 {
+    const apr_array_header_t *specs = md_domain_key_specs(domain, start->tmp);
     const char *why = NULL;
+    int i;
 
-    if (md_reg_challenge_types(start->reg, domain, &why, start->tmp)->nelts > 0)
-        return;
-    domain->renew_problem = apr_pstrdup(start->p, why ? why : "no challenge type is usable");
-    ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10173) "md[%s]: %s", domain->name,
-                 domain->renew_problem);
+    for (i = 0; i < specs->nelts && !why; ++i)
+        why = md_key_spec_problem(&APR_ARRAY_IDX(specs, i, md_key_spec_t), start->p);
+    if (why || md_reg_challenge_types(start->reg, domain, &why, start->p)->nelts > 0)
+        return why;
+    return why ? why : "no challenge type is usable";
+}
+
+/* What an administrator would otherwise only learn when the renewal fails. */
+static void test_renewal(const start_t *start, md_domain_t *domain)
+{
+    domain->renew_problem = renewal_problem(start, domain);
+    if (domain->renew_problem)
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10173) "md[%s]: %s",
+                     domain->name, domain->renew_problem);
 }
 
 static apr_status_t step_watch(start_t *start)
@@ -289,7 +345,7 @@ static apr_status_t step_watch(start_t *start)
                              && (domain->is_used || domain->renew_mode != MD_RENEW_AUTO);
         watched += domain->is_watched;
         if (domain->is_watched && md_renew_is_wanted(domain))
-            test_challenges(start, domain);
+            test_renewal(start, domain);
     }
     md_reg_clean(start->reg, start->tmp);
     if (watched == 0) {
@@ -310,6 +366,7 @@ static const step_t BEFORE_TLS[] = {
     { "make the registry", step_make_registry },
     { "complete the domains", step_complete_domains },
     { "check overlaps", step_check_overlaps },
+    { "check static files", step_check_static_files },
     { "link domains and servers", step_link_servers },
     { "activate staged sets", step_activate },
     { "load the certificates", step_load },

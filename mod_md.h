@@ -30,6 +30,7 @@ typedef struct md_process_t {
     apr_array_header_t *domains; /* `md_domain_t *` in order of definition */
     md_reg_t *reg;               /* from post_config on; NULL when no domain is defined */
     apr_hash_t *expected;        /* MD name -> domain with the names it is going to have */
+    md_index_t *expected_names;  /* theirs */
     int is_dry_run;              /* httpd only tries the configuration */
 } md_process_t;
 

@@ -19,22 +19,25 @@
 
 APLOG_USE_MODULE(md);
 
-/* The vhosts in the order of the configuration; httpd lists the last one first. */
-static apr_array_header_t *vhosts_of(server_rec *main_server, apr_pool_t *tmp)
+/* The servers that domains may belong to: the main server if it takes part, then vhosts in the
+ * order of the configuration; httpd lists the last one first. */
+static apr_array_header_t *servers_of(const md_reg_t *reg, server_rec *main_server,
+                                      apr_pool_t *tmp)
 {
-    apr_array_header_t *vhosts = apr_array_make(tmp, 16, sizeof(server_rec *));
-    server_rec *s, **elts;
-    int i;
+    apr_array_header_t *servers = apr_array_make(tmp, 16, sizeof(server_rec *));
+    server_rec *s, **low, **high;
 
     for (s = main_server->next; s; s = s->next)
-        APR_ARRAY_PUSH(vhosts, server_rec *) = s;
-    elts = (server_rec **)vhosts->elts;
-    for (i = 0; i < vhosts->nelts / 2; ++i) {
-        s = elts[i];
-        elts[i] = elts[vhosts->nelts - 1 - i];
-        elts[vhosts->nelts - 1 - i] = s;
+        APR_ARRAY_PUSH(servers, server_rec *) = s;
+    if (reg->conf->base_server)
+        APR_ARRAY_PUSH(servers, server_rec *) = main_server;
+    low = (server_rec **)servers->elts;
+    for (high = low + servers->nelts - 1; low < high; ++low, --high) {
+        s = *low;
+        *low = *high;
+        *high = s;
     }
-    return vhosts;
+    return servers;
 }
 
 /* ---- reachability ---- */
@@ -135,9 +138,10 @@ static int first_with(const names_t *names, const char *ending, size_t len)
 /* What is done for one server. */
 typedef struct link_t {
     server_rec *s;
-    const names_t *names;
-    apr_hash_t *done;  /* MD name -> the last server assigned */
     const md_reg_t *reg;
+    names_t *names;    /* made when the first server with a wildcard alias comes */
+    apr_hash_t *done;  /* MD name -> the last server assigned */
+    apr_pool_t *tmp;
 } link_t;
 
 static int server_port(const server_rec *s)
@@ -188,22 +192,21 @@ static void assign(link_t *link, md_domain_t *domain, const char *name)
     take_contact(link->s, domain);
 }
 
-static void assign_same(link_t *link, const char *name)
+static void assign_all(link_t *link, const md_index_entry_t *entry, const char *name)
 {
-    size_t len = strlen(name);
-    int i = first_with(link->names, name, len);
-    const entry_t *entry = &link->names->entries[i];
-
-    if (i < link->names->count && entry->len == len && !strcasecmp(entry->name, name))
-        assign(link, entry->domain, entry->name);
+    for (; entry; entry = entry->next)
+        assign(link, entry->domain, name);
 }
 
 static void assign_matching(link_t *link, const char *pattern)
 {
     const char *ending = pattern + strlen(pattern);
-    const entry_t *entry, *end = link->names->entries + link->names->count;
+    const entry_t *entry, *end;
     size_t len;
 
+    if (!link->names)
+        link->names = collect_names(link->reg, link->tmp);
+    end = link->names->entries + link->names->count;
     while (ending > pattern && ending[-1] != '*' && ending[-1] != '?')
         --ending;
     len = strlen(ending);
@@ -214,35 +217,47 @@ static void assign_matching(link_t *link, const char *pattern)
             assign(link, entry->domain, entry->name);
 }
 
-/* What httpd tells by ap_matches_request_vhost(), asked from the side of the server, and wildcards
- * of domains that cover the ServerName. */
-static void link_server(link_t *link)
+/* What httpd tells by ap_matches_request_vhost(), asked from the side of the server. */
+static void link_aliases(link_t *link)
 {
     const server_rec *s = link->s;
     const server_addr_rec *addr;
-    md_domain_t *domain;
+    const char *name;
     int i;
 
-    domain = md_index_find(link->reg->index, s->server_hostname);
-    if (domain)
-        assign(link, domain, s->server_hostname);
     for (addr = s->addrs; addr; addr = addr->next)
         if (addr->virthost && (addr->host_port == 0 || addr->host_port == s->port))
-            assign_same(link, addr->virthost);
-    for (i = 0; s->names && i < s->names->nelts; ++i)
-        assign_same(link, APR_ARRAY_IDX(s->names, i, const char *));
+            assign_all(link, md_index_exact(link->reg->index, addr->virthost), addr->virthost);
+    for (i = 0; s->names && i < s->names->nelts; ++i) {
+        name = APR_ARRAY_IDX(s->names, i, const char *);
+        assign_all(link, md_index_exact(link->reg->index, name), name);
+    }
     for (i = 0; s->wild_names && i < s->wild_names->nelts; ++i)
         assign_matching(link, APR_ARRAY_IDX(s->wild_names, i, const char *));
 }
 
+/* With MDMatchNames servernames an exact name beats wildcards, and aliases play no role. */
+static void link_server(link_t *link)
+{
+    const char *name = link->s->server_hostname;
+    const md_index_entry_t *exact = md_index_exact(link->reg->index, name);
+    int by_servername = link->reg->conf->match_names == MD_MATCH_SERVERNAMES;
+
+    assign_all(link, exact, name);
+    if (!exact || !by_servername)
+        assign_all(link, md_index_wildcard(link->reg->index, name), name);
+    if (!by_servername)
+        link_aliases(link);
+}
+
 void mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
-    link_t link = { .names = collect_names(reg, tmp), .done = apr_hash_make(tmp), .reg = reg };
-    apr_array_header_t *vhosts = vhosts_of(main_server, tmp);
+    link_t link = { .reg = reg, .done = apr_hash_make(tmp), .tmp = tmp };
+    apr_array_header_t *servers = servers_of(reg, main_server, tmp);
     int i;
 
-    for (i = 0; i < vhosts->nelts; ++i) {
-        link.s = APR_ARRAY_IDX(vhosts, i, server_rec *);
+    for (i = 0; i < servers->nelts; ++i) {
+        link.s = APR_ARRAY_IDX(servers, i, server_rec *);
         link_server(&link);
     }
 }
@@ -253,7 +268,7 @@ apr_status_t mod_md_check_servers(server_rec *main_server)
     const server_rec *s;
     apr_status_t rv = APR_SUCCESS;
 
-    for (s = main_server->next; s; s = s->next) {
+    for (s = main_server; s; s = s->next) {
         server = mod_md_server(s);
         if (!server->is_ssl || server->domains->nelts <= 1)
             continue;
@@ -276,44 +291,36 @@ static md_domain_t *ssl_domain(const server_rec *s)
            ? APR_ARRAY_IDX(server->domains, 0, md_domain_t *) : NULL;
 }
 
-static int has_name(const md_domain_t *domain, const char *name)
-{
-    /* The index is quick, but does not know names added since it was made. */
-    return md_index_find(mod_md_process()->reg->index, name) == domain
-           || md_domain_contains(domain, name);
-}
-
-/* The names of a server that its domain lacks. */
+/* The names of a server that its domain lacks, by this index of names. */
 static apr_array_header_t *names_lacking(const server_rec *s, const md_domain_t *domain,
-                                         apr_pool_t *p)
+                                         const md_index_t *index, apr_pool_t *p)
 {
     apr_array_header_t *lacking = apr_array_make(p, 2, sizeof(const char *));
     const char *name;
     int i;
 
-    if (s->server_hostname && !has_name(domain, s->server_hostname))
+    if (s->server_hostname && !md_index_has(index, domain, s->server_hostname))
         APR_ARRAY_PUSH(lacking, const char *) = s->server_hostname;
     for (i = 0; s->names && i < s->names->nelts; ++i) {
         name = APR_ARRAY_IDX(s->names, i, const char *);
-        if (!has_name(domain, name))
+        if (!md_index_has(index, domain, name))
             APR_ARRAY_PUSH(lacking, const char *) = name;
     }
     return lacking;
 }
 
-static void add_names(md_domain_t *domain, const apr_array_header_t *names)
+static void add_names(md_domain_t *domain, const apr_array_header_t *names, md_index_t *index)
 {
-    const char *name;
     char *lower;
     int i;
 
     for (i = 0; i < names->nelts; ++i) {
-        name = APR_ARRAY_IDX(names, i, const char *);
-        if (md_domain_contains(domain, name)) /* an alias given twice */
-            continue;
-        lower = apr_pstrdup(domain->names->pool, name);
+        lower = apr_pstrdup(domain->names->pool, APR_ARRAY_IDX(names, i, const char *));
         ap_str_tolower(lower);
+        if (md_index_has(index, domain, lower)) /* an alias given twice */
+            continue;
         APR_ARRAY_PUSH(domain->names, const char *) = lower;
+        md_index_add_name(index, domain, lower);
     }
 }
 
@@ -337,35 +344,33 @@ static void warn_of_names(const server_rec *s, const md_domain_t *domain,
 
 void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
-    apr_array_header_t *lacking, *vhosts = vhosts_of(main_server, tmp);
+    apr_array_header_t *lacking, *servers = servers_of(reg, main_server, tmp);
     apr_hash_t *warned = apr_hash_make(tmp);
     md_domain_t *domain;
-    const char *name;
     server_rec *s;
     int i;
 
-    for (i = 0; i < vhosts->nelts; ++i) {
-        s = APR_ARRAY_IDX(vhosts, i, server_rec *);
+    for (i = 0; i < servers->nelts; ++i) {
+        s = APR_ARRAY_IDX(servers, i, server_rec *);
         domain = ssl_domain(s);
         if (!domain)
             continue;
-        lacking = names_lacking(s, domain, tmp);
+        domain->is_on_tls = 1;
+        lacking = names_lacking(s, domain, reg->index, tmp);
         if (domain->transitive)
-            add_names(domain, lacking);
+            add_names(domain, lacking, reg->index);
         else
             warn_of_names(s, domain, lacking, warned);
     }
-    /* Overlaps by added names are no error: who has a name by definition keeps it. */
-    for (i = 0; i < reg->domains->nelts; ++i)
-        (void)md_index_add(reg->index, APR_ARRAY_IDX(reg->domains, i, md_domain_t *), &name);
 }
 
 const md_domain_t *mod_md_expected_domain(const server_rec *s)
 {
     md_process_t *process = mod_md_process();
     const md_domain_t *domain = ssl_domain(s);
-    apr_pool_t *p;
     md_domain_t *expected;
+    const char *name;
+    apr_pool_t *p;
 
     if (!domain || !domain->transitive)
         return domain;
@@ -375,8 +380,10 @@ const md_domain_t *mod_md_expected_domain(const server_rec *s)
         expected = apr_pmemdup(p, domain, sizeof(*domain));
         expected->names = apr_array_copy(p, domain->names);
         apr_hash_set(process->expected, domain->name, APR_HASH_KEY_STRING, expected);
+        (void)md_index_add(process->expected_names, expected, &name);
     }
-    add_names(expected, names_lacking(s, expected, p));
+    add_names(expected, names_lacking(s, expected, process->expected_names, p),
+              process->expected_names);
     return expected;
 }
 
@@ -406,6 +413,8 @@ static int is_on_port(const server_rec *s, int port)
 {
     const server_addr_rec *addr;
 
+    if (!s->is_virtual) /* the main server has no address of its own */
+        return 1;
     for (addr = s->addrs; addr; addr = addr->next)
         if (addr->host_port != port)
             return 0;
@@ -443,6 +452,8 @@ static void find_acme_tls(const md_reg_t *reg, md_domain_t *domain,
     for (i = 0; i < domain->names->nelts; ++i) {
         name = APR_ARRAY_IDX(domain->names, i, const char *);
         s = find_server(servers, name, is_demanded ? 0 : reg->conf->port_https);
+        if (!s && servers && reg->conf->base_server)
+            s = main_server;
         if (!s)
             ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, main_server, APLOGNO(10168)
                          "%s: no https server_rec found for %s", domain->name, name);
@@ -458,13 +469,13 @@ static void find_acme_tls(const md_reg_t *reg, md_domain_t *domain,
 void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
     apr_hash_t *by_domain = apr_hash_make(tmp); /* MD name -> its SSL servers */
-    apr_array_header_t *servers, *vhosts = vhosts_of(main_server, tmp);
+    apr_array_header_t *servers, *all = servers_of(reg, main_server, tmp);
     md_domain_t *domain;
     server_rec *s;
     int i;
 
-    for (i = 0; i < vhosts->nelts; ++i) {
-        s = APR_ARRAY_IDX(vhosts, i, server_rec *);
+    for (i = 0; i < all->nelts; ++i) {
+        s = APR_ARRAY_IDX(all, i, server_rec *);
         domain = ssl_domain(s);
         if (!domain)
             continue;

@@ -264,7 +264,8 @@ static md_domain_t *with_live(md_domain_t *domain, apr_array_header_t *first,
 {
     domain->chains = apr_array_make(p, 2, sizeof(apr_array_header_t *));
     APR_ARRAY_PUSH(domain->chains, apr_array_header_t *) = first;
-    APR_ARRAY_PUSH(domain->chains, apr_array_header_t *) = second;
+    if (md_domain_key_specs(domain, p)->nelts > 1)
+        APR_ARRAY_PUSH(domain->chains, apr_array_header_t *) = second;
     domain->fits = fits;
     return domain;
 }
