@@ -168,10 +168,10 @@ static apr_status_t read_all(char **pdata, apr_size_t *plen, int fd, apr_size_t 
     return APR_SUCCESS;
 }
 
-apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
-                          apr_pool_t *p)
+static apr_status_t read_file(char **pdata, apr_size_t *plen, const char *path, int flags,
+                              apr_size_t max, apr_pool_t *p)
 {
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | flags);
     apr_status_t rv;
 
     *pdata = NULL;
@@ -181,6 +181,36 @@ apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_
     rv = read_all(pdata, plen, fd, max, p);
     close(fd);
     return rv;
+}
+
+apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
+                          apr_pool_t *p)
+{
+    return read_file(pdata, plen, path, O_NOFOLLOW, max, p);
+}
+
+apr_status_t md_file_read_linked(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
+                                 apr_pool_t *p)
+{
+    return read_file(pdata, plen, path, 0, max, p);
+}
+
+const char *md_file_why(const char *path, apr_status_t rv, apr_size_t max, apr_pool_t *p)
+{
+    struct stat st;
+
+    if (lstat(path, &st) != 0)
+        return md_err_text(rv, p);
+    if (S_ISLNK(st.st_mode))
+        return "it is a symbolic link";
+    if (S_ISDIR(st.st_mode))
+        return "it is a directory";
+    if (!S_ISREG(st.st_mode))
+        return "it is no regular file";
+    if ((apr_uint64_t)st.st_size > max)
+        return apr_psprintf(p, "it has %" APR_OFF_T_FMT " bytes, more than the %" APR_SIZE_T_FMT
+                            " that are read", (apr_off_t)st.st_size, max);
+    return md_err_text(rv, p);
 }
 
 /* ---- directories ---- */
@@ -259,22 +289,45 @@ apr_status_t md_dir_list(apr_array_header_t **pnames, const char *path, int dirs
     return APR_SUCCESS;
 }
 
-apr_status_t md_dir_remove(const char *path, apr_pool_t *p)
-{
-    apr_array_header_t *names;
-    struct stat st;
-    apr_status_t rv;
-    int i;
+static apr_status_t remove_at(int parent, const char *name);
 
-    if (lstat(path, &st) != 0)
-        return errno == ENOENT ? APR_SUCCESS : errno;
-    if (!S_ISDIR(st.st_mode))
-        return unlink(path) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
-    rv = md_dir_list(&names, path, 0, p);
-    for (i = 0; rv == APR_SUCCESS && i < names->nelts; ++i)
-        rv = md_dir_remove(apr_pstrcat(p, path, "/", APR_ARRAY_IDX(names, i, const char *), NULL),
-                           p);
+static apr_status_t remove_content(int fd)
+{
+    apr_status_t rv = APR_SUCCESS;
+    struct dirent *entry;
+    DIR *dir = fdopendir(fd);
+
+    if (!dir) {
+        rv = errno;
+        close(fd);
+        return rv;
+    }
+    while (rv == APR_SUCCESS && (entry = readdir(dir)) != NULL)
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+            rv = remove_at(fd, entry->d_name);
+    closedir(dir);
+    return rv;
+}
+
+static apr_status_t remove_at(int parent, const char *name)
+{
+    apr_status_t rv;
+    int fd;
+
+    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
+        return APR_SUCCESS;
+    rv = errno; /* EISDIR on Linux, EPERM elsewhere, for a directory */
+    fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return rv;
+    rv = remove_content(fd);
     if (rv != APR_SUCCESS)
         return rv;
-    return rmdir(path) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
+    return unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
+}
+
+apr_status_t md_dir_remove(const char *path, apr_pool_t *p)
+{
+    (void)p;
+    return remove_at(AT_FDCWD, path);
 }

@@ -170,6 +170,7 @@ static apr_status_t step_make_registry(start_t *start)
     md_conf_t *conf = md_conf_merge(&md_conf_defaults, process->conf, start->p);
 
     start->reg = process->reg = md_reg_make(start->store, conf, process->domains, start->p);
+    start->reg->is_dry_run = process->is_dry_run;
     mod_md_reachability(start->reg, start->s);
     md_reg_save_reachability(start->reg, start->tmp);
     return APR_SUCCESS;
