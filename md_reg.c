@@ -390,15 +390,29 @@ static void promote_account(const md_reg_t *reg, const char *name, apr_pool_t *p
                err.detail ? err.detail : "");
 }
 
-/* All of it is live now, but an account without its document: the CA tells it by the key. */
+static int has_damaged_key(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    apr_array_header_t *files = md_store_files(reg->store, MD_STORE_STAGING, name, p);
+    int i;
+
+    for (i = 0; i < files->nelts; ++i)
+        if (strstr(APR_ARRAY_IDX(files, i, const char *), ".pem.damaged"))
+            return 1;
+    return 0;
+}
+
+/* All of it is live now, but an account without its document, which the CA tells by the key; and
+ * keys that only an expert may save. */
 static void remove_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
 {
-    const char *id;
+    const char *id, *archived;
 
     if (md_store_exists(reg->store, MD_STORE_STAGING, name, "account.pem", p)
         && md_acct_promote(&id, reg->store, name, NULL, p) != APR_SUCCESS)
         md_reg_reset_staging(reg->store, name, p);
-    else
+    else if (!has_damaged_key(reg, name, p)
+             || md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, NULL, p)
+                    != APR_SUCCESS)
         md_store_remove(reg->store, MD_STORE_STAGING, name, NULL, p);
     md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
 }
@@ -425,8 +439,6 @@ static void activate_domain(const md_reg_t *reg, const char *name, apr_pool_t *p
     md_err_t err;
     apr_status_t rv;
 
-    if (!md_store_exists(reg->store, MD_STORE_STAGING, name, MD_JSON, p))
-        return;
     md_err_init(&err, p);
     rv = activate(reg, name, &err, p);
     if (rv == APR_SUCCESS) {
@@ -471,12 +483,17 @@ static void repair_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
 
     md_err_init(&err, p);
     open_to_children(reg, MD_STORE_STAGING, name, p);
-    if (is_damage(md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p)))
-        put_aside(reg, MD_STORE_STAGING, name, "job.json",
-                  "the record of the renewal begins anew", &err, p);
+    if (is_damage(md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p))) {
+        md_log(MD_LOG_ERR, err.rv, "md[%s]: %s; it is removed, the record of the renewal begins "
+               "anew", name, err.detail);
+        md_store_remove(reg->store, MD_STORE_STAGING, name, "job.json", p);
+    }
     md_err_clear(&err);
-    if (is_damage(md_order_check(reg->store, name, &err, p)))
-        put_aside(reg, MD_STORE_STAGING, name, "order.json", "a new order is placed", &err, p);
+    if (is_damage(md_order_check(reg->store, name, &err, p))) {
+        md_log(MD_LOG_ERR, err.rv, "md[%s]: %s; it is removed, a new order is placed", name,
+               err.detail);
+        md_store_remove(reg->store, MD_STORE_STAGING, name, "order.json", p);
+    }
     md_acct_repair(reg->store, MD_STORE_STAGING, name, p);
 }
 

@@ -958,7 +958,7 @@ int md_store_open_to_children(const md_store_t *store, md_store_group_t group, c
     close(dir);
     if (fd < 0)
         return 0;
-    changed = is_locked_away(store, fd) && fchmod(fd, GROUPS[group].file == P_READ ? 0644 : 0600) == 0;
+    changed = GROUPS[group].file == P_READ && is_locked_away(store, fd) && fchmod(fd, 0644) == 0;
     close(fd);
     return changed;
 }
