@@ -71,10 +71,12 @@ def make_store(directory):
         # only the documents of the last configuration are live, and nothing of it is activated
         shutil.move(httpd.store / "staging", directory / "staging")
         httpd.start()
-        orders = [httpd.store / "staging" / name / "order.json" for name in OPEN]
-        wait_for(lambda: all(o.exists() and (o.parent / "account.json").exists() for o in orders),
-                 what="open orders", every=0.01)
+        parts = [httpd.store / "staging" / name / file for name in OPEN
+                 for file in ("order.json", "account.json", KEY)]
+        wait_for(lambda: all(part.exists() for part in parts), what="open orders", every=0.01)
         kill(httpd)
+    for path in httpd.store.rglob("*.tmp"):  # they may stay for a while: a server may be at work
+        path.unlink()
     for name in BOTH:
         shutil.rmtree(httpd.store / "staging" / name, ignore_errors=True)
         shutil.move(directory / "staging" / name, httpd.store / "staging" / name)
