@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <apr_general.h>
 #include <apr_strings.h>
 #include <apr_tables.h>
 
@@ -68,17 +69,18 @@ static apr_status_t write_all(int fd, const char *data, apr_size_t len)
 }
 
 /* A new file of our own beside `path`, complete. The name is unique, so that writers never meet
- * and what a crash leaves is in nobody's way. */
+ * (they may be on several machines), and what a crash leaves is in nobody's way. */
 static apr_status_t write_beside(const char **ptmp, const char *path, apr_fileperms_t perms,
                                  const char *data, apr_size_t len, int sync, apr_pool_t *p)
 {
-    static unsigned int counter;
+    apr_uint64_t unique;
     apr_status_t rv;
     int fd;
 
-    *ptmp = apr_psprintf(p, "%s.%ld.%u.tmp", path, (long)getpid(),
-                         __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED));
-    (void)unlink(*ptmp); /* of a process that had our id */
+    rv = apr_generate_random_bytes((unsigned char *)&unique, sizeof(unique));
+    if (rv != APR_SUCCESS)
+        return rv;
+    *ptmp = apr_psprintf(p, "%s.%" APR_UINT64_T_HEX_FMT ".tmp", path, unique);
     fd = open(*ptmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return errno;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <apr_file_info.h>
+#include <apr_portable.h>
 #include <apr_strings.h>
 
 #include "md_file.h"
@@ -605,21 +606,35 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
 
 /* ---- locks ---- */
 
-/* A record lock on the whole file, as APR does it. Not blocking for a FIFO in its place. */
+/* A record lock on the whole file, which works on network file systems, too (APR takes flock where
+ * there is one). POSIX: whoever closes the file, by any descriptor, gives back the lock of the
+ * process; nobody else here opens these files. */
+static apr_status_t lock_file(apr_file_t *file)
+{
+    struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    apr_os_file_t fd;
+
+    apr_os_file_get(&fd, file);
+    if (fcntl(fd, F_SETLK, &whole) == 0)
+        return APR_SUCCESS;
+    return errno == EACCES ? EAGAIN : errno; /* POSIX allows both */
+}
+
 static apr_status_t try_lock(apr_file_t **plock, const char *path, apr_fileperms_t perms,
                              md_err_t *err, apr_pool_t *p)
 {
     apr_status_t rv;
 
+    /* Not blocking for a FIFO in its place. */
     rv = apr_file_open(plock, path, APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_NONBLOCK, perms,
                        p);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot open %s: %s", path, md_file_why(path, rv, 0, p));
-    rv = apr_file_lock(*plock, APR_FLOCK_EXCLUSIVE | APR_FLOCK_NONBLOCK);
+    rv = lock_file(*plock);
     if (rv == APR_SUCCESS)
         return rv;
     apr_file_close(*plock);
-    if (APR_STATUS_IS_EAGAIN(rv) || APR_STATUS_IS_EACCES(rv)) /* POSIX allows both */
+    if (APR_STATUS_IS_EAGAIN(rv))
         return md_fail(err, APR_EAGAIN, "another process has locked %s", path);
     return md_fail(err, rv, "cannot lock %s", path);
 }
