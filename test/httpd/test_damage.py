@@ -16,14 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives import serialization
 
 import stores
-from filled import BOTH, CERT, KEY, NAMES, OPEN, configure, filled  # noqa: F401
+from filled import BOTH, CERT, KEY, NAMES, OPEN, configure
 from scripted_ca import ScriptedCA
 from servers import wait_for
 
 IS_ROOT = os.geteuid() == 0
 
 @pytest.fixture
-def damaged(httpd, filled):  # noqa: F811
+def damaged(httpd, filled):
     """An httpd with a copy of the store."""
     subprocess.run(["cp", "-a", filled.store, httpd.store], check=True)
     configure(httpd, filled, NAMES)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import stores
-from filled import BOTH, CERT, KEY, LIVE, NAMES, OPEN, configure, filled, kill  # noqa: F401
+from filled import BOTH, CERT, KEY, LIVE, NAMES, OPEN, configure, kill
 from servers import Httpd, wait_for
 
 READY = "configured -- resuming normal operations"
@@ -39,7 +39,7 @@ def waiting(httpd):
 
 
 @pytest.fixture
-def pair(workdir, filled):  # noqa: F811
+def pair(workdir, filled):
     """Two servers on one store, with ports of their own."""
     servers = [Httpd(workdir / name) for name in ("first", "second")]
     for server in servers:
@@ -86,7 +86,7 @@ def check_whole(store, before):
     assert before["keys"].keys() <= stores.private_keys(store).keys()
 
 
-def test_started_at_the_same_instant(pair, filled):  # noqa: F811
+def test_started_at_the_same_instant(pair, filled):
     before = {"keys": stores.private_keys(filled.store),
               "accounts": len(list(filled.store.glob("accounts/*")))}
     first = {server: 0 for server in pair}
@@ -105,7 +105,7 @@ def test_started_at_the_same_instant(pair, filled):  # noqa: F811
 
 
 @pytest.fixture
-def locked(httpd, filled):  # noqa: F811
+def locked(httpd, filled):
     copy_store(filled.store, httpd.store)
     configure(httpd, filled, NAMES)
     return httpd
@@ -124,7 +124,7 @@ def test_lock_not_obtained(locked):
     assert locked.error_log().count("AH10398") == 2  # of the two passes of the first start
 
 
-def test_renames_wait_for_the_lock(locked, filled):  # noqa: F811
+def test_renames_wait_for_the_lock(locked, filled):
     configure(locked, filled, [name for name in NAMES if name != LIVE[0]])
     locked.add_md_conf(f"<MDomain new.test {LIVE[0]}>\nMDRenewMode manual\n</MDomain>")
     locked.add_vhost("new.test")
