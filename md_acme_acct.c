@@ -41,15 +41,17 @@ static const char *str(const md_json_t *json, const char *path, apr_pool_t *p)
     return apr_pstrdup(p, md_json_get_str(json, path));
 }
 
-static apr_status_t acct_from_json(md_acct_t **pacct, const md_json_t *json, md_err_t *err,
-                                   apr_pool_t *p)
+static const md_json_rule_t RULES[] = {
+    { "url", MD_JSON_STRING, 1 }, { "ca-url", MD_JSON_STRING, 1 }, { "status", MD_JSON_STRING, 0 },
+    { "contact", MD_JSON_STRINGS, 0 }, { NULL }
+};
+
+static md_acct_t *acct_from_json(const md_json_t *json, apr_pool_t *p)
 {
     md_acct_t *acct = apr_pcalloc(p, sizeof(*acct));
 
     acct->url = str(json, "url", p);
     acct->ca_url = str(json, "ca-url", p);
-    if (!acct->url || !acct->ca_url)
-        return md_fail(err, APR_EINVAL, "account without url or ca-url");
     acct->status = str(json, "status", p);
     acct->contacts = md_json_get_strings(json, "contact", p);
     if (!acct->contacts) /* stores of old versions */
@@ -65,8 +67,7 @@ static apr_status_t acct_from_json(md_acct_t **pacct, const md_json_t *json, md_
     acct->eab_hmac = str(json, "eab.hmac", p);
     if (!acct->eab_kid || !acct->eab_hmac)
         acct->eab_kid = acct->eab_hmac = NULL;
-    *pacct = acct;
-    return APR_SUCCESS;
+    return acct;
 }
 
 static apr_status_t use_key(md_acct_t *acct, const md_key_t *key, md_err_t *err, apr_pool_t *p)
@@ -87,14 +88,52 @@ apr_status_t md_acct_load(md_acct_t **pacct, const md_store_t *store, md_store_g
 
     rv = md_store_load_json(&json, store, group, name, ACCT_JSON, err, p);
     if (rv == APR_SUCCESS)
-        rv = acct_from_json(pacct, json, err, p);
+        rv = md_store_check_json(json, store, group, name, ACCT_JSON, RULES, err, p);
     if (rv == APR_SUCCESS)
         rv = md_store_load_key(&key, store, group, name, ACCT_KEY, err, p);
-    if (rv == APR_SUCCESS)
-        rv = use_key(*pacct, key, err, p);
-    if (rv == APR_SUCCESS && group == MD_STORE_ACCOUNTS)
+    if (rv != APR_SUCCESS)
+        return rv;
+    *pacct = acct_from_json(json, p);
+    if (group == MD_STORE_ACCOUNTS)
         (*pacct)->id = apr_pstrdup(p, name);
-    return rv;
+    return use_key(*pacct, key, err, p);
+}
+
+/* One file of an account: damage is out of the way afterwards, and told once. */
+static void repair_file(const md_store_t *store, md_store_group_t group, const char *name,
+                        const char *file, apr_status_t rv, const md_err_t *err,
+                        const char *consequence, apr_pool_t *p)
+{
+    const char *aside;
+
+    if (!APR_STATUS_IS_EINVAL(rv))
+        return;
+    rv = md_store_put_aside(&aside, store, group, name, file, p);
+    if (rv == APR_SUCCESS)
+        md_log(MD_LOG_ERR, err->rv, "%s; kept as %s, %s", err->detail, aside, consequence);
+    else
+        md_log(MD_LOG_ERR, rv, "%s; it cannot be renamed to be out of the way", err->detail);
+}
+
+void md_acct_repair(const md_store_t *store, md_store_group_t group, const char *name,
+                    apr_pool_t *p)
+{
+    md_json_t *json;
+    md_key_t *key;
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, p);
+    rv = md_store_load_json(&json, store, group, name, ACCT_JSON, &err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_check_json(json, store, group, name, ACCT_JSON, RULES, &err, p);
+    repair_file(store, group, name, ACCT_JSON, rv, &err, group == MD_STORE_STAGING
+                    ? "the CA is asked for the account by its key"
+                    : "the account is not used until you repair it; its key stays in place", p);
+    md_err_clear(&err);
+    rv = md_store_load_key(&key, store, group, name, ACCT_KEY, &err, p);
+    repair_file(store, group, name, ACCT_KEY, rv, &err, "the account is not used until you restore "
+                "it from a backup; a new one is registered when there is need", p);
 }
 
 apr_status_t md_acct_save(const md_acct_t *acct, const md_store_t *store,
@@ -172,7 +211,8 @@ static apr_array_header_t *stored_ids(const md_store_t *store, const md_acct_wis
 
 /* A valid account that fits; NULL if there is none or it cannot be read. */
 static md_acct_t *load_fitting(const md_store_t *store, md_store_group_t group,
-                               const char *name, const md_acct_wish_t *wish, apr_pool_t *p)
+                               const char *name, const md_acct_wish_t *wish,
+                               md_log_level_t level, apr_pool_t *p)
 {
     md_acct_t *acct;
     md_err_t err;
@@ -183,7 +223,7 @@ static md_acct_t *load_fitting(const md_store_t *store, md_store_group_t group,
     if (APR_STATUS_IS_ENOENT(rv))
         return NULL;
     if (rv != APR_SUCCESS) {
-        md_log(MD_LOG_WARNING, rv, "account in %s is not used: %s",
+        md_log(level, rv, "account in %s is not used: %s",
                md_store_path(store, group, name, NULL, p), err.detail ? err.detail : "unreadable");
         return NULL;
     }
@@ -198,7 +238,7 @@ const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish,
 
     for (i = 0; i < ids->nelts; ++i) {
         id = APR_ARRAY_IDX(ids, i, const char *);
-        if (load_fitting(store, MD_STORE_ACCOUNTS, id, wish, p))
+        if (load_fitting(store, MD_STORE_ACCOUNTS, id, wish, MD_LOG_DEBUG, p))
             return id;
     }
     return NULL;
@@ -242,7 +282,7 @@ static apr_status_t try_account(md_acme_t *acme, const md_store_t *store,
                                 md_store_group_t group, const char *name,
                                 const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
 {
-    md_acct_t *acct = load_fitting(store, group, name, wish, p);
+    md_acct_t *acct = load_fitting(store, group, name, wish, MD_LOG_WARNING, p);
 
     return acct ? verify(acme, acct, err, p) : APR_ENOENT;
 }
@@ -334,6 +374,7 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
 static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const char *staged,
                                const md_key_spec_t *spec, md_err_t *err, apr_pool_t *p)
 {
+    const char *aside;
     apr_status_t rv;
 
     if (!md_store_exists(store, MD_STORE_STAGING, staged, ACCT_JSON, p)
@@ -343,6 +384,7 @@ static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const c
     rv = md_key_generate(pkey, spec, err, p);
     if (rv != APR_SUCCESS)
         return rv;
+    (void)md_store_put_aside(&aside, store, MD_STORE_STAGING, staged, ACCT_KEY, p);
     md_store_remove(store, MD_STORE_STAGING, staged, ACCT_JSON, p);
     return md_store_save_key(store, MD_STORE_STAGING, staged, ACCT_KEY, *pkey, err, p);
 }
@@ -408,24 +450,48 @@ apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char
 
 /* ---- from staging to accounts ---- */
 
+/* Is the account stored under `id` this one? Where a part was lost, what is left tells; *pwhole
+ * says whether document and key are both there. */
+static int is_stored_as(int *pwhole, const md_store_t *store, const char *id,
+                        const md_acct_t *acct, apr_pool_t *p)
+{
+    const char *thumbprint = NULL;
+    md_json_t *json;
+    md_key_t *key;
+    int has_json, is_same = 0;
+
+    has_json = md_store_load_json(&json, store, MD_STORE_ACCOUNTS, id, ACCT_JSON, NULL, p)
+               == APR_SUCCESS;
+    if (has_json)
+        is_same = same(md_json_get_str(json, "url"), acct->url)
+                  && same(md_json_get_str(json, "ca-url"), acct->ca_url);
+    if (md_store_load_key(&key, store, MD_STORE_ACCOUNTS, id, ACCT_KEY, NULL, p) == APR_SUCCESS)
+        thumbprint = md_jwk_thumbprint(key, p);
+    *pwhole = has_json && same(thumbprint, acct->thumbprint);
+    return has_json ? is_same : same(thumbprint, acct->thumbprint);
+}
+
 apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const char *name,
                              md_err_t *err, apr_pool_t *p)
 {
     md_acct_wish_t wish = { 0 };
+    apr_array_header_t *ids;
     md_acct_t *acct;
     apr_status_t rv;
+    int i, is_whole;
 
     rv = md_acct_load(&acct, store, MD_STORE_STAGING, name, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     wish.ca_url = acct->ca_url;
-    wish.eab_kid = acct->eab_kid;
-    wish.eab_hmac = acct->eab_hmac;
-    *pid = md_acct_find_id(store, &wish, p);
-    if (!*pid)
-        rv = md_store_create_numbered(pid, store, MD_STORE_ACCOUNTS, id_prefix(acct->ca_url, p),
-                                      ACCT_JSON, acct_to_json(acct, p), err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    return md_acct_save(acct, store, MD_STORE_ACCOUNTS, *pid, err, p);
+    ids = stored_ids(store, &wish, p);
+    for (i = 0; i < ids->nelts; ++i) {
+        *pid = APR_ARRAY_IDX(ids, i, const char *);
+        if (is_stored_as(&is_whole, store, *pid, acct, p))
+            return is_whole ? APR_SUCCESS
+                            : md_acct_save(acct, store, MD_STORE_ACCOUNTS, *pid, err, p);
+    }
+    rv = md_store_create_numbered(pid, store, MD_STORE_ACCOUNTS, id_prefix(acct->ca_url, p),
+                                  ACCT_JSON, acct_to_json(acct, p), err, p);
+    return rv == APR_SUCCESS ? md_acct_save(acct, store, MD_STORE_ACCOUNTS, *pid, err, p) : rv;
 }

@@ -39,6 +39,10 @@ apr_status_t md_acct_save(const md_acct_t *acct, const md_store_t *store,
                           md_store_group_t group, const char *name, md_err_t *err,
                           apr_pool_t *p);
 
+/* Put aside what is damaged of the account in `group/name`, telling it. */
+void md_acct_repair(const md_store_t *store, md_store_group_t group, const char *name,
+                    apr_pool_t *p);
+
 int md_acct_fits(const md_acct_t *acct, const md_acct_wish_t *wish);
 
 /* A deep copy in `p`; the key is shared by reference count. */
@@ -56,7 +60,8 @@ apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char
 const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p);
 
 /* Copy an account staged in `staging/name` into `accounts`, under the id of the same account if it
- * is there already. APR_ENOENT when nothing is staged. */
+ * is there already (then what it lacks is completed). Another one is never overwritten. APR_ENOENT
+ * when nothing is staged. */
 MD_MUST_CHECK
 apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const char *name,
                              md_err_t *err, apr_pool_t *p);

@@ -99,6 +99,21 @@ static apr_status_t order_save(const md_issue_t *issue, const md_order_t *order,
                               p);
 }
 
+apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t *err, apr_pool_t *p)
+{
+    static const md_json_rule_t RULES[] = {
+        { "url", MD_JSON_STRING, 1 }, { "status", MD_JSON_STRING, 0 },
+        { "authorizations", MD_JSON_STRINGS, 0 }, { "challenge-setups", MD_JSON_STRINGS, 0 },
+        { "finalize", MD_JSON_STRING, 0 }, { "certificate", MD_JSON_STRING, 0 }, { NULL }
+    };
+    md_json_t *json;
+    apr_status_t rv;
+
+    rv = md_store_load_json(&json, store, MD_STORE_STAGING, name, ORDER_JSON, err, p);
+    return rv == APR_SUCCESS ? md_store_check_json(json, store, MD_STORE_STAGING, name, ORDER_JSON,
+                                                   RULES, err, p) : rv;
+}
+
 void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p)
 {
     apr_array_header_t *setups;
@@ -241,19 +256,21 @@ static apr_status_t load_key(md_key_t **pkey, const md_issue_t *issue, md_err_t 
 static apr_status_t have_key(md_key_t **pkey, const md_issue_t *issue, md_err_t *err,
                              apr_pool_t *p)
 {
+    const char *file = md_key_spec_file(spec_of(issue), "privkey", p), *aside;
     apr_status_t rv;
 
     rv = load_key(pkey, issue, err, p);
     if (rv == APR_SUCCESS)
         return rv;
-    if (!APR_STATUS_IS_ENOENT(rv))
+    if (!APR_STATUS_IS_ENOENT(rv)) {
         md_log(MD_LOG_WARNING, rv, "md[%s]: making a new key: %s", issue->name, err->detail);
+        (void)md_store_put_aside(&aside, issue->store, MD_STORE_STAGING, issue->name, file, p);
+    }
     md_err_clear(err);
     rv = md_key_generate(pkey, spec_of(issue), err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    return md_store_save_key(issue->store, MD_STORE_STAGING, issue->name,
-                             md_key_spec_file(spec_of(issue), "privkey", p), *pkey, err, p);
+    return md_store_save_key(issue->store, MD_STORE_STAGING, issue->name, file, *pkey, err, p);
 }
 
 static int has_pair(const md_store_t *store, const char *name, const md_key_spec_t *spec,

@@ -69,6 +69,11 @@ md_step_t md_issue_step(md_issue_t *issue, apr_time_t now, md_err_t *err);
 int md_issue_is_complete(const md_store_t *store, const char *name,
                          const apr_array_header_t *key_specs, apr_pool_t *p);
 
+/* Is the staged order a document of use? APR_ENOENT when there is none, APR_EINVAL. */
+MD_MUST_CHECK
+apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t *err,
+                            apr_pool_t *p);
+
 /* Tear down what the staged order of `name` set up, and forget the order. */
 void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p);
 

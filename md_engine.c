@@ -237,16 +237,21 @@ static void look(md_engine_t *engine, slot_t *slot)
 {
     const md_domain_t *domain = slot->domain;
     apr_time_t now = apr_time_now(), renew_at;
+    apr_status_t rv;
     md_job_t *job;
+    md_err_t err;
 
     slot->pool = own_pool();
     if (!slot->pool) {
         rest(slot, 0);
         return;
     }
-    if (md_job_load(&job, engine->reg->store, MD_STORE_STAGING, domain->name, NULL, slot->pool)
-            == APR_SUCCESS
-        && !md_renew_is_plausible(engine->reg, domain, job, slot->pool))
+    md_err_init(&err, slot->pool);
+    rv = md_job_load(&job, engine->reg->store, MD_STORE_STAGING, domain->name, &err, slot->pool);
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
+        md_log(MD_LOG_WARNING, rv, "md[%s]: %s; the record begins anew", domain->name, err.detail);
+    else if (rv == APR_SUCCESS
+             && !md_renew_is_plausible(engine->reg, domain, job, slot->pool))
         job = md_job_make(MD_STORE_STAGING, domain->name, slot->pool);
     renew_at = md_renew_at(domain, now);
     if (job->next_run > now)
@@ -388,8 +393,8 @@ static void join_threads(md_engine_t *engine)
     engine->thread_pool = NULL;
 }
 
-/* A graceful restart lets the children of two generations overlap, and so may servers that share a store.
- * Two runs for one domain would take each other's keys away: who works has the lock. */
+/* A graceful restart lets the children of two generations overlap, and so may servers that share a
+ * store. Two runs for one domain would take each other's keys away: who works has the lock. */
 static apr_status_t take_lock(md_engine_t *engine)
 {
     apr_status_t rv;

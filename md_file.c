@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <apr_general.h>
 #include <apr_strings.h>
 #include <apr_tables.h>
 
@@ -68,17 +69,18 @@ static apr_status_t write_all(int fd, const char *data, apr_size_t len)
 }
 
 /* A new file of our own beside `path`, complete. The name is unique, so that writers never meet
- * and what a crash leaves is in nobody's way. */
+ * (they may be on several machines), and what a crash leaves is in nobody's way. */
 static apr_status_t write_beside(const char **ptmp, const char *path, apr_fileperms_t perms,
                                  const char *data, apr_size_t len, int sync, apr_pool_t *p)
 {
-    static unsigned int counter;
+    apr_uint64_t unique;
     apr_status_t rv;
     int fd;
 
-    *ptmp = apr_psprintf(p, "%s.%ld.%u.tmp", path, (long)getpid(),
-                         __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED));
-    (void)unlink(*ptmp); /* of a process that had our id */
+    rv = apr_generate_random_bytes((unsigned char *)&unique, sizeof(unique));
+    if (rv != APR_SUCCESS)
+        return rv;
+    *ptmp = apr_psprintf(p, "%s.%" APR_UINT64_T_HEX_FMT ".tmp", path, unique);
     fd = open(*ptmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return errno;
@@ -189,10 +191,28 @@ apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_
     return read_file(pdata, plen, path, O_NOFOLLOW, max, p);
 }
 
-apr_status_t md_file_read_linked(char **pdata, apr_size_t *plen, const char *path,
-                                 apr_size_t max, apr_pool_t *p)
+apr_status_t md_file_read_linked(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
+                                 apr_pool_t *p)
 {
     return read_file(pdata, plen, path, 0, max, p);
+}
+
+const char *md_file_why(const char *path, apr_status_t rv, apr_size_t max, apr_pool_t *p)
+{
+    struct stat st;
+
+    if (lstat(path, &st) != 0)
+        return md_err_text(rv, p);
+    if (S_ISLNK(st.st_mode))
+        return "it is a symbolic link";
+    if (S_ISDIR(st.st_mode))
+        return "it is a directory";
+    if (!S_ISREG(st.st_mode))
+        return "it is no regular file";
+    if ((apr_uint64_t)st.st_size > max)
+        return apr_psprintf(p, "it has %" APR_OFF_T_FMT " bytes, more than the %" APR_SIZE_T_FMT
+                            " that are read", (apr_off_t)st.st_size, max);
+    return md_err_text(rv, p);
 }
 
 /* ---- directories ---- */
@@ -271,22 +291,45 @@ apr_status_t md_dir_list(apr_array_header_t **pnames, const char *path, int dirs
     return APR_SUCCESS;
 }
 
-apr_status_t md_dir_remove(const char *path, apr_pool_t *p)
-{
-    apr_array_header_t *names;
-    struct stat st;
-    apr_status_t rv;
-    int i;
+static apr_status_t remove_at(int parent, const char *name);
 
-    if (lstat(path, &st) != 0)
-        return errno == ENOENT ? APR_SUCCESS : errno;
-    if (!S_ISDIR(st.st_mode))
-        return unlink(path) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
-    rv = md_dir_list(&names, path, 0, p);
-    for (i = 0; rv == APR_SUCCESS && i < names->nelts; ++i)
-        rv = md_dir_remove(apr_pstrcat(p, path, "/", APR_ARRAY_IDX(names, i, const char *), NULL),
-                           p);
+static apr_status_t remove_content(int fd)
+{
+    apr_status_t rv = APR_SUCCESS;
+    struct dirent *entry;
+    DIR *dir = fdopendir(fd);
+
+    if (!dir) {
+        rv = errno;
+        close(fd);
+        return rv;
+    }
+    while (rv == APR_SUCCESS && (entry = readdir(dir)) != NULL)
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+            rv = remove_at(fd, entry->d_name);
+    closedir(dir);
+    return rv;
+}
+
+static apr_status_t remove_at(int parent, const char *name)
+{
+    apr_status_t rv;
+    int fd;
+
+    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
+        return APR_SUCCESS;
+    rv = errno; /* EISDIR on Linux, EPERM elsewhere, for a directory */
+    fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return rv;
+    rv = remove_content(fd);
     if (rv != APR_SUCCESS)
         return rv;
-    return rmdir(path) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
+    return unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
+}
+
+apr_status_t md_dir_remove(const char *path, apr_pool_t *p)
+{
+    (void)p;
+    return remove_at(AT_FDCWD, path);
 }

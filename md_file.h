@@ -31,10 +31,13 @@ MD_MUST_CHECK
 apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
                           apr_pool_t *p);
 
-/* The same for a file of the administrator: links are followed. */
+/* The same, but a symbolic link is followed. Not for places that children write to. */
 MD_MUST_CHECK
-apr_status_t md_file_read_linked(char **pdata, apr_size_t *plen, const char *path,
-                                 apr_size_t max, apr_pool_t *p);
+apr_status_t md_file_read_linked(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
+                                 apr_pool_t *p);
+
+/* Why md_file_read said `rv`: "it is a directory", "it has 300 bytes, ...", in `p`. */
+const char *md_file_why(const char *path, apr_status_t rv, apr_size_t max, apr_pool_t *p);
 
 /* Create a directory with parents (mode 0700 for new parents), then set `perms` on the directory
  * if it was created or `force` is set. *pcreated (may be NULL) tells whether it was made. */
@@ -48,7 +51,9 @@ MD_MUST_CHECK
 apr_status_t md_dir_list(apr_array_header_t **pnames, const char *path, int dirs_only,
                          apr_pool_t *p);
 
-/* Remove a directory and everything below, never following links. Missing is success. */
+/* Remove whatever `path` is, a directory with everything below. No link is followed in it, even one
+ * that appears while this works: children write to some of the directories that root removes.
+ * Missing is success. */
 apr_status_t md_dir_remove(const char *path, apr_pool_t *p);
 
 /* fsync a directory, so that a rename in it survives a crash. */

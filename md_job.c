@@ -23,6 +23,14 @@ md_job_t *md_job_make(md_store_group_t group, const char *name, apr_pool_t *p)
     return job;
 }
 
+static const md_json_rule_t RULES[] = {
+    { "finished", MD_JSON_BOOL, 0 }, { "notified", MD_JSON_BOOL, 0 },
+    { "notified-renewed", MD_JSON_BOOL, 0 }, { "errors", MD_JSON_NUMBER, 0 },
+    { "next-run", MD_JSON_STRING, 0 }, { "last-run", MD_JSON_STRING, 0 },
+    { "valid-from", MD_JSON_STRING, 0 }, { "last", MD_JSON_OBJECT, 0 },
+    { "log", MD_JSON_OBJECT, 0 }, { NULL }
+};
+
 apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_group_t group,
                          const char *name, md_err_t *err, apr_pool_t *p)
 {
@@ -32,6 +40,8 @@ apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_grou
 
     *pjob = job;
     rv = md_store_load_json(&json, store, group, name, JOB_JSON, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_check_json(json, store, group, name, JOB_JSON, RULES, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     job->finished = md_json_get_bool(json, "finished");

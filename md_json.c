@@ -184,6 +184,54 @@ static void set_new(md_json_t *json, const char *path, json_t *value)
     json_object_set_new(holder(json, path, key), key, value);
 }
 
+/* ---- rules ---- */
+
+static int are_strings(const json_t *list)
+{
+    size_t i;
+
+    for (i = 0; i < json_array_size(list); ++i)
+        if (!json_is_string(json_array_get(list, i)))
+            return 0;
+    return json_is_array(list);
+}
+
+static int is_kind(const json_t *j, md_json_kind_t kind)
+{
+    switch (kind) {
+    case MD_JSON_STRING:
+        return json_is_string(j);
+    case MD_JSON_STRINGS:
+        return are_strings(j);
+    case MD_JSON_NUMBER:
+        return json_is_number(j);
+    case MD_JSON_BOOL:
+        return json_is_boolean(j);
+    case MD_JSON_OBJECT:
+        return json_is_object(j);
+    }
+    return 0;
+}
+
+const char *md_json_misfit(const md_json_t *json, const md_json_rule_t *rules, apr_pool_t *p)
+{
+    static const char *const KINDS[] = {
+        [MD_JSON_STRING] = "a string", [MD_JSON_STRINGS] = "a list of strings",
+        [MD_JSON_NUMBER] = "a number", [MD_JSON_BOOL] = "true or false",
+        [MD_JSON_OBJECT] = "an object",
+    };
+    const json_t *j;
+
+    for (; rules->path; ++rules) {
+        j = find(json, rules->path);
+        if (!j && rules->is_needed)
+            return apr_psprintf(p, "it has no member '%s'", rules->path);
+        if (j && !is_kind(j, rules->kind))
+            return apr_psprintf(p, "member '%s' is not %s", rules->path, KINDS[rules->kind]);
+    }
+    return NULL;
+}
+
 /* ---- getters ---- */
 
 const char *md_json_get_str(const md_json_t *json, const char *path)

@@ -24,6 +24,18 @@ apr_status_t md_json_parse(md_json_t **pjson, const char *data, apr_size_t len, 
  * line. NULL for NULL. */
 const char *md_json_text(const md_json_t *json, int compact, apr_pool_t *p);
 
+/* What a document must be like to be of use. A table of them ends with path NULL. */
+typedef enum { MD_JSON_STRING, MD_JSON_STRINGS, MD_JSON_NUMBER, MD_JSON_BOOL, MD_JSON_OBJECT
+} md_json_kind_t;
+typedef struct md_json_rule_t {
+    const char *path;
+    md_json_kind_t kind;
+    int is_needed;      /* must be there; others may be missing */
+} md_json_rule_t;
+
+/* The first rule that `json` breaks as text in `p`, NULL if there is none. */
+const char *md_json_misfit(const md_json_t *json, const md_json_rule_t *rules, apr_pool_t *p);
+
 int md_json_equal(const md_json_t *a, const md_json_t *b);
 int md_json_is_object(const md_json_t *json);
 int md_json_is_array(const md_json_t *json);

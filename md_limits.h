@@ -17,6 +17,7 @@
 #define MD_MAX_TEXT         1024          /* remote text in a log line or status page */
 #define MD_MAX_NAMES        1000          /* authorizations in an order */
 #define MD_MAX_RETRY_AFTER  apr_time_from_sec(24 * 3600)
+#define MD_MAX_ASIDE        9             /* damaged copies of one file that are kept */
 #define MD_MAX_ARCHIVE      999           /* archived sets of one domain */
 
 #endif

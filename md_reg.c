@@ -8,6 +8,7 @@
 #include <apr_hash.h>
 #include <apr_strings.h>
 
+#include "md_acme_acct.h"
 #include "md_acme_order.h"
 #include "md_csr.h"
 #include "md_file.h"
@@ -74,13 +75,49 @@ const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const
 /* A directory in `domains` that no configured domain uses. */
 typedef struct orphan_t {
     const char *name;
-    apr_array_header_t *names;
+    int index;                /* in order of the directories */
     int taken;
     int shared;               /* names in common with the domain looked at */
     const md_domain_t *seen;  /* the domain that `shared` is for */
 } orphan_t;
 
-/* DNS name -> orphan, for all of them. */
+static const md_json_rule_t MD_RULES[] = {
+    { "name", MD_JSON_STRING, 0 }, { "domains", MD_JSON_STRINGS, 1 }, { "ca", MD_JSON_OBJECT, 0 },
+    { NULL }
+};
+
+static apr_status_t load_md(md_json_t **pjson, const md_reg_t *reg, md_store_group_t group,
+                            const char *name, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    rv = md_store_load_json(pjson, reg->store, group, name, MD_JSON, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_check_json(*pjson, reg->store, group, name, MD_JSON, MD_RULES, err, p);
+    if (rv != APR_SUCCESS)
+        *pjson = NULL;
+    return rv;
+}
+
+static void add_orphan(apr_hash_t *by_name, orphan_t *orphan, const apr_array_header_t *names,
+                       apr_pool_t *p)
+{
+    apr_array_header_t *orphans;
+    const char *name;
+    int i;
+
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        orphans = apr_hash_get(by_name, name, APR_HASH_KEY_STRING);
+        if (!orphans) {
+            orphans = apr_array_make(p, 1, sizeof(orphan_t *));
+            apr_hash_set(by_name, name, APR_HASH_KEY_STRING, orphans);
+        }
+        APR_ARRAY_PUSH(orphans, orphan_t *) = orphan;
+    }
+}
+
+/* DNS name -> array of the orphans that have it. */
 static apr_hash_t *find_orphans(const md_reg_t *reg, apr_pool_t *p)
 {
     apr_array_header_t *dirs = md_store_names(reg->store, MD_STORE_DOMAINS, p);
@@ -88,45 +125,82 @@ static apr_hash_t *find_orphans(const md_reg_t *reg, apr_pool_t *p)
     md_json_t *json;
     orphan_t *orphan;
     const char *name;
-    int i, k;
+    apr_status_t rv;
+    md_err_t err;
+    int i;
 
+    md_err_init(&err, p);
     for (i = 0; i < reg->domains->nelts; ++i)
         apr_hash_set(configured, domain_at(reg, i)->name, APR_HASH_KEY_STRING, "");
     for (i = 0; i < dirs->nelts; ++i) {
         name = APR_ARRAY_IDX(dirs, i, const char *);
-        if (apr_hash_get(configured, name, APR_HASH_KEY_STRING)
-            || md_store_load_json(&json, reg->store, MD_STORE_DOMAINS, name, MD_JSON, NULL, p)
-                   != APR_SUCCESS)
+        if (apr_hash_get(configured, name, APR_HASH_KEY_STRING))
+            continue;
+        rv = load_md(&json, reg, MD_STORE_DOMAINS, name, &err, p);
+        if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv) && !reg->is_dry_run)
+            md_log(MD_LOG_WARNING, rv, "%s; no domain can take over this directory", err.detail);
+        if (rv != APR_SUCCESS)
             continue;
         orphan = apr_pcalloc(p, sizeof(*orphan));
         orphan->name = name;
-        orphan->names = md_json_get_strings(json, "domains", p);
-        for (k = 0; orphan->names && k < orphan->names->nelts; ++k)
-            apr_hash_set(by_name, APR_ARRAY_IDX(orphan->names, k, const char *),
-                         APR_HASH_KEY_STRING, orphan);
+        orphan->index = i;
+        add_orphan(by_name, orphan, md_json_get_strings(json, "domains", p), p);
     }
     return by_name;
 }
 
-/* The free orphan with most names of the domain, one with all of them before others. */
+static int is_better(const orphan_t *a, const orphan_t *b)
+{
+    return !b || a->shared > b->shared || (a->shared == b->shared && a->index < b->index);
+}
+
+/* The free orphan with most names of the domain (so one with all of them before others), the first
+ * of those with equally many. */
 static orphan_t *match_orphan(apr_hash_t *by_name, const md_domain_t *domain)
 {
+    apr_array_header_t *orphans;
     orphan_t *orphan, *best = NULL;
-    int i;
+    int i, k;
 
     for (i = 0; i < domain->names->nelts; ++i) {
-        orphan = apr_hash_get(by_name, APR_ARRAY_IDX(domain->names, i, const char *),
-                              APR_HASH_KEY_STRING);
-        if (!orphan || orphan->taken)
-            continue;
-        if (orphan->seen != domain)
-            orphan->shared = 0;
-        orphan->seen = domain;
-        ++orphan->shared;
-        if (!best || orphan->shared > best->shared)
-            best = orphan;
+        orphans = apr_hash_get(by_name, APR_ARRAY_IDX(domain->names, i, const char *),
+                               APR_HASH_KEY_STRING);
+        for (k = 0; orphans && k < orphans->nelts; ++k) {
+            orphan = APR_ARRAY_IDX(orphans, k, orphan_t *);
+            if (orphan->taken)
+                continue;
+            orphan->shared = orphan->seen == domain ? orphan->shared + 1 : 1;
+            orphan->seen = domain;
+            if (is_better(orphan, best))
+                best = orphan;
+        }
     }
     return best;
+}
+
+/* What is staged for the old name goes on under the new one. A child of the generation before may
+ * still write under the old name: nobody looks there any more. */
+static void take_over_staging(const md_reg_t *reg, const char *from, const char *to, apr_pool_t *p)
+{
+    const char *archived;
+    md_json_t *json;
+    md_err_t err;
+    apr_status_t rv = APR_SUCCESS;
+
+    if (!md_store_exists(reg->store, MD_STORE_STAGING, from, NULL, p))
+        return;
+    md_err_init(&err, p);
+    if (md_store_exists(reg->store, MD_STORE_STAGING, to, NULL, p)) /* from an earlier life */
+        rv = md_store_archive(&archived, reg->store, MD_STORE_STAGING, to, &err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_rename(reg->store, MD_STORE_STAGING, from, to, &err, p);
+    if (rv == APR_SUCCESS && load_md(&json, reg, MD_STORE_STAGING, to, NULL, p) == APR_SUCCESS) {
+        md_json_set_str(json, "name", to);
+        rv = md_store_save_json(reg->store, MD_STORE_STAGING, to, MD_JSON, json, &err, p);
+    }
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_WARNING, rv, "md[%s]: cannot take over the renewal of %s: %s", to, from,
+               err.detail);
 }
 
 static void take_over(const md_reg_t *reg, const md_domain_t *domain, orphan_t *orphan,
@@ -142,10 +216,7 @@ static void take_over(const md_reg_t *reg, const md_domain_t *domain, orphan_t *
                orphan->name, err.detail);
         return;
     }
-    if (md_store_exists(reg->store, MD_STORE_STAGING, orphan->name, NULL, p)
-        && md_store_rename(reg->store, MD_STORE_STAGING, orphan->name, domain->name, &err, p)
-               != APR_SUCCESS)
-        md_log(MD_LOG_INFO, err.rv, "md[%s]: %s", domain->name, err.detail);
+    take_over_staging(reg, orphan->name, domain->name, p);
     md_log(MD_LOG_INFO, APR_SUCCESS, "md[%s]: takes over the data of %s", domain->name,
            orphan->name);
 }
@@ -159,9 +230,9 @@ void md_reg_sync_names(md_reg_t *reg, apr_pool_t *p)
     int i;
 
     apr_pool_create(&tmp, p);
+    md_store_recover(reg->store, tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
         domain = domain_at(reg, i);
-        md_store_recover(reg->store, domain->name, tmp);
         if (md_store_exists(reg->store, MD_STORE_DOMAINS, domain->name, NULL, tmp))
             continue;
         if (!by_name)
@@ -183,9 +254,27 @@ typedef struct staged_t {
     apr_array_header_t *chains;  /* apr_array_header_t * */
 } staged_t;
 
+/* A damaged file: out of the way, and told once. */
+static void put_aside(const md_reg_t *reg, md_store_group_t group, const char *name,
+                      const char *file, const char *consequence, const md_err_t *err,
+                      apr_pool_t *p)
+{
+    const char *aside;
+    apr_status_t rv;
+
+    rv = md_store_put_aside(&aside, reg->store, group, name, file, p);
+    if (rv == APR_SUCCESS)
+        md_log(MD_LOG_ERR, err->rv, "md[%s]: %s; kept as %s, %s", name, err->detail, aside,
+               consequence);
+    else
+        md_log(MD_LOG_ERR, rv, "md[%s]: %s; it cannot be renamed to be out of the way", name,
+               err->detail);
+}
+
 static apr_status_t load_pair(staged_t *set, const md_reg_t *reg, const char *name,
                               const md_key_spec_t *spec, md_err_t *err, apr_pool_t *p)
 {
+    const char *file = md_key_spec_file(spec, "pubcert", p);
     apr_array_header_t *chain;
     md_key_t *key;
     apr_status_t rv;
@@ -193,8 +282,12 @@ static apr_status_t load_pair(staged_t *set, const md_reg_t *reg, const char *na
     rv = md_store_load_key(&key, reg->store, MD_STORE_STAGING, name,
                            md_key_spec_file(spec, "privkey", p), err, p);
     if (rv == APR_SUCCESS)
-        rv = md_store_load_chain(&chain, reg->store, MD_STORE_STAGING, name,
-                                 md_key_spec_file(spec, "pubcert", p), err, p);
+        rv = md_store_load_chain(&chain, reg->store, MD_STORE_STAGING, name, file, err, p);
+    if (APR_STATUS_IS_ENOENT(rv) && md_store_exists(reg->store, MD_STORE_STAGING, name, file, p)) {
+        md_fail(err, APR_EINVAL, "there is no certificate in %s",
+                md_store_path(reg->store, MD_STORE_STAGING, name, file, p));
+        put_aside(reg, MD_STORE_STAGING, name, file, "it is ordered anew", err, p);
+    }
     if (rv != APR_SUCCESS)
         return rv;
     if (!md_cert_fits_key(md_chain_leaf(chain), key))
@@ -213,7 +306,7 @@ static apr_status_t load_staged(staged_t *set, const md_reg_t *reg, const char *
     apr_status_t rv;
     int i;
 
-    rv = md_store_load_json(&json, reg->store, MD_STORE_STAGING, name, MD_JSON, err, p);
+    rv = load_md(&json, reg, MD_STORE_STAGING, name, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     set->domain = md_domain_from_json(json, p);
@@ -284,33 +377,18 @@ static apr_status_t activate(const md_reg_t *reg, const char *name, md_err_t *er
                                                      apr_pstrdup(p, err->detail));
 }
 
-static void purge(const md_reg_t *reg, const char *name, apr_pool_t *p)
+void md_reg_reset_staging(const md_store_t *store, const char *name, apr_pool_t *p)
 {
-    md_order_drop(reg->store, name, p);
-    md_store_remove(reg->store, MD_STORE_STAGING, name, NULL, p);
-    md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
-}
+    apr_array_header_t *files;
+    const char *file;
+    int i;
 
-static void activate_domain(const md_reg_t *reg, const char *name, apr_pool_t *p)
-{
-    md_err_t err;
-    apr_status_t rv;
-
-    if (!md_store_exists(reg->store, MD_STORE_STAGING, name, MD_JSON, p))
-        return;
-    md_err_init(&err, p);
-    rv = activate(reg, name, &err, p);
-    if (rv == APR_SUCCESS) {
-        md_log(MD_LOG_INFO, rv, MD_LOGNO(10068) "%s: staged set activated", name);
-        purge(reg, name, p);
-    }
-    else if (rv == APR_EGENERAL) {
-        md_log(MD_LOG_ERR, rv, "%s: staged set cannot be activated: %s", name, err.detail);
-    }
-    else if (!APR_STATUS_IS_ENOENT(rv)) {
-        md_log(MD_LOG_ERR, rv, MD_LOGNO(10069) "%s: error loading staged set, purging it: %s", name,
-               err.detail ? err.detail : "");
-        purge(reg, name, p);
+    md_order_drop(store, name, p);
+    files = md_store_files(store, MD_STORE_STAGING, name, p);
+    for (i = 0; i < files->nelts; ++i) {
+        file = APR_ARRAY_IDX(files, i, const char *);
+        if (strncmp(file, "account.", 8))
+            md_store_remove(store, MD_STORE_STAGING, name, file, p);
     }
 }
 
@@ -327,6 +405,128 @@ static void promote_account(const md_reg_t *reg, const char *name, apr_pool_t *p
                err.detail ? err.detail : "");
 }
 
+static int has_damaged_key(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    apr_array_header_t *files = md_store_files(reg->store, MD_STORE_STAGING, name, p);
+    int i;
+
+    for (i = 0; i < files->nelts; ++i)
+        if (strstr(APR_ARRAY_IDX(files, i, const char *), ".pem.damaged"))
+            return 1;
+    return 0;
+}
+
+/* All of it is live now, but an account without its document, which the CA tells by the key; and
+ * keys that only an expert may save. */
+static void remove_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    const char *id, *archived;
+
+    if (md_store_exists(reg->store, MD_STORE_STAGING, name, "account.pem", p)
+        && md_acct_promote(&id, reg->store, name, NULL, p) != APR_SUCCESS)
+        md_reg_reset_staging(reg->store, name, p);
+    else if (!has_damaged_key(reg, name, p)
+             || md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, NULL, p)
+                    != APR_SUCCESS)
+        md_store_remove(reg->store, MD_STORE_STAGING, name, NULL, p);
+    md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
+}
+
+/* Nothing in it can be used by us, but its keys may be worth something to somebody. */
+static void give_up_staged(const md_reg_t *reg, const char *name, const md_err_t *why,
+                           apr_pool_t *p)
+{
+    const char *archived;
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, p);
+    md_order_drop(reg->store, name, p);
+    md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
+    rv = md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, &err, p);
+    md_log(MD_LOG_ERR, why->rv, MD_LOGNO(10069) "%s: error loading staged set, purging it: %s; "
+           "it is ordered anew, the old set %s %s", name, why->detail,
+           rv == APR_SUCCESS ? "is kept in" : "stays:", rv == APR_SUCCESS ? archived : err.detail);
+}
+
+static void activate_domain(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, p);
+    rv = activate(reg, name, &err, p);
+    if (rv == APR_SUCCESS) {
+        md_log(MD_LOG_INFO, rv, MD_LOGNO(10068) "%s: staged set activated", name);
+        remove_staged(reg, name, p);
+    }
+    else if (rv == APR_EGENERAL) {
+        md_log(MD_LOG_ERR, rv, "%s: staged set cannot be activated: %s", name, err.detail);
+    }
+    else if (!APR_STATUS_IS_ENOENT(rv)) {
+        give_up_staged(reg, name, &err, p);
+    }
+}
+
+/* ---- damage ---- */
+
+static int is_damage(apr_status_t rv)
+{
+    return rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv);
+}
+
+static void open_to_children(const md_reg_t *reg, md_store_group_t group, const char *name,
+                             apr_pool_t *p)
+{
+    apr_array_header_t *files = md_store_files(reg->store, group, name, p);
+    const char *file;
+    int i;
+
+    for (i = 0; i < files->nelts; ++i) {
+        file = APR_ARRAY_IDX(files, i, const char *);
+        if (md_store_open_to_children(reg->store, group, name, file, p))
+            md_log(MD_LOG_WARNING, APR_SUCCESS, "%s could not be read by the processes that renew "
+                   "certificates: its mode is corrected",
+                   md_store_path(reg->store, group, name, file, p));
+    }
+}
+
+static void repair_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    md_job_t *job;
+    md_err_t err;
+
+    md_err_init(&err, p);
+    open_to_children(reg, MD_STORE_STAGING, name, p);
+    if (is_damage(md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p))) {
+        md_log(MD_LOG_ERR, err.rv, "md[%s]: %s; it is removed, the record of the renewal begins "
+               "anew", name, err.detail);
+        md_store_remove(reg->store, MD_STORE_STAGING, name, "job.json", p);
+    }
+    md_err_clear(&err);
+    if (is_damage(md_order_check(reg->store, name, &err, p))) {
+        md_log(MD_LOG_ERR, err.rv, "md[%s]: %s; it is removed, a new order is placed", name,
+               err.detail);
+        md_store_remove(reg->store, MD_STORE_STAGING, name, "order.json", p);
+    }
+    md_acct_repair(reg->store, MD_STORE_STAGING, name, p);
+}
+
+static void repair_accounts(const md_reg_t *reg, apr_pool_t *p)
+{
+    apr_array_header_t *ids = md_store_names(reg->store, MD_STORE_ACCOUNTS, p);
+    apr_pool_t *iter;
+    int i;
+
+    apr_pool_create(&iter, p);
+    for (i = 0; i < ids->nelts; ++i) {
+        apr_pool_clear(iter);
+        open_to_children(reg, MD_STORE_ACCOUNTS, APR_ARRAY_IDX(ids, i, const char *), iter);
+        md_acct_repair(reg->store, MD_STORE_ACCOUNTS, APR_ARRAY_IDX(ids, i, const char *), iter);
+    }
+    apr_pool_destroy(iter);
+}
+
 void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
 {
     apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p);
@@ -335,6 +535,7 @@ void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
     apr_pool_t *iter;
     int i, pass;
 
+    repair_accounts(reg, p);
     for (i = 0; i < staged->nelts; ++i)
         apr_hash_set(names, APR_ARRAY_IDX(staged, i, const char *), APR_HASH_KEY_STRING, "");
     apr_pool_create(&iter, p);
@@ -344,10 +545,13 @@ void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
             if (!apr_hash_get(names, name, APR_HASH_KEY_STRING))
                 continue;
             apr_pool_clear(iter);
-            if (pass == 0)
+            if (pass == 0) {
+                repair_staged(reg, name, iter);
                 promote_account(reg, name, iter);
-            else
+            }
+            else {
                 activate_domain(reg, name, iter);
+            }
         }
     }
     apr_pool_destroy(iter);
@@ -359,17 +563,25 @@ void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
 static int load_live(apr_array_header_t **pchain, const md_reg_t *reg, const md_domain_t *domain,
                      const md_key_spec_t *spec, apr_pool_t *p, apr_pool_t *tmp)
 {
+    const char *file = md_key_spec_file(spec, "pubcert", tmp);
     md_err_t err;
     apr_status_t rv;
 
     md_err_init(&err, tmp);
-    rv = md_store_load_chain(pchain, reg->store, MD_STORE_DOMAINS, domain->name,
-                             md_key_spec_file(spec, "pubcert", tmp), &err, p);
-    if (rv == APR_SUCCESS)
-        rv = md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name,
-                                md_key_spec_file(spec, "privkey", tmp), md_chain_leaf(*pchain),
-                                &err, tmp);
-    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
+    rv = md_store_load_chain(pchain, reg->store, MD_STORE_DOMAINS, domain->name, file, &err, p);
+    if (APR_STATUS_IS_ENOENT(rv)
+        && md_store_exists(reg->store, MD_STORE_DOMAINS, domain->name, file, tmp))
+        rv = md_fail(&err, APR_EINVAL, "there is no certificate in %s",
+                     md_store_path(reg->store, MD_STORE_DOMAINS, domain->name, file, tmp));
+    if (rv == APR_SUCCESS) {
+        file = md_key_spec_file(spec, "privkey", tmp);
+        rv = md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name, file,
+                                md_chain_leaf(*pchain), &err, tmp);
+        if (APR_STATUS_IS_ENOENT(rv))
+            rv = md_fail(&err, APR_EINVAL, "there is no private key %s",
+                         md_store_path(reg->store, MD_STORE_DOMAINS, domain->name, file, tmp));
+    }
+    if (is_damage(rv) && !reg->is_dry_run)
         md_log(MD_LOG_ERR, rv, "md[%s]: certificate(%s) cannot be used and is ordered anew: %s",
                domain->name, md_key_spec_name(spec), err.detail);
     return rv == APR_SUCCESS;
@@ -487,13 +699,12 @@ void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
     apr_pool_create(&tmp, p);
     md_err_init(&err, tmp);
     md_domain_assess(domain, p);
-    rv = md_store_load_json(&stored, reg->store, MD_STORE_DOMAINS, domain->name, MD_JSON, &err,
-                            tmp);
+    rv = load_md(&stored, reg, MD_STORE_DOMAINS, domain->name, &err, tmp);
     if (rv == APR_SUCCESS)
         take_from_store(domain, md_domain_from_json(stored, tmp), p);
-    else if (!APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_ERR, rv, "md[%s]: %s; it is written anew from the configuration",
-               domain->name, err.detail);
+    else if (is_damage(rv))
+        put_aside(reg, MD_STORE_DOMAINS, domain->name, MD_JSON,
+                  "it is written anew from the configuration", &err, tmp);
     current = md_domain_to_json(domain, tmp);
     if (!stored || !md_json_equal(stored, current)) {
         rv = md_store_save_json(reg->store, MD_STORE_DOMAINS, domain->name, MD_JSON, current, &err,
@@ -509,24 +720,39 @@ void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
 
 static void forget_errors(const md_reg_t *reg, const char *name, apr_pool_t *p)
 {
-    apr_array_header_t *files;
-    const char *file;
     md_job_t *job;
-    int i;
 
     if (md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p) != APR_SUCCESS
         || job->errors == 0)
         return;
     md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10064) "md[%s]: previous drive job showed %d "
            "errors, purging STAGING area to reset", name, job->errors);
-    md_order_drop(reg->store, name, p);
+    md_reg_reset_staging(reg->store, name, p);
     md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
-    files = md_store_files(reg->store, MD_STORE_STAGING, name, p);
-    for (i = 0; i < files->nelts; ++i) {
-        file = APR_ARRAY_IDX(files, i, const char *);
-        if (strncmp(file, "account.", 8)) /* a key that the CA may know already is never lost */
-            md_store_remove(reg->store, MD_STORE_STAGING, name, file, p);
+}
+
+/* Files that were never finished, of a crash or a full disk. */
+static void sweep(const md_reg_t *reg, apr_pool_t *p)
+{
+    static const md_store_group_t GROUPS[] = {
+        MD_STORE_DOMAINS, MD_STORE_STAGING, MD_STORE_ACCOUNTS
+    };
+    apr_array_header_t *names;
+    apr_time_t now = apr_time_now();
+    apr_pool_t *iter;
+    size_t g;
+    int i;
+
+    apr_pool_create(&iter, p);
+    md_store_sweep(reg->store, MD_STORE_DOMAINS, NULL, now, iter);
+    for (g = 0; g < sizeof(GROUPS) / sizeof(GROUPS[0]); ++g) {
+        names = md_store_names(reg->store, GROUPS[g], p);
+        for (i = 0; i < names->nelts; ++i) {
+            apr_pool_clear(iter);
+            md_store_sweep(reg->store, GROUPS[g], APR_ARRAY_IDX(names, i, const char *), now, iter);
+        }
     }
+    apr_pool_destroy(iter);
 }
 
 void md_reg_clean(md_reg_t *reg, apr_pool_t *p)
@@ -549,10 +775,16 @@ void md_reg_clean(md_reg_t *reg, apr_pool_t *p)
             md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
     }
     apr_pool_destroy(iter);
+    sweep(reg, p);
 }
 
 void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p)
 {
+    static const md_json_rule_t RULES[] = {
+        { "proto", MD_JSON_OBJECT, 0 }, { "proto.http", MD_JSON_BOOL, 0 },
+        { "proto.https", MD_JSON_BOOL, 0 }, { NULL }
+    };
+    const char *wrong;
     md_json_t *json;
     md_err_t err;
     apr_status_t rv;
@@ -560,6 +792,9 @@ void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p)
 
     md_err_init(&err, p);
     rv = md_store_load_base_json(&json, reg->store, HTTPD_JSON, &err, p);
+    wrong = md_json_misfit(json, RULES, p);
+    if (rv == APR_SUCCESS && wrong)
+        rv = md_fail(&err, APR_EINVAL, "%s", wrong);
     if (rv == APR_SUCCESS) {
         http = !md_json_has(json, "proto.http") || md_json_get_bool(json, "proto.http");
         https = !md_json_has(json, "proto.https") || md_json_get_bool(json, "proto.https");

@@ -12,6 +12,7 @@ typedef struct md_reg_t {
     const md_conf_t *conf;           /* main server, complete: no value is unset */
     apr_array_header_t *domains;     /* `md_domain_t *`, in order of definition */
     md_index_t *index;               /* by DNS name */
+    int is_dry_run;                  /* the real start follows: what stays as it is is told there */
     int http_reachable, https_reachable; /* ports 80 and 443 lead here */
 } md_reg_t;
 
@@ -28,9 +29,14 @@ const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const
  * its names that no configured domain uses. Never fails the start. */
 void md_reg_sync_names(md_reg_t *reg, apr_pool_t *p);
 
-/* Put every complete staged set into service: AH10068, or AH10069 and purge for a damaged one.
- * Incomplete ones stay. Accounts staged by any domain are kept first. */
+/* Put every complete staged set into service: AH10068; or AH10069 for a damaged one, which goes to
+ * the archive. Incomplete ones stay. Before that, damaged documents of staging and accounts are put
+ * aside, and accounts staged by any domain are kept. */
 void md_reg_activate(md_reg_t *reg, apr_pool_t *p);
+
+/* Empty `staging/<name>` but for an account and its key: the CA may know it already, and it is good
+ * for every further attempt. */
+void md_reg_reset_staging(const md_store_t *store, const char *name, apr_pool_t *p);
 
 /* Read the live certificates of all domains into memory, for the life of `reg`, and see whether
  * their private keys fit. */

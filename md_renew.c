@@ -129,24 +129,6 @@ static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
     return staged->ca_url;
 }
 
-/* Empty staging but for an account and its key: the CA may know it already, and it is good for
- * every further attempt. */
-static void reset_staging(const md_renew_t *renew, apr_pool_t *p)
-{
-    const md_store_t *store = renew->reg->store;
-    const char *name = renew->domain->name, *file;
-    apr_array_header_t *files;
-    int i;
-
-    md_order_drop(store, name, p);
-    files = md_store_files(store, MD_STORE_STAGING, name, p);
-    for (i = 0; i < files->nelts; ++i) {
-        file = APR_ARRAY_IDX(files, i, const char *);
-        if (strncmp(file, "account.", 8))
-            md_store_remove(store, MD_STORE_STAGING, name, file, p);
-    }
-}
-
 static apr_status_t prepare_staging(md_renew_t *renew)
 {
     md_domain_t staged = *renew->domain;
@@ -154,7 +136,7 @@ static apr_status_t prepare_staging(md_renew_t *renew)
     renew->ca_url = apr_pstrdup(renew->p, staged_ca(renew, renew->tmp));
     if (renew->ca_url)
         return APR_SUCCESS;
-    reset_staging(renew, renew->tmp);
+    md_reg_reset_staging(renew->reg->store, renew->domain->name, renew->tmp);
     renew->ca_url = APR_ARRAY_IDX(renew->domain->ca_urls, 0, const char *);
     staged.ca_url = renew->ca_url;
     staged.ca_account = NULL;

@@ -3,6 +3,7 @@
 #include "md_store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include <apr_file_info.h>
+#include <apr_portable.h>
 #include <apr_strings.h>
 
 #include "md_file.h"
@@ -19,8 +21,11 @@
 
 #define STORE_FILE    "md_store.json"
 #define STORE_VERSION 3.0
-#define LOCK_FILE     "engine.lock"
+#define ENGINE_LOCK   "engine.lock" /* in staging */
+#define STORE_LOCK    "store.lock"  /* in the base */
+#define LOCK_INTERVAL apr_time_from_msec(100)
 #define PASS_LEN      48
+#define STALE_AFTER   apr_time_from_sec(3600) /* nobody writes a file for so long */
 
 #define P_OWNER (APR_FPROT_UREAD | APR_FPROT_UWRITE)
 #define P_READ  (P_OWNER | APR_FPROT_GREAD | APR_FPROT_WREAD)
@@ -146,8 +151,13 @@ static void migrate_entry(md_store_t *store, md_store_group_t group, const char 
     apr_size_t len;
     apr_status_t rv;
 
-    (void)apr_file_rename(md_store_path(store, group, name, "pkey.pem", p),
-                          md_store_path(store, group, name, "privkey.pem", p), p);
+    if (!md_store_exists(store, group, name, "privkey.pem", p)) {
+        rv = apr_file_rename(md_store_path(store, group, name, "pkey.pem", p),
+                             md_store_path(store, group, name, "privkey.pem", p), p);
+        if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
+            md_log(MD_LOG_ERR, rv, "migrating the store: cannot rename pkey.pem of %s/%s",
+                   GROUPS[group].name, name);
+    }
     if (group != MD_STORE_DOMAINS && group != MD_STORE_ARCHIVE)
         return;
     if (md_store_exists(store, group, name, "pubcert.pem", p))
@@ -158,7 +168,7 @@ static void migrate_entry(md_store_t *store, md_store_group_t group, const char 
     if (md_store_load_text(&chain, &len, store, group, name, "chain.pem", MD_MAX_FILE, NULL, p)
         != APR_SUCCESS)
         chain = "";
-    leaf = apr_pstrcat(p, leaf, chain, NULL);
+    leaf = apr_pstrcat(p, leaf, "\n", chain, NULL); /* the leaf may lack its last newline */
     rv = md_file_write(pubcert, P_OWNER, leaf, strlen(leaf), p);
     if (rv != APR_SUCCESS)
         md_log(MD_LOG_ERR, rv, "migrating the store: cannot write %s", pubcert);
@@ -214,16 +224,17 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
         return md_fail(err, rv, "cannot create the store directory %s", base);
     if (created)
         md_log(MD_LOG_INFO, APR_SUCCESS, "store directory does not exist, creating %s", base);
-    rv = md_file_read(&text, &len, path, MD_MAX_FILE, p);
+    rv = md_file_read_linked(&text, &len, path, MD_MAX_FILE, p);
     if (APR_STATUS_IS_ENOENT(rv)) {
         rv = store_file_create(path, p);
         if (rv == APR_SUCCESS)
-            rv = md_file_read(&text, &len, path, MD_MAX_FILE, p);
+            rv = md_file_read_linked(&text, &len, path, MD_MAX_FILE, p);
         if (rv != APR_SUCCESS)
-            return md_fail(err, rv, "cannot create %s", path);
+            return md_fail(err, rv, "cannot create %s: %s", path,
+                           md_file_why(path, rv, MD_MAX_FILE, p));
     }
     if (rv != APR_SUCCESS)
-        return unusable(err, rv, path, "it cannot be read");
+        return unusable(err, rv, path, md_file_why(path, rv, MD_MAX_FILE, p));
     rv = store_file_parse(store, &version, path, text, len, err, p);
     md_wipe(text, len);
     if (rv == APR_SUCCESS && version < STORE_VERSION)
@@ -237,11 +248,14 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
 
 /* Directories that children write to belong to them; the group stays as it is. */
 static apr_status_t give_away(const md_store_t *store, md_store_group_t group, const char *path,
-                              md_err_t *err)
+                              int is_group, md_err_t *err)
 {
     if (!store->has_owner || !GROUPS[group].is_shared)
         return APR_SUCCESS;
-    if (lchown(path, store->owner, (gid_t)-1) != 0) {
+    /* A group may be a link to a directory elsewhere, made by the administrator; what is in it is
+     * the children's, and no link of theirs is followed. */
+    if ((is_group ? chown(path, store->owner, (gid_t)-1)
+                  : lchown(path, store->owner, (gid_t)-1)) != 0) {
         md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", path);
         return md_fail(err, errno, "Can't change owner of %s", path);
     }
@@ -262,7 +276,7 @@ static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, co
     rv = md_dir_make(path, GROUPS[group].dir, 1, &created, p);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot create directory %s", path);
-    return created ? give_away(store, group, path, err) : APR_SUCCESS;
+    return created ? give_away(store, group, path, !name, err) : APR_SUCCESS;
 }
 
 apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_t *err,
@@ -280,59 +294,97 @@ apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_
     for (i = 0; i < sizeof(NEEDED) / sizeof(NEEDED[0]) && rv == APR_SUCCESS; ++i) {
         rv = make_dir(store, NEEDED[i], NULL, err, p);
         if (rv == APR_SUCCESS)
-            rv = give_away(store, NEEDED[i], md_store_path(store, NEEDED[i], NULL, NULL, p), err);
+            rv = give_away(store, NEEDED[i], md_store_path(store, NEEDED[i], NULL, NULL, p), 1,
+                           err);
     }
     return rv;
 }
 
 /* ---- loading ---- */
 
+/* All of a file; when it cannot be read, the caller's error names the file and adds *pwhy. */
+static apr_status_t read_part(char **ptext, apr_size_t *plen, const char **pwhy,
+                              const md_store_t *store, md_store_group_t group, const char *name,
+                              const char *file, apr_size_t max, md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, file, p);
+    apr_status_t rv;
+
+    *ptext = NULL;
+    *plen = 0;
+    *pwhy = NULL;
+    rv = check_parts(name, file, err);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = md_file_read(ptext, plen, path, max, p);
+    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
+        return APR_ENOENT;
+    if (rv != APR_SUCCESS)
+        *pwhy = md_file_why(path, rv, max, p);
+    return rv;
+}
+
 apr_status_t md_store_load_text(const char **ptext, apr_size_t *plen, const md_store_t *store,
                                 md_store_group_t group, const char *name, const char *file,
                                 apr_size_t max, md_err_t *err, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, file, p);
+    const char *why;
     apr_status_t rv;
     char *text;
 
-    *ptext = NULL;
-    *plen = 0;
-    rv = check_parts(name, file, err);
-    if (rv != APR_SUCCESS)
-        return rv;
-    rv = md_file_read(&text, plen, path, max, p);
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
-        return APR_ENOENT;
-    if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "cannot read %s", path);
+    rv = read_part(&text, plen, &why, store, group, name, file, max, err, p);
     *ptext = text;
-    return APR_SUCCESS;
+    return why ? md_fail(err, rv, "cannot read %s: %s", md_store_path(store, group, name, file, p),
+                         why) : rv;
+}
+
+/* An object, or *pwhy tells what is wrong with it. */
+static apr_status_t parse_object(md_json_t **pjson, const char **pwhy, const char *text,
+                                 apr_size_t len, apr_pool_t *p)
+{
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, p);
+    if (strspn(text, " \t\r\n") == len)
+        rv = md_fail(&err, APR_EINVAL, "it is empty");
+    else
+        rv = md_json_parse(pjson, text, len, &err, p);
+    if (rv == APR_SUCCESS && !md_json_is_object(*pjson))
+        rv = md_fail(&err, APR_EINVAL, "no JSON object");
+    if (rv != APR_SUCCESS)
+        *pjson = NULL;
+    *pwhy = err.detail;
+    return rv;
 }
 
 apr_status_t md_store_load_json(md_json_t **pjson, const md_store_t *store,
                                 md_store_group_t group, const char *name, const char *file,
                                 md_err_t *err, apr_pool_t *p)
 {
-    const char *text;
-    md_err_t why;
+    const char *why;
     apr_size_t len;
     apr_status_t rv;
+    char *text;
 
     *pjson = NULL;
-    md_err_init(&why, p);
-    rv = md_store_load_text(&text, &len, store, group, name, file, MD_MAX_FILE, &why, p);
-    if (APR_STATUS_IS_ENOENT(rv))
-        return rv;
+    rv = read_part(&text, &len, &why, store, group, name, file, MD_MAX_FILE, err, p);
     if (rv == APR_SUCCESS)
-        rv = md_json_parse(pjson, text, len, &why, p);
-    if (rv == APR_SUCCESS && !md_json_is_object(*pjson)) {
-        *pjson = NULL;
-        rv = md_fail(&why, APR_EINVAL, "no JSON object");
-    }
-    if (rv == APR_SUCCESS)
+        rv = parse_object(pjson, &why, text, len, p);
+    if (!why)
         return rv;
     return md_fail(err, APR_EINVAL, "failed to load JSON file %s: %s",
-                   md_store_path(store, group, name, file, p), why.detail);
+                   md_store_path(store, group, name, file, p), why);
+}
+
+apr_status_t md_store_check_json(const md_json_t *json, const md_store_t *store,
+                                 md_store_group_t group, const char *name, const char *file,
+                                 const md_json_rule_t *rules, md_err_t *err, apr_pool_t *p)
+{
+    const char *why = md_json_misfit(json, rules, p);
+
+    return why ? md_fail(err, APR_EINVAL, "failed to load JSON file %s: %s",
+                         md_store_path(store, group, name, file, p), why) : APR_SUCCESS;
 }
 
 /* PEM text of a key; the caller wipes it. */
@@ -340,26 +392,28 @@ static apr_status_t read_key(char **ppem, apr_size_t *plen, const md_store_t *st
                              md_store_group_t group, const char *name, const char *file,
                              md_err_t *err, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, file, p);
+    const char *why;
     apr_status_t rv;
 
-    rv = check_parts(name, file, err);
-    if (rv != APR_SUCCESS)
-        return rv;
-    rv = md_file_read(ppem, plen, path, MD_MAX_FILE, p);
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
-        return APR_ENOENT;
-    return rv == APR_SUCCESS ? rv : md_fail(err, rv, "cannot read private key %s", path);
+    rv = read_part(ppem, plen, &why, store, group, name, file, MD_MAX_FILE, err, p);
+    return why ? md_fail(err, rv, "cannot read private key %s: %s",
+                         md_store_path(store, group, name, file, p), why) : rv;
 }
 
 static apr_status_t decode_key(md_key_t **pkey, const char *pem, apr_size_t len,
                                const md_store_t *store, const char *path, md_err_t *err,
                                apr_pool_t *p)
 {
+    const char *begin;
+
     if (md_key_from_pem(pkey, pem, len, store->pass, PASS_LEN, err, p) == APR_SUCCESS)
         return APR_SUCCESS;
-    return md_fail(err, APR_EINVAL, "cannot use private key %s: damaged, or encrypted with "
-                   "another store's key", path);
+    begin = strstr(pem, "-----BEGIN ENCRYPTED PRIVATE KEY-----");
+    if (begin && strstr(begin, "-----END ENCRYPTED PRIVATE KEY-----"))
+        return md_fail(err, APR_EACCES, "cannot use private key %s: it was encrypted with the key "
+                       "of another md_store.json, or is damaged", path);
+    return md_fail(err, APR_EINVAL, "cannot use private key %s: it is %s", path,
+                   len ? "damaged" : "empty");
 }
 
 apr_status_t md_store_load_key(md_key_t **pkey, const md_store_t *store,
@@ -426,11 +480,18 @@ apr_status_t md_store_load_chain(apr_array_header_t **pchain, const md_store_t *
 
 /* ---- saving ---- */
 
+static apr_status_t write_file(const char *path, apr_fileperms_t perms, const char *text,
+                               apr_size_t len, int is_volatile, apr_pool_t *p)
+{
+    return is_volatile ? md_file_write_volatile(path, perms, text, len, p)
+                       : md_file_write(path, perms, text, len, p);
+}
+
 static apr_status_t save(const md_store_t *store, md_store_group_t group, const char *name,
                          const char *file, apr_fileperms_t perms, const char *text,
                          apr_size_t len, int is_volatile, md_err_t *err, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, file, p);
+    const char *path = md_store_path(store, group, name, file, p), *aside;
     apr_status_t rv;
 
     rv = check_parts(name, file, err);
@@ -440,8 +501,9 @@ static apr_status_t save(const md_store_t *store, md_store_group_t group, const 
         rv = make_dir(store, group, name, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = is_volatile ? md_file_write_volatile(path, perms, text, len, p)
-                     : md_file_write(path, perms, text, len, p);
+    rv = write_file(path, perms, text, len, is_volatile, p);
+    if (rv == EISDIR && md_store_put_aside(&aside, store, group, name, file, p) == APR_SUCCESS)
+        rv = write_file(path, perms, text, len, is_volatile, p);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot write %s", path);
     return APR_SUCCESS;
@@ -522,6 +584,8 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
     for (n = 0; n < 1000; ++n) {
         id = apr_psprintf(p, "%s%04d", prefix, n);
         rv = check_parts(id, file, err);
+        if (rv == APR_SUCCESS && md_store_files(store, group, id, p)->nelts > 0)
+            continue; /* of one whose document is lost there may still be the key */
         if (rv == APR_SUCCESS)
             rv = make_dir(store, group, NULL, err, p);
         if (rv == APR_SUCCESS)
@@ -540,25 +604,66 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
     return md_fail(err, APR_EGENERAL, "all numbers of %s are taken", prefix);
 }
 
-/* ---- the lock ---- */
+/* ---- locks ---- */
+
+/* A record lock on the whole file, which works on network file systems, too (APR takes flock where
+ * there is one). POSIX: whoever closes the file, by any descriptor, gives back the lock of the
+ * process; nobody else here opens these files. */
+static apr_status_t lock_file(apr_file_t *file)
+{
+    struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    apr_os_file_t fd;
+
+    apr_os_file_get(&fd, file);
+    if (fcntl(fd, F_SETLK, &whole) == 0)
+        return APR_SUCCESS;
+    return errno == EACCES ? EAGAIN : errno; /* POSIX allows both */
+}
+
+static apr_status_t try_lock(apr_file_t **plock, const char *path, apr_fileperms_t perms,
+                             md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    /* Not blocking for a FIFO in its place. */
+    rv = apr_file_open(plock, path, APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_NONBLOCK, perms,
+                       p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot open %s: %s", path, md_file_why(path, rv, 0, p));
+    rv = lock_file(*plock);
+    if (rv == APR_SUCCESS)
+        return rv;
+    apr_file_close(*plock);
+    if (APR_STATUS_IS_EAGAIN(rv))
+        return md_fail(err, APR_EAGAIN, "another process has locked %s", path);
+    return md_fail(err, rv, "cannot lock %s", path);
+}
 
 apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_err_t *err,
                                apr_pool_t *p)
 {
-    const char *path = md_store_path(store, MD_STORE_STAGING, LOCK_FILE, NULL, p);
     apr_status_t rv;
 
     rv = make_dir(store, MD_STORE_STAGING, NULL, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = apr_file_open(plock, path, APR_FOPEN_WRITE | APR_FOPEN_CREATE, P_OWNER, p);
-    if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "cannot open %s", path);
-    rv = apr_file_lock(*plock, APR_FLOCK_EXCLUSIVE | APR_FLOCK_NONBLOCK);
-    if (rv == APR_SUCCESS)
-        return rv;
-    apr_file_close(*plock);
-    return md_fail(err, APR_EAGAIN, "another process works in staging");
+    return try_lock(plock, md_store_path(store, MD_STORE_STAGING, ENGINE_LOCK, NULL, p), P_OWNER,
+                    err, p);
+}
+
+apr_status_t md_store_lock(apr_file_t **plock, const md_store_t *store, apr_interval_time_t wait,
+                           md_err_t *err, apr_pool_t *p)
+{
+    const char *path = apr_pstrcat(p, store->base, "/" STORE_LOCK, NULL);
+    apr_time_t end = apr_time_now() + wait;
+    apr_status_t rv;
+
+    rv = try_lock(plock, path, P_OWNER | APR_FPROT_GREAD, err, p);
+    while (APR_STATUS_IS_EAGAIN(rv) && apr_time_now() < end) {
+        apr_sleep(LOCK_INTERVAL);
+        rv = try_lock(plock, path, P_OWNER | APR_FPROT_GREAD, err, p);
+    }
+    return rv;
 }
 
 void md_store_unlock(apr_file_t *lock)
@@ -619,7 +724,7 @@ static const char *base_path(const md_store_t *store, const char *file, apr_pool
 apr_status_t md_store_load_base_json(md_json_t **pjson, const md_store_t *store,
                                      const char *file, md_err_t *err, apr_pool_t *p)
 {
-    const char *path = base_path(store, file, p);
+    const char *path = base_path(store, file, p), *why = NULL;
     apr_size_t len;
     apr_status_t rv;
     char *text;
@@ -628,9 +733,11 @@ apr_status_t md_store_load_base_json(md_json_t **pjson, const md_store_t *store,
     rv = md_file_read(&text, &len, path, MD_MAX_FILE, p);
     if (APR_STATUS_IS_ENOENT(rv))
         return rv;
-    if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "cannot read %s", path);
-    return md_json_parse(pjson, text, len, err, p);
+    if (rv == APR_SUCCESS)
+        rv = parse_object(pjson, &why, text, len, p);
+    else
+        why = md_file_why(path, rv, MD_MAX_FILE, p);
+    return why ? md_fail(err, rv, "failed to load JSON file %s: %s", path, why) : rv;
 }
 
 apr_status_t md_store_save_base_json(const md_store_t *store, const char *file,
@@ -659,10 +766,33 @@ apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, co
     rv = check_parts(name, file, NULL);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = file ? apr_file_remove(path, p) : md_dir_remove(path, p);
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
+    rv = md_dir_remove(path, p); /* there may be anything in place of a file */
+    return APR_STATUS_IS_ENOTDIR(rv) ? APR_SUCCESS : rv;
+}
+
+apr_status_t md_store_put_aside(const char **paside, const md_store_t *store,
+                                md_store_group_t group, const char *name, const char *file,
+                                apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, file, p), *aside;
+    struct stat st;
+    apr_status_t rv;
+    int n;
+
+    rv = check_parts(name, file, NULL);
+    if (rv != APR_SUCCESS)
+        return rv;
+    for (n = 1; n <= MD_MAX_ASIDE; ++n) {
+        aside = n == 1 ? apr_pstrcat(p, path, ".damaged", NULL)
+                       : apr_psprintf(p, "%s.damaged.%d", path, n);
+        if (lstat(aside, &st) == 0)
+            continue;
+        if (rename(path, aside) != 0)
+            return errno;
+        *paside = aside;
         return APR_SUCCESS;
-    return rv;
+    }
+    return APR_EEXIST;
 }
 
 apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, const char *from,
@@ -707,6 +837,22 @@ static apr_status_t move(const char *from, const char *to, md_err_t *err)
     return APR_SUCCESS;
 }
 
+apr_status_t md_store_archive(const char **parchived, const md_store_t *store,
+                              md_store_group_t group, const char *name, md_err_t *err,
+                              apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    rv = make_dir(store, MD_STORE_ARCHIVE, NULL, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    *parchived = md_store_path(store, MD_STORE_ARCHIVE, archive_slot(store, name, p), NULL, p);
+    rv = move(md_store_path(store, group, name, NULL, p), *parchived, err);
+    if (rv == APR_SUCCESS)
+        md_dir_sync(md_store_path(store, MD_STORE_ARCHIVE, NULL, NULL, p), p);
+    return rv;
+}
+
 static apr_status_t into_domains(const md_store_t *store, const char *name, md_err_t *err,
                                  apr_pool_t *p)
 {
@@ -725,37 +871,109 @@ apr_status_t md_store_activate(const md_store_t *store, const char *name, md_err
     apr_status_t rv;
 
     rv = make_dir(store, MD_STORE_DOMAINS, NULL, err, p);
-    if (rv == APR_SUCCESS)
-        rv = make_dir(store, MD_STORE_ARCHIVE, NULL, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     if (!md_store_exists(store, MD_STORE_DOMAINS, name, NULL, p))
         return into_domains(store, name, err, p);
-    archived = md_store_path(store, MD_STORE_ARCHIVE, archive_slot(store, name, p), NULL, p);
-    rv = move(live, archived, err);
+    rv = md_store_archive(&archived, store, MD_STORE_DOMAINS, name, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     rv = into_domains(store, name, err, p);
     if (rv != APR_SUCCESS)
         (void)move(archived, live, NULL);
-    md_dir_sync(md_store_path(store, MD_STORE_ARCHIVE, NULL, NULL, p), p);
     return rv;
 }
 
-void md_store_recover(const md_store_t *store, const char *name, apr_pool_t *p)
+/* job.json is written last, so a directory with it is complete; older versions leave one alone. */
+static int is_complete(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    return md_store_exists(store, MD_STORE_TMP, name, "job.json", p)
+           && md_store_exists(store, MD_STORE_TMP, name, "md.json", p);
+}
+
+static void recover(const md_store_t *store, const char *name, apr_pool_t *p)
 {
     md_err_t err;
 
-    if (!md_store_exists(store, MD_STORE_TMP, name, NULL, p))
-        return;
     md_err_init(&err, p);
-    /* job.json is written last, so a directory with it is complete. */
-    if (!md_store_exists(store, MD_STORE_DOMAINS, name, NULL, p)
-        && md_store_exists(store, MD_STORE_TMP, name, "job.json", p)
-        && into_domains(store, name, &err, p) == APR_SUCCESS) {
-        md_log(MD_LOG_NOTICE, APR_SUCCESS, "md[%s]: completed an activation that was interrupted",
-               name);
+    if (md_store_exists(store, MD_STORE_DOMAINS, name, NULL, p) || !is_complete(store, name, p)) {
+        md_store_remove(store, MD_STORE_TMP, name, NULL, p);
         return;
     }
-    md_store_remove(store, MD_STORE_TMP, name, NULL, p);
+    if (into_domains(store, name, &err, p) == APR_SUCCESS)
+        md_log(MD_LOG_NOTICE, APR_SUCCESS, "md[%s]: completed an activation that was interrupted",
+               name);
+    else
+        md_log(MD_LOG_ERR, err.rv, "md[%s]: cannot complete an activation that was interrupted: %s",
+               name, err.detail);
+}
+
+void md_store_recover(const md_store_t *store, apr_pool_t *p)
+{
+    apr_array_header_t *names = md_store_names(store, MD_STORE_TMP, p);
+    int i;
+
+    for (i = 0; i < names->nelts; ++i)
+        recover(store, APR_ARRAY_IDX(names, i, const char *), p);
+}
+
+/* ---- what a crash leaves ---- */
+
+static void remove_if_stale(const char *dir, const char *file, apr_time_t before, apr_pool_t *p)
+{
+    const char *path = apr_pstrcat(p, dir, "/", file, NULL);
+    apr_size_t len = strlen(file);
+    struct stat st;
+
+    if (len > 4 && !strcmp(file + len - 4, ".tmp") && lstat(path, &st) == 0
+        && S_ISREG(st.st_mode) && apr_time_from_sec(st.st_mtime) < before)
+        (void)unlink(path);
+}
+
+void md_store_sweep(const md_store_t *store, md_store_group_t group, const char *name,
+                    apr_time_t now, apr_pool_t *p)
+{
+    const char *dir = name ? md_store_path(store, group, name, NULL, p) : store->base;
+    apr_array_header_t *files;
+    int i;
+
+    if (md_dir_list(&files, dir, 0, p) != APR_SUCCESS)
+        return;
+    for (i = 0; i < files->nelts; ++i)
+        remove_if_stale(dir, APR_ARRAY_IDX(files, i, const char *), now - STALE_AFTER, p);
+}
+
+/* A file that children cannot read, but should. */
+static int is_locked_away(const md_store_t *store, int fd)
+{
+    char head[200] = "";
+    struct stat st;
+
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1
+        || st.st_mode & (S_IRGRP | S_IROTH))
+        return 0;
+    if (st.st_uid == store->owner && st.st_mode & S_IRUSR)
+        return 0;
+    return read(fd, head, sizeof(head) - 1) >= 0
+           && (!strstr(head, "PRIVATE KEY") || strstr(head, "ENCRYPTED PRIVATE KEY"));
+}
+
+int md_store_open_to_children(const md_store_t *store, md_store_group_t group, const char *name,
+                              const char *file, apr_pool_t *p)
+{
+    int dir, fd, changed;
+
+    if (!store->has_owner)
+        return 0;
+    dir = open(md_store_path(store, group, name, NULL, p),
+               O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (dir < 0)
+        return 0;
+    fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    close(dir);
+    if (fd < 0)
+        return 0;
+    changed = GROUPS[group].file == P_READ && is_locked_away(store, fd) && fchmod(fd, 0644) == 0;
+    close(fd);
+    return changed;
 }

@@ -45,10 +45,16 @@ MD_MUST_CHECK
 apr_status_t md_store_load_json(md_json_t **pjson, const md_store_t *store,
                                 md_store_group_t group, const char *name, const char *file,
                                 md_err_t *err, apr_pool_t *p);
+/* Has the document the members that `rules` ask for? Else APR_EINVAL as from md_store_load_json. */
+MD_MUST_CHECK
+apr_status_t md_store_check_json(const md_json_t *json, const md_store_t *store,
+                                 md_store_group_t group, const char *name, const char *file,
+                                 const md_json_rule_t *rules, md_err_t *err, apr_pool_t *p);
 MD_MUST_CHECK
 apr_status_t md_store_load_text(const char **ptext, apr_size_t *plen, const md_store_t *store,
                                 md_store_group_t group, const char *name, const char *file,
                                 apr_size_t max, md_err_t *err, apr_pool_t *p);
+/* APR_EACCES for a key that only the passphrase of another store can open. */
 MD_MUST_CHECK
 apr_status_t md_store_load_key(md_key_t **pkey, const md_store_t *store,
                                md_store_group_t group, const char *name, const char *file,
@@ -89,7 +95,8 @@ apr_status_t md_store_save_volatile(const md_store_t *store, md_store_group_t gr
                                     const md_key_t *key, const char *cert_file,
                                     const md_cert_t *cert, md_err_t *err, apr_pool_t *p);
 
-/* A directory `<prefix>NNNN` that was free, with `file` created exclusively; *pid in `p`. */
+/* A directory `<prefix>NNNN` that was free or empty, with `file` created exclusively; *pid in
+ * `p`. */
 MD_MUST_CHECK
 apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
                                       md_store_group_t group, const char *prefix,
@@ -101,11 +108,16 @@ int md_store_exists(const md_store_t *store, md_store_group_t group, const char 
 apr_time_t md_store_modified(const md_store_t *store, md_store_group_t group, const char *name,
                              const char *file, apr_pool_t *p); /* 0 if missing */
 
-/* One process at a time may work in staging: takes the lock if it is free; APR_EAGAIN if another process has
- * it. md_store_unlock gives it back, as does the end of the process, however it comes. `p` holds it. */
+/* Locks between processes, also of servers that share a store. md_store_unlock gives one back, as
+ * does the end of the process, however it comes. `p` holds it. APR_EAGAIN if another has it.
+ * One process at a time works in staging: try_lock does not wait for it. */
 MD_MUST_CHECK
 apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_err_t *err,
                                apr_pool_t *p);
+/* MDStoreLocks: names and activation at a start are for one server at a time; waits so long. */
+MD_MUST_CHECK
+apr_status_t md_store_lock(apr_file_t **plock, const md_store_t *store, apr_interval_time_t wait,
+                           md_err_t *err, apr_pool_t *p);
 void md_store_unlock(apr_file_t *lock);
 
 /* Names in a group, in order of name; an empty array when the group is missing. */
@@ -140,8 +152,29 @@ MD_MUST_CHECK
 apr_status_t md_store_activate(const md_store_t *store, const char *name, md_err_t *err,
                                apr_pool_t *p);
 
-/* Finish what a crash between the two renames of md_store_activate left: `tmp/<name>` complete and
- * no `domains/<name>`. Otherwise `tmp/<name>` is removed. */
-void md_store_recover(const md_store_t *store, const char *name, apr_pool_t *p);
+/* For every `tmp/<name>`: finish what a crash between the two renames of md_store_activate left (it
+ * is complete and there is no `domains/<name>`), otherwise remove it. */
+void md_store_recover(const md_store_t *store, apr_pool_t *p);
+
+/* Move `<group>/<name>` to the archive, under the next number of `name`; *parchived is its path. */
+MD_MUST_CHECK
+apr_status_t md_store_archive(const char **parchived, const md_store_t *store,
+                              md_store_group_t group, const char *name, md_err_t *err,
+                              apr_pool_t *p);
+
+/* Rename a file that is of no use, or whatever is in its place, to `<file>.damaged` beside it
+ * (*paside is the path): it is out of the way, and nothing is lost that somebody may repair. */
+apr_status_t md_store_put_aside(const char **paside, const md_store_t *store,
+                                md_store_group_t group, const char *name, const char *file,
+                                apr_pool_t *p);
+
+/* Remove `*.tmp` files that a crash left long ago, with name NULL those in the base. */
+void md_store_sweep(const md_store_t *store, md_store_group_t group, const char *name,
+                    apr_time_t now, apr_pool_t *p);
+
+/* When children are another user: let them read a file of a group that is theirs to read, if its
+ * mode locks them out. Never for a plain key. Returns 1 if it was changed. */
+int md_store_open_to_children(const md_store_t *store, md_store_group_t group, const char *name,
+                              const char *file, apr_pool_t *p);
 
 #endif

@@ -171,6 +171,7 @@ static apr_status_t step_make_registry(start_t *start)
     md_conf_t *conf = md_conf_merge(&md_conf_defaults, process->conf, start->p);
 
     start->reg = process->reg = md_reg_make(start->store, conf, process->domains, start->p);
+    start->reg->is_dry_run = process->is_dry_run;
     mod_md_reachability(start->reg, start->s);
     md_reg_save_reachability(start->reg, start->tmp);
     return APR_SUCCESS;
@@ -254,10 +255,24 @@ static apr_status_t step_link_servers(start_t *start)
     return APR_SUCCESS;
 }
 
+/* Servers that share the store may start at the same time: MDStoreLocks lets one at a time move
+ * things about. */
 static apr_status_t step_activate(start_t *start)
 {
+    apr_interval_time_t wait = start->reg->conf->store_locks;
+    apr_file_t *lock = NULL;
+
+    if (wait > 0
+        && md_store_lock(&lock, start->store, wait, &start->err, start->tmp) != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, start->err.rv, start->s, APLOGNO(10398)
+                     "unable to obtain global registry lock, nothing staged is activated until the "
+                     "next restart: %s", start->err.detail);
+        return APR_SUCCESS;
+    }
     md_reg_sync_names(start->reg, start->tmp);
     md_reg_activate(start->reg, start->tmp);
+    if (lock)
+        md_store_unlock(lock);
     return APR_SUCCESS;
 }
 

@@ -5,6 +5,7 @@ import tempfile
 
 import pytest
 
+from filled import filled  # noqa: F401
 from servers import Httpd, Pebble
 
 

@@ -38,6 +38,14 @@ def is_listening(port):
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
+def is_alive(pid):
+    """Not when it has ended and only waits for somebody to take notice."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def run(*args, **kw):
     return subprocess.run([str(a) for a in args], capture_output=True, text=True, **kw)
 
@@ -260,7 +268,7 @@ class Httpd:
         except (OSError, ValueError):
             return
         with contextlib.suppress(AssertionError):
-            wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists(), 20, "end of httpd")
+            wait_for(lambda: not is_alive(pid), 20, "end of httpd")
             return
         for child in self.child_pids(pid) + [pid]:
             with contextlib.suppress(OSError):

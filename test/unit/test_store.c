@@ -176,11 +176,11 @@ static void activation_archives_and_recovers(void **state)
     assert_int_equal(rename(path("domains/" NAME), path("archive/" NAME ".3")), 0);
     put("tmp/" NAME "/md.json", "{}");
     put("tmp/" NAME "/job.json", "{}");
-    md_store_recover(store, NAME, p);
+    md_store_recover(store, p);
     assert_true(mode_of("domains/" NAME "/md.json") != -1);
     /* a crash while the new set was written */
     put("tmp/" NAME "/md.json", "{}");
-    md_store_recover(store, NAME, p);
+    md_store_recover(store, p);
     assert_int_equal(mode_of("tmp/" NAME), -1);
     assert_true(mode_of("domains/" NAME "/md.json") != -1);
 }
@@ -369,7 +369,9 @@ static void errors_are_forgotten_but_no_account_key(void **state)
     job->errors = 2;
     assert_int_equal(md_job_save(job, store, &err, p), APR_SUCCESS);
     save_key(MD_STORE_STAGING, "a.org");
-    put("staging/a.org/account.pem", "key");
+    assert_int_equal(rename(path("staging/a.org/privkey.p-256.pem"),
+                            path("staging/a.org/account.pem")), 0);
+    save_key(MD_STORE_STAGING, "a.org");
     put("challenges/a.org/acme-http-01.txt", "x");
     put("challenges/foreign.org/acme-http-01.txt", "x");
     settle(make_reg("a.org"));
