@@ -43,7 +43,7 @@ static const char *str(const md_json_t *json, const char *path, apr_pool_t *p)
 
 static const md_json_rule_t RULES[] = {
     { "url", MD_JSON_STRING, 1 }, { "ca-url", MD_JSON_STRING, 1 }, { "status", MD_JSON_STRING, 0 },
-    { "contact", MD_JSON_STRINGS, 0 }, { NULL }
+    { "contact", MD_JSON_STRINGS, 0 }, { NULL, MD_JSON_STRING, 0 }
 };
 
 static md_acct_t *acct_from_json(const md_json_t *json, apr_pool_t *p)

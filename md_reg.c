@@ -83,7 +83,7 @@ typedef struct orphan_t {
 
 static const md_json_rule_t MD_RULES[] = {
     { "name", MD_JSON_STRING, 0 }, { "domains", MD_JSON_STRINGS, 1 }, { "ca", MD_JSON_OBJECT, 0 },
-    { NULL }
+    { NULL, MD_JSON_STRING, 0 }
 };
 
 static apr_status_t load_md(md_json_t **pjson, const md_reg_t *reg, md_store_group_t group,
@@ -782,7 +782,7 @@ void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p)
 {
     static const md_json_rule_t RULES[] = {
         { "proto", MD_JSON_OBJECT, 0 }, { "proto.http", MD_JSON_BOOL, 0 },
-        { "proto.https", MD_JSON_BOOL, 0 }, { NULL }
+        { "proto.https", MD_JSON_BOOL, 0 }, { NULL, MD_JSON_STRING, 0 }
     };
     const char *wrong;
     md_json_t *json;
