@@ -104,7 +104,8 @@ apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t 
     static const md_json_rule_t RULES[] = {
         { "url", MD_JSON_STRING, 1 }, { "status", MD_JSON_STRING, 0 },
         { "authorizations", MD_JSON_STRINGS, 0 }, { "challenge-setups", MD_JSON_STRINGS, 0 },
-        { "finalize", MD_JSON_STRING, 0 }, { "certificate", MD_JSON_STRING, 0 }, { NULL, MD_JSON_STRING, 0 }
+        { "finalize", MD_JSON_STRING, 0 }, { "certificate", MD_JSON_STRING, 0 },
+        { NULL, MD_JSON_STRING, 0 }
     };
     md_json_t *json;
     apr_status_t rv;
