@@ -203,6 +203,8 @@ static void take_over_staging(const md_reg_t *reg, const char *from, const char 
                err.detail);
 }
 
+/* What is staged moves first: when this is cut short in between, the next start finds the rename
+ * again. */
 static void take_over(const md_reg_t *reg, const md_domain_t *domain, orphan_t *orphan,
                       apr_pool_t *p)
 {
@@ -210,15 +212,14 @@ static void take_over(const md_reg_t *reg, const md_domain_t *domain, orphan_t *
 
     md_err_init(&err, p);
     orphan->taken = 1;
+    take_over_staging(reg, orphan->name, domain->name, p);
     if (md_store_rename(reg->store, MD_STORE_DOMAINS, orphan->name, domain->name, &err, p)
-        != APR_SUCCESS) {
+        == APR_SUCCESS)
+        md_log(MD_LOG_INFO, APR_SUCCESS, "md[%s]: takes over the data of %s", domain->name,
+               orphan->name);
+    else
         md_log(MD_LOG_ERR, err.rv, "md[%s]: cannot take over the data of %s: %s", domain->name,
                orphan->name, err.detail);
-        return;
-    }
-    take_over_staging(reg, orphan->name, domain->name, p);
-    md_log(MD_LOG_INFO, APR_SUCCESS, "md[%s]: takes over the data of %s", domain->name,
-           orphan->name);
 }
 
 void md_reg_sync_names(md_reg_t *reg, apr_pool_t *p)
@@ -422,6 +423,7 @@ static void remove_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
 {
     const char *id, *archived;
 
+    md_store_remove(reg->store, MD_STORE_STAGING, name, MD_JSON, p); /* the rest is no set now */
     if (md_store_exists(reg->store, MD_STORE_STAGING, name, "account.pem", p)
         && md_acct_promote(&id, reg->store, name, NULL, p) != APR_SUCCESS)
         md_reg_reset_staging(reg->store, name, p);

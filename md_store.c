@@ -75,6 +75,14 @@ static apr_status_t check_parts(const char *name, const char *file, md_err_t *er
     return APR_SUCCESS;
 }
 
+/* A file that is being written, or was when its writer crashed. */
+static int is_unfinished(const char *file)
+{
+    apr_size_t len = strlen(file);
+
+    return len > 4 && !strcmp(file + len - 4, ".tmp");
+}
+
 /* ---- opening ---- */
 
 static apr_status_t wipe_pass(void *data)
@@ -572,6 +580,20 @@ apr_status_t md_store_save_volatile(const md_store_t *store, md_store_group_t gr
     return save(store, group, name, cert_file, GROUPS[group].file, pem, strlen(pem), 1, err, p);
 }
 
+/* Of an account whose document is lost there may still be the key; what a crash left of a file that
+ * was being written is nothing. */
+static int is_vacant(const md_store_t *store, md_store_group_t group, const char *name,
+                     apr_pool_t *p)
+{
+    apr_array_header_t *files = md_store_files(store, group, name, p);
+    int i;
+
+    for (i = 0; i < files->nelts; ++i)
+        if (!is_unfinished(APR_ARRAY_IDX(files, i, const char *)))
+            return 0;
+    return 1;
+}
+
 apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
                                       md_store_group_t group, const char *prefix,
                                       const char *file, const md_json_t *json, md_err_t *err,
@@ -584,8 +606,8 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
     for (n = 0; n < 1000; ++n) {
         id = apr_psprintf(p, "%s%04d", prefix, n);
         rv = check_parts(id, file, err);
-        if (rv == APR_SUCCESS && md_store_files(store, group, id, p)->nelts > 0)
-            continue; /* of one whose document is lost there may still be the key */
+        if (rv == APR_SUCCESS && !is_vacant(store, group, id, p))
+            continue;
         if (rv == APR_SUCCESS)
             rv = make_dir(store, group, NULL, err, p);
         if (rv == APR_SUCCESS)
@@ -900,7 +922,8 @@ static void recover(const md_store_t *store, const char *name, apr_pool_t *p)
         md_store_remove(store, MD_STORE_TMP, name, NULL, p);
         return;
     }
-    if (into_domains(store, name, &err, p) == APR_SUCCESS)
+    if (make_dir(store, MD_STORE_DOMAINS, NULL, &err, p) == APR_SUCCESS
+        && into_domains(store, name, &err, p) == APR_SUCCESS)
         md_log(MD_LOG_NOTICE, APR_SUCCESS, "md[%s]: completed an activation that was interrupted",
                name);
     else
@@ -922,11 +945,10 @@ void md_store_recover(const md_store_t *store, apr_pool_t *p)
 static void remove_if_stale(const char *dir, const char *file, apr_time_t before, apr_pool_t *p)
 {
     const char *path = apr_pstrcat(p, dir, "/", file, NULL);
-    apr_size_t len = strlen(file);
     struct stat st;
 
-    if (len > 4 && !strcmp(file + len - 4, ".tmp") && lstat(path, &st) == 0
-        && S_ISREG(st.st_mode) && apr_time_from_sec(st.st_mtime) < before)
+    if (is_unfinished(file) && lstat(path, &st) == 0 && S_ISREG(st.st_mode)
+        && apr_time_from_sec(st.st_mtime) < before)
         (void)unlink(path);
 }
 

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The store, jobs and what a start does to them: damage, crashes, old versions, renames. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include <apr_strings.h>
 
+#include "fail_files.h"
+
 #include "../../md_acme_acct.h"
 #include "../../md_csr.h"
 #include "../../md_file.h"
 #include "../../md_job.h"
+#include "../../md_jws.h"
 #include "../../md_limits.h"
 #include "../../md_reg.h"
 #include "../../md_renew.h"
@@ -407,6 +412,576 @@ static void every_document_damaged(void **state)
     }
 }
 
+/* ---- the files of accounts and keys ---- */
+
+static const char *thumbprint(const md_key_t *key)
+{
+    return md_jwk_thumbprint(key, p);
+}
+
+/* Is this private key somewhere in the store, in a file that is used? */
+static int has_key(const char *wanted)
+{
+    apr_array_header_t *names, *files;
+    const char *name, *file;
+    md_key_t *key;
+    int g, i, k;
+
+    for (g = 0; g < MD_STORE_GROUP_MAX; ++g) {
+        names = md_store_names(store, g, p);
+        for (i = 0; i < names->nelts; ++i) {
+            name = APR_ARRAY_IDX(names, i, const char *);
+            files = md_store_files(store, g, name, p);
+            for (k = 0; k < files->nelts; ++k) {
+                file = APR_ARRAY_IDX(files, k, const char *);
+                if (!strstr(file, ".tmp")
+                    && md_store_load_key(&key, store, g, name, file, NULL, p) == APR_SUCCESS
+                    && !strcmp(wanted, thumbprint(key)))
+                    return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+static const char *key_in(md_store_group_t group, const char *name, const char *file)
+{
+    md_key_t *key;
+
+    return md_store_load_key(&key, store, group, name, file, NULL, p) == APR_SUCCESS
+           ? thumbprint(key) : "none";
+}
+
+static md_key_t *stage_account(const char *name, const char *url)
+{
+    md_acct_t acct = { .url = url, .ca_url = "https://ca.test/dir", .status = "valid",
+                       .contacts = md_strings_make(p) };
+    md_key_t *key;
+
+    assert_int_equal(md_key_generate(&key, &P256, &err, p), APR_SUCCESS);
+    acct.key = key;
+    assert_int_equal(md_acct_save(&acct, store, MD_STORE_STAGING, name, &err, p), APR_SUCCESS);
+    return key;
+}
+
+static int count_names(md_store_group_t group)
+{
+    return md_store_names(store, group, p)->nelts;
+}
+
+static void accounts_are_kept_apart(void **state)
+{
+    const char *first, *second, *id;
+
+    (void)state;
+    first = thumbprint(stage_account("a.org", "https://ca.test/acct/1"));
+    second = thumbprint(stage_account("b.org", "https://ca.test/acct/2"));
+    assert_int_equal(md_acct_promote(&id, store, "a.org", &err, p), APR_SUCCESS);
+    assert_string_equal(id, "ACME-ca.test-0000");
+    assert_int_equal(md_acct_promote(&id, store, "a.org", &err, p), APR_SUCCESS);
+    assert_string_equal(id, "ACME-ca.test-0000");
+    assert_int_equal(md_acct_promote(&id, store, "b.org", &err, p), APR_SUCCESS);
+    assert_string_equal(id, "ACME-ca.test-0001");
+    assert_string_equal(key_in(MD_STORE_ACCOUNTS, "ACME-ca.test-0000", "account.pem"), first);
+    assert_string_equal(key_in(MD_STORE_ACCOUNTS, "ACME-ca.test-0001", "account.pem"), second);
+}
+
+static void what_an_account_lost_comes_back(void **state)
+{
+    static const char *const FILES[] = { "account.json", "account.pem" };
+    const char *key, *id;
+    md_acct_t *acct;
+    size_t i;
+
+    (void)state;
+    key = thumbprint(stage_account("a.org", "https://ca.test/acct/1"));
+    for (i = 0; i < 2; ++i) {
+        assert_int_equal(md_acct_promote(&id, store, "a.org", &err, p), APR_SUCCESS);
+        put(apr_pstrcat(p, "accounts/ACME-ca.test-0000/", FILES[i], NULL), "damaged");
+        md_acct_repair(store, MD_STORE_ACCOUNTS, "ACME-ca.test-0000", p);
+        assert_int_not_equal(md_acct_load(&acct, store, MD_STORE_ACCOUNTS, "ACME-ca.test-0000", &err,
+                                          p), APR_SUCCESS);
+        assert_int_not_equal(mode_of(apr_pstrcat(p, "accounts/ACME-ca.test-0000/", FILES[i],
+                                                 ".damaged", NULL)), -1);
+        assert_int_equal(md_acct_promote(&id, store, "a.org", &err, p), APR_SUCCESS);
+        assert_string_equal(id, "ACME-ca.test-0000");
+        assert_int_equal(md_acct_load(&acct, store, MD_STORE_ACCOUNTS, id, &err, p), APR_SUCCESS);
+        assert_string_equal(thumbprint(acct->key), key);
+    }
+    assert_int_equal(count_names(MD_STORE_ACCOUNTS), 1);
+}
+
+/* The number of an account whose document is lost is not given to another. */
+static void keys_without_document_keep_their_number(void **state)
+{
+    const char *key, *id;
+
+    (void)state;
+    save_key(MD_STORE_ACCOUNTS, "ACME-ca.test-0000");
+    key = key_in(MD_STORE_ACCOUNTS, "ACME-ca.test-0000", "privkey.p-256.pem");
+    stage_account("a.org", "https://ca.test/acct/1");
+    assert_int_equal(md_acct_promote(&id, store, "a.org", &err, p), APR_SUCCESS);
+    assert_string_equal(id, "ACME-ca.test-0001");
+    assert_true(has_key(key));
+}
+
+static void keys_of_another_store_stay_in_place(void **state)
+{
+    const char *id;
+    md_key_t *key;
+
+    (void)state;
+    stage_account("a.org", "https://ca.test/acct/1");
+    assert_int_equal(md_acct_promote(&id, store, "a.org", &err, p), APR_SUCCESS);
+    assert_int_equal(unlink(path("md_store.json")), 0);
+    assert_int_equal(reopen(), APR_SUCCESS);
+    assert_int_equal(md_store_load_key(&key, store, MD_STORE_ACCOUNTS, id, "account.pem", &err, p),
+                     APR_EACCES);
+    md_acct_repair(store, MD_STORE_ACCOUNTS, id, p);
+    assert_int_not_equal(mode_of("accounts/ACME-ca.test-0000/account.pem"), -1);
+    assert_int_not_equal(mode_of("accounts/ACME-ca.test-0000/account.json"), -1);
+}
+
+static void damage_is_kept_up_to_a_limit(void **state)
+{
+    const char *aside;
+    int i;
+
+    (void)state;
+    for (i = 1; i <= MD_MAX_ASIDE; ++i) {
+        put("staging/a.org/x.pem", apr_psprintf(p, "%d", i));
+        assert_int_equal(md_store_put_aside(&aside, store, MD_STORE_STAGING, "a.org", "x.pem", p), 0);
+    }
+    put("staging/a.org/x.pem", "last");
+    assert_int_equal(md_store_put_aside(&aside, store, MD_STORE_STAGING, "a.org", "x.pem", p),
+                     APR_EEXIST);
+    assert_int_not_equal(mode_of("staging/a.org/x.pem"), -1);
+    assert_int_not_equal(mode_of("staging/a.org/x.pem.damaged"), -1);
+    assert_int_not_equal(mode_of("staging/a.org/x.pem.damaged.9"), -1);
+}
+
+static void a_directory_in_the_way_of_a_file(void **state)
+{
+    md_json_t *json;
+
+    (void)state;
+    put("staging/a.org/md.json/content", "x");
+    assert_int_equal(md_store_save_text(store, MD_STORE_STAGING, "a.org", "md.json", "{}", &err, p),
+                     APR_SUCCESS);
+    assert_int_equal(md_store_load_json(&json, store, MD_STORE_STAGING, "a.org", "md.json", &err, p),
+                     APR_SUCCESS);
+    assert_int_not_equal(mode_of("staging/a.org/md.json.damaged/content"), -1);
+    put("staging/a.org/job.json/content", "x");
+    assert_int_equal(md_store_remove(store, MD_STORE_STAGING, "a.org", "job.json", p), APR_SUCCESS);
+    assert_int_equal(mode_of("staging/a.org/job.json"), -1);
+}
+
+static void removal_follows_no_links(void **state)
+{
+    (void)state;
+    put("outside/file", "x");
+    put("staging/a.org/deep/file", "x");
+    assert_int_equal(symlink(path("outside"), path("staging/a.org/deep/link")), 0);
+    assert_int_equal(symlink(path("outside"), path("staging/b.org")), 0);
+    assert_int_equal(md_store_remove(store, MD_STORE_STAGING, "a.org", NULL, p), APR_SUCCESS);
+    assert_int_equal(md_store_remove(store, MD_STORE_STAGING, "b.org", NULL, p), APR_SUCCESS);
+    assert_int_equal(mode_of("staging/a.org"), -1);
+    assert_int_equal(mode_of("staging/b.org"), -1);
+    assert_int_not_equal(mode_of("outside/file"), -1);
+}
+
+static void what_is_wrong_with_a_file(void **state)
+{
+    static const struct { const char *text, *why; } ROWS[] = {
+        { "", "it is empty" }, { "  \n ", "it is empty" }, { "[]", "no JSON object" },
+        { "{", "no JSON, line 1" }, { "{\"finished\":5}", "member 'finished' is not true or false" },
+        { "{\"last\":[]}", "member 'last' is not an object" },
+    };
+    md_job_t *job;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        put("staging/a.org/job.json", ROWS[i].text);
+        assert_int_equal(md_job_load(&job, store, MD_STORE_STAGING, "a.org", &err, p), APR_EINVAL);
+        assert_non_null(strstr(err.detail, ROWS[i].why));
+        assert_non_null(strstr(err.detail, "/staging/a.org/job.json: "));
+    }
+}
+
+/* ---- locks ---- */
+
+/* Another process that has the lock until its end is read from the pipe. */
+static pid_t hold_lock(const char *file, int ready[2])
+{
+    struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    pid_t pid = fork();
+    int fd;
+
+    if (pid)
+        return pid;
+    fd = open(path(file), O_WRONLY | O_CREAT, 0600);
+    if (fcntl(fd, F_SETLK, &whole) != 0 || write(ready[1], "x", 1) != 1)
+        _exit(1);
+    for (;;)
+        pause();
+}
+
+static void a_lock_is_waited_for(void **state)
+{
+    apr_time_t begun;
+    apr_file_t *lock;
+    int ready[2];
+    char c;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(md_store_lock(&lock, store, 0, &err, p), APR_SUCCESS);
+    assert_int_equal(mode_of("store.lock") & ~0640, 0);
+    md_store_unlock(lock);
+    pid = hold_lock("store.lock", ready);
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    begun = apr_time_now();
+    assert_int_equal(md_store_lock(&lock, store, apr_time_from_msec(250), &err, p), APR_EAGAIN);
+    assert_true(apr_time_now() - begun >= apr_time_from_msec(250));
+    assert_non_null(strstr(err.detail, "another process"));
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_int_equal(md_store_lock(&lock, store, 0, &err, p), APR_SUCCESS);
+    md_store_unlock(lock);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+static void a_lock_file_that_is_none(void **state)
+{
+    apr_file_t *lock;
+
+    (void)state;
+    assert_int_equal(mkfifo(path("store.lock"), 0600), 0);
+    assert_int_not_equal(md_store_lock(&lock, store, apr_time_from_sec(60), &err, p), APR_SUCCESS);
+    assert_non_null(strstr(err.detail, "no regular file"));
+}
+
+/* ---- crashes and full disks ---- */
+
+typedef struct before_t {
+    const char *live, *staged, *account; /* keys */
+} before_t;
+
+static before_t live_and_staged(void)
+{
+    md_job_t *job = md_job_make(MD_STORE_STAGING, NAME, p);
+    before_t before;
+
+    stage_set(NAME);
+    settle(make_reg(NAME));
+    before.live = key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem");
+    stage_set(NAME);
+    before.staged = key_in(MD_STORE_STAGING, NAME, "privkey.p-256.pem");
+    before.account = thumbprint(stage_account(NAME, "https://ca.test/acct/1"));
+    job->finished = job->notified_renewed = 1;
+    assert_int_equal(md_job_save(job, store, &err, p), APR_SUCCESS);
+    return before;
+}
+
+static const md_domain_t *only_domain(const md_reg_t *reg)
+{
+    return APR_ARRAY_IDX(reg->domains, 0, md_domain_t *);
+}
+
+/* Whatever happens to one of the calls, or to it and all that follow: no key is lost, and the next
+ * start has the new set in service. */
+static int activate_failing(int at, int is_crash, int error)
+{
+    before_t before = live_and_staged();
+    md_reg_t *reg = make_reg(NAME);
+    int came;
+
+    fail_files_arm(at, is_crash, error);
+    settle(reg);
+    came = fail_files_disarm();
+    assert_true(has_key(before.live));
+    assert_true(has_key(before.staged));
+    assert_true(has_key(before.account));
+    if (!is_crash)
+        assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    settle(reg = make_reg(NAME));
+    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.staged);
+    assert_true(has_key(before.live));
+    assert_string_equal(key_in(MD_STORE_ACCOUNTS, "ACME-ca.test-0000", "account.pem"),
+                        before.account);
+    assert_int_equal(count_names(MD_STORE_TMP), 0);
+    assert_int_equal(mode_of("staging/" NAME "/md.json"), -1);
+    return came;
+}
+
+static void empty_store(void)
+{
+    md_dir_remove(path(""), p);
+    assert_int_equal(reopen(), APR_SUCCESS);
+}
+
+static void activation_survives(int is_crash, int error)
+{
+    int at;
+
+    for (at = 1; activate_failing(at, is_crash, error); ++at)
+        empty_store();
+    assert_true(at > 40); /* they were all counted */
+}
+
+static void activation_survives_a_crash(void **state)
+{
+    (void)state;
+    activation_survives(1, EIO);
+}
+
+static void activation_survives_one_failure(void **state)
+{
+    (void)state;
+    activation_survives(0, ENOSPC);
+}
+
+static void activation_on_a_read_only_disk(void **state)
+{
+    before_t before = live_and_staged();
+    md_reg_t *reg = make_reg(NAME);
+
+    (void)state;
+    fail_files_arm(1, 1, EROFS);
+    settle(reg);
+    assert_true(fail_files_disarm());
+    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.live);
+    assert_string_equal(key_in(MD_STORE_STAGING, NAME, "privkey.p-256.pem"), before.staged);
+    assert_true(md_store_exists(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p));
+}
+
+static int rename_failing(int at, int is_crash)
+{
+    before_t before = live_and_staged();
+    const char *file = "privkey.p-256.pem";
+    md_json_t *json;
+    int came;
+
+    fail_files_arm(at, is_crash, EIO);
+    md_reg_sync_names(make_reg("new.org " NAME), p);
+    came = fail_files_disarm();
+    assert_true(has_key(before.live) && has_key(before.staged) && has_key(before.account));
+    md_reg_sync_names(make_reg("new.org " NAME), p);
+    assert_string_equal(key_in(MD_STORE_DOMAINS, "new.org", file), before.live);
+    assert_true(has_key(before.staged) && has_key(before.account));
+    if (!is_crash) /* a live certificate without its renewal is better than none */
+        return came;
+    assert_string_equal(key_in(MD_STORE_STAGING, "new.org", file), before.staged);
+    assert_int_equal(mode_of("staging/" NAME), -1);
+    assert_int_equal(md_store_load_json(&json, store, MD_STORE_STAGING, "new.org", "md.json", &err,
+                                        p), APR_SUCCESS);
+    return came;
+}
+
+static void renames_survive_a_crash(void **state)
+{
+    int at, is_crash;
+
+    (void)state;
+    for (is_crash = 0; is_crash < 2; ++is_crash) {
+        for (at = 1; rename_failing(at, is_crash); ++at)
+            empty_store();
+        assert_true(at > 3);
+        empty_store();
+    }
+}
+
+/* ---- life ---- */
+
+static void archive_of_one_domain_is_full(void **state)
+{
+    struct timespec old[2] = { { .tv_sec = 1000000 }, { .tv_sec = 1000000 } };
+    before_t before = live_and_staged();
+    int i;
+
+    (void)state;
+    for (i = 1; i <= MD_MAX_ARCHIVE; ++i)
+        put(apr_psprintf(p, "archive/" NAME ".%d/md.json", i), "{}");
+    put("archive/" NAME ".500/oldest", "x");
+    assert_int_equal(utimensat(AT_FDCWD, path("archive/" NAME ".500"), old, 0), 0);
+    settle(make_reg(NAME));
+    assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.staged);
+    assert_string_equal(key_in(MD_STORE_ARCHIVE, NAME ".500", "privkey.p-256.pem"), before.live);
+    assert_int_equal(mode_of("archive/" NAME ".500/oldest"), -1);
+    assert_int_equal(count_names(MD_STORE_ARCHIVE), MD_MAX_ARCHIVE);
+}
+
+static void archive_cannot_be_made(void **state)
+{
+    before_t before = live_and_staged();
+    md_reg_t *reg = make_reg(NAME);
+
+    (void)state;
+    md_dir_remove(path("archive"), p);
+    put("archive", "a file");
+    settle(reg);
+    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.live);
+    assert_int_equal(unlink(path("archive")), 0);
+    settle(make_reg(NAME));
+    assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.staged);
+}
+
+static void groups_may_be_links(void **state)
+{
+    static const char *const LINKED[] = { "domains", "staging", "accounts", "archive", "tmp" };
+    before_t before = live_and_staged();
+    md_reg_t *reg;
+    size_t i;
+
+    (void)state;
+    put("elsewhere/x", "");
+    for (i = 0; i < sizeof(LINKED) / sizeof(LINKED[0]); ++i) {
+        (void)rename(path(LINKED[i]), path(apr_pstrcat(p, "elsewhere/", LINKED[i], NULL)));
+        (void)mkdir(path(apr_pstrcat(p, "elsewhere/", LINKED[i], NULL)), 0700);
+        assert_int_equal(symlink(apr_pstrcat(p, "elsewhere/", LINKED[i], NULL), path(LINKED[i])), 0);
+    }
+    settle(reg = make_reg("new.org " NAME));
+    assert_string_equal(key_in(MD_STORE_DOMAINS, "new.org", "privkey.p-256.pem"), before.staged);
+    assert_string_equal(key_in(MD_STORE_ARCHIVE, "new.org.1", "privkey.p-256.pem"), before.live);
+    assert_int_equal(count_names(MD_STORE_ACCOUNTS), 1);
+    assert_string_equal(only_domain(reg)->ca_account, "ACME-ca.test-0000");
+}
+
+static void a_bad_document_hides_no_other(void **state)
+{
+    (void)state;
+    settle(make_reg("b.org;d.org"));
+    put("domains/b.org/marker", "b");
+    put("domains/a.org/md.json", "garbage");
+    put("domains/file", "no directory");
+    put("accounts/ACME-ca.test-0000/account.json", "garbage");
+    settle(make_reg("c.org b.org;d.org"));
+    assert_int_not_equal(mode_of("domains/c.org/marker"), -1);
+    assert_int_not_equal(mode_of("domains/a.org/md.json"), -1);
+    assert_int_not_equal(mode_of("domains/file"), -1);
+}
+
+/* The directory with all names goes before one that shares as many that come first. */
+static void the_best_match_is_renamed(void **state)
+{
+    (void)state;
+    put("domains/a.org/md.json", "{\"name\":\"stale.org\",\"domains\":[\"a.org\",\"b.org\"]}");
+    put("domains/z.org/md.json", "{\"name\":\"z.org\",\"domains\":[\"z.org\",\"b.org\",\"c.org\"]}");
+    settle(make_reg("b.org c.org"));
+    assert_int_equal(mode_of("domains/z.org"), -1);
+    assert_int_not_equal(mode_of("domains/a.org"), -1);
+    settle(make_reg("a2.org a.org;b.org c.org"));
+    assert_int_equal(mode_of("domains/a.org"), -1); /* the directory tells, not its document */
+    assert_int_not_equal(mode_of("domains/a2.org/md.json"), -1);
+}
+
+/* A child of the generation before goes on under the old name: nobody is disturbed. */
+static void an_old_child_writes_on(void **state)
+{
+    before_t before = live_and_staged();
+    const char *stale;
+    md_reg_t *reg;
+
+    (void)state;
+    md_reg_sync_names(make_reg("new.org " NAME), p);
+    stage_set(NAME);
+    stale = key_in(MD_STORE_STAGING, NAME, "privkey.p-256.pem");
+    settle(reg = make_reg("new.org " NAME));
+    assert_string_equal(key_in(MD_STORE_DOMAINS, "new.org", "privkey.p-256.pem"), before.staged);
+    assert_true(has_key(stale));
+    settle(reg = make_reg(NAME)); /* back again, with that in its place */
+    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_true(has_key(stale) && has_key(before.staged) && has_key(before.live));
+}
+
+static void left_overs_are_swept(void **state)
+{
+    struct timespec old[2] = { { .tv_sec = 1000000 }, { .tv_sec = 1000000 } };
+    static const char *const STALE[] = {
+        "md_store.json.1.2.tmp", "domains/a.org/privkey.pem.tmp", "staging/a.org/job.json.9.tmp",
+        "accounts/x/account.json.tmp"
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(STALE) / sizeof(STALE[0]); ++i) {
+        put(STALE[i], "x");
+        assert_int_equal(utimensat(AT_FDCWD, path(STALE[i]), old, 0), 0);
+    }
+    put("staging/a.org/md.json.now.tmp", "somebody writes");
+    put("tmp/gone.org/md.json", "{}");
+    put("tmp/a.org/job.json", "{}"); /* of older versions */
+    settle(make_reg("a.org"));
+    for (i = 0; i < sizeof(STALE) / sizeof(STALE[0]); ++i)
+        assert_int_equal(mode_of(STALE[i]), -1);
+    assert_int_not_equal(mode_of("staging/a.org/md.json.now.tmp"), -1);
+    assert_int_equal(count_names(MD_STORE_TMP), 0);
+    assert_int_equal(mode_of("domains/gone.org"), -1);
+}
+
+/* It was in the midst of an activation when it crashed, and then left the configuration. */
+static void an_activation_of_a_removed_domain_is_completed(void **state)
+{
+    (void)state;
+    put("tmp/gone.org/md.json", "{}");
+    put("tmp/gone.org/job.json", "{}");
+    settle(make_reg("a.org"));
+    assert_int_not_equal(mode_of("domains/gone.org/md.json"), -1);
+    assert_int_equal(count_names(MD_STORE_TMP), 0);
+}
+
+static void old_documents_are_understood(void **state)
+{
+    static const char MD[] = "{\"name\":\"a.org\",\"domains\":[\"a.org\"],\"contacts\":[\"mailto:a@b\"],"
+                             "\"ca\":{\"url\":\"https://ca.test/dir\"},\"renew-window\":1209600,"
+                             "\"state\":3,\"drive-mode\":1,\"cert\":{\"x\":1}}";
+    static const char ACCT[] = "{\"id\":\"x\",\"disabled\":false,\"status\":\"valid\",\"url\":"
+                               "\"https://ca.test/acct/1\",\"ca-url\":\"https://ca.test/dir\","
+                               "\"registration\":{\"contact\":[\"mailto:x@y\"]},"
+                               "\"terms-of-service\":\"https://ca.test/tos\"}";
+    md_acct_t *acct;
+    md_reg_t *reg;
+
+    (void)state;
+    put("domains/a.org/md.json", MD);
+    settle(reg = make_reg("a.org"));
+    assert_string_equal(only_domain(reg)->ca_url, "https://ca.test/dir");
+    assert_string_equal(APR_ARRAY_IDX(only_domain(reg)->contacts, 0, const char *), "mailto:a@b");
+    assert_int_equal(mode_of("domains/a.org/md.json.damaged"), -1);
+    put("accounts/ACME-ca.test-0000/account.json", ACCT);
+    save_key(MD_STORE_ACCOUNTS, "ACME-ca.test-0000");
+    assert_int_equal(rename(path("accounts/ACME-ca.test-0000/privkey.p-256.pem"),
+                            path("accounts/ACME-ca.test-0000/account.pem")), 0);
+    md_acct_repair(store, MD_STORE_ACCOUNTS, "ACME-ca.test-0000", p);
+    assert_int_equal(md_acct_load(&acct, store, MD_STORE_ACCOUNTS, "ACME-ca.test-0000", &err, p), 0);
+    assert_string_equal(APR_ARRAY_IDX(acct->contacts, 0, const char *), "mailto:x@y");
+    assert_string_equal(acct->agreement, "https://ca.test/tos");
+}
+
+/* A store where the step from version 1 was cut short, or somebody put a key there already. */
+static void migration_overwrites_no_key(void **state)
+{
+    const char *key;
+
+    (void)state;
+    save_key(MD_STORE_DOMAINS, NAME);
+    key = key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem");
+    assert_int_equal(rename(path("domains/" NAME "/privkey.p-256.pem"),
+                            path("domains/" NAME "/privkey.pem")), 0);
+    put("domains/" NAME "/pkey.pem", "other");
+    put("md_store.json", "{\"store\":{\"version\":1},\"key\":"
+                         "\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4v\"}");
+    assert_int_equal(reopen(), APR_SUCCESS);
+    assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.pem"), key);
+    assert_int_not_equal(mode_of("domains/" NAME "/pkey.pem"), -1);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -435,6 +1010,18 @@ int main(void)
         TEST(jobs_both_ways), TEST(damaged_jobs_are_fresh_jobs), TEST(back_off_doubles_up_to_a_day),
         TEST(renames_are_followed), TEST(activation_takes_complete_sets_only),
         TEST(errors_are_forgotten_but_no_account_key), TEST(every_document_damaged),
+        TEST(accounts_are_kept_apart), TEST(what_an_account_lost_comes_back),
+        TEST(keys_without_document_keep_their_number), TEST(keys_of_another_store_stay_in_place),
+        TEST(damage_is_kept_up_to_a_limit), TEST(a_directory_in_the_way_of_a_file),
+        TEST(removal_follows_no_links), TEST(what_is_wrong_with_a_file),
+        TEST(a_lock_is_waited_for), TEST(a_lock_file_that_is_none),
+        TEST(activation_survives_a_crash), TEST(activation_survives_one_failure),
+        TEST(activation_on_a_read_only_disk), TEST(renames_survive_a_crash),
+        TEST(archive_of_one_domain_is_full), TEST(archive_cannot_be_made),
+        TEST(groups_may_be_links), TEST(a_bad_document_hides_no_other),
+        TEST(the_best_match_is_renamed), TEST(an_old_child_writes_on), TEST(left_overs_are_swept),
+        TEST(an_activation_of_a_removed_domain_is_completed), TEST(old_documents_are_understood),
+        TEST(migration_overwrites_no_key),
     };
 
     apr_initialize();

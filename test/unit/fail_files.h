@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Takes the place of the C library's calls that change files, for one test program: from the n-th on
+ * they fail, one of them or, as after a crash, all. Include it once. */
+#ifndef FAIL_FILES_H
+#define FAIL_FILES_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static struct {
+    int is_armed;
+    int at;          /* the call that fails, from 1 */
+    int is_crash;    /* it and all that follow have no effect */
+    int error;       /* errno of those that fail */
+    int count;       /* calls so far */
+} fail_files;
+
+static void fail_files_arm(int at, int is_crash, int error)
+{
+    fail_files.at = at;
+    fail_files.is_crash = is_crash;
+    fail_files.error = error;
+    fail_files.count = 0;
+    fail_files.is_armed = 1;
+}
+
+/* Returns whether the call that was to fail came about. */
+static int fail_files_disarm(void)
+{
+    fail_files.is_armed = 0;
+    return fail_files.count >= fail_files.at;
+}
+
+static int fails(void)
+{
+    if (!fail_files.is_armed)
+        return 0;
+    ++fail_files.count;
+    if (fail_files.count != fail_files.at
+        && !(fail_files.is_crash && fail_files.count > fail_files.at))
+        return 0;
+    errno = fail_files.error;
+    return 1;
+}
+
+static int real_openat(int dir, const char *path, int flags, mode_t mode)
+{
+    if (flags & (O_CREAT | O_WRONLY | O_RDWR) && fails())
+        return -1;
+    return (int)syscall(SYS_openat, dir, path, flags, mode);
+}
+
+#define MODE(flags, mode) \
+    do { \
+        va_list args; \
+        va_start(args, flags); \
+        mode = flags & O_CREAT ? va_arg(args, mode_t) : 0; \
+        va_end(args); \
+    } while (0)
+
+int open(const char *path, int flags, ...)
+{
+    mode_t mode;
+
+    MODE(flags, mode);
+    return real_openat(AT_FDCWD, path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...)
+{
+    mode_t mode;
+
+    MODE(flags, mode);
+    return real_openat(AT_FDCWD, path, flags, mode);
+}
+
+int openat(int dir, const char *path, int flags, ...)
+{
+    mode_t mode;
+
+    MODE(flags, mode);
+    return real_openat(dir, path, flags, mode);
+}
+
+/* Half of what is to be written is there when the disk is full. */
+ssize_t write(int fd, const void *data, size_t len)
+{
+    if (fails()) {
+        if (len > 1)
+            (void)!syscall(SYS_write, fd, data, len / 2);
+        errno = fail_files.error;
+        return -1;
+    }
+    return syscall(SYS_write, fd, data, len);
+}
+
+int fsync(int fd)
+{
+    return fails() ? -1 : (int)syscall(SYS_fsync, fd);
+}
+
+int fchmod(int fd, mode_t mode)
+{
+    return fails() ? -1 : (int)syscall(SYS_fchmod, fd, mode);
+}
+
+int chmod(const char *path, mode_t mode)
+{
+    return fails() ? -1 : (int)syscall(SYS_fchmodat, AT_FDCWD, path, mode, 0);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+    return fails() ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+}
+
+int rename(const char *from, const char *to)
+{
+    return fails() ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int link(const char *from, const char *to)
+{
+    return fails() ? -1 : (int)syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int unlink(const char *path)
+{
+    return fails() ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+}
+
+int unlinkat(int dir, const char *path, int flags)
+{
+    return fails() ? -1 : (int)syscall(SYS_unlinkat, dir, path, flags);
+}
+
+#endif
