@@ -16,7 +16,7 @@ from servers import Httpd, Pebble, is_alive, wait_for
 
 LIVE = [f"live{i}.test" for i in range(7)]
 BOTH = [f"both{i}.test" for i in range(5)]        # live, and a new set is staged
-OPEN = [f"open{i}.test" for i in range(3)]        # an order is under way, with an account of its own
+OPEN = [f"open{i}.test" for i in range(3)]        # an order is under way, an own account
 NAMES = LIVE + BOTH + OPEN
 CONF = "MDCertificateAgreement accepted\nMDContactEmail admin@example.org\nMDPrivateKeys P-256"
 ACCOUNTS = {"live5.test": 1, "live6.test": 2, **{name: i + 3 for i, name in enumerate(OPEN)}}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damaged documents and PEM files in a store that real runs have filled: the server starts, one line
-tells about each, the other domains are served, what can be repaired is, and no private key is lost.
+"""Damaged documents and PEM files in a store that real runs have filled: the server starts, one
+line tells about each, the other domains are served, what can be repaired is, no private key is lost.
 
 One server takes one kind of damage to every document at once, each in a domain of its own."""
 import contextlib
@@ -33,8 +33,8 @@ def damaged(httpd, filled):
 
 # ---- damage ----
 
-WRONG_TYPES = ('{"name": 5, "domains": {"a": 1}, "contacts": 7, "ca": ["x"], "privkey": 3, "state": "s",'
-               ' "url": 1, "ca-url": {}, "status": [], "authorizations": 5, "challenge-setups": 6,'
+WRONG_TYPES = ('{"name": 5, "domains": {"a": 1}, "contacts": 7, "ca": ["x"], "privkey": 3,'
+               ' "state": "s", "url": 1, "ca-url": {}, "status": [], "authorizations": 5, "challenge-setups": 6,'
                ' "finished": "yes", "errors": "many", "last": [], "log": 5, "proto": [],'
                ' "store": [], "key": 5, "renew-window": {}, "transitive": "x", "contact": 9}')
 
@@ -316,7 +316,7 @@ def test_live_pair_is_ordered_anew(httpd, ca, kind, workdir):
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("no-permission", "huge")])
 def test_staged_account_is_found_by_its_key(httpd, ca, kind, workdir):
-    """The document of an account is damaged while its first order is under way: no second account."""
+    """Its document is damaged while the first order is under way: no second account."""
     httpd.use_ca(ca)
     httpd.add_md_conf("MDPrivateKeys P-256\nMDRetryDelay 1s\nMDomain one.test")
     httpd.add_vhost("one.test")

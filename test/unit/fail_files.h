@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Takes the place of the C library's calls that change files, for one test program: from the n-th on
- * they fail, one of them or, as after a crash, all. Include it once. */
+/* Takes the place of the C library's calls that change files, for one test program: the n-th fails,
+ * or, as after a crash, that and all that follow. Include it once. */
 #ifndef FAIL_FILES_H
 #define FAIL_FILES_H
 

@@ -499,8 +499,8 @@ static void what_an_account_lost_comes_back(void **state)
         assert_int_equal(md_acct_promote(&id, store, "a.org", &err, p), APR_SUCCESS);
         put(apr_pstrcat(p, "accounts/ACME-ca.test-0000/", FILES[i], NULL), "damaged");
         md_acct_repair(store, MD_STORE_ACCOUNTS, "ACME-ca.test-0000", p);
-        assert_int_not_equal(md_acct_load(&acct, store, MD_STORE_ACCOUNTS, "ACME-ca.test-0000", &err,
-                                          p), APR_SUCCESS);
+        assert_int_not_equal(md_acct_load(&acct, store, MD_STORE_ACCOUNTS, "ACME-ca.test-0000",
+                                          &err, p), APR_SUCCESS);
         assert_int_not_equal(mode_of(apr_pstrcat(p, "accounts/ACME-ca.test-0000/", FILES[i],
                                                  ".damaged", NULL)), -1);
         assert_int_equal(md_acct_promote(&id, store, "a.org", &err, p), APR_SUCCESS);
@@ -550,7 +550,8 @@ static void damage_is_kept_up_to_a_limit(void **state)
     (void)state;
     for (i = 1; i <= MD_MAX_ASIDE; ++i) {
         put("staging/a.org/x.pem", apr_psprintf(p, "%d", i));
-        assert_int_equal(md_store_put_aside(&aside, store, MD_STORE_STAGING, "a.org", "x.pem", p), 0);
+        assert_int_equal(md_store_put_aside(&aside, store, MD_STORE_STAGING, "a.org", "x.pem", p),
+                         APR_SUCCESS);
     }
     put("staging/a.org/x.pem", "last");
     assert_int_equal(md_store_put_aside(&aside, store, MD_STORE_STAGING, "a.org", "x.pem", p),
@@ -568,8 +569,8 @@ static void a_directory_in_the_way_of_a_file(void **state)
     put("staging/a.org/md.json/content", "x");
     assert_int_equal(md_store_save_text(store, MD_STORE_STAGING, "a.org", "md.json", "{}", &err, p),
                      APR_SUCCESS);
-    assert_int_equal(md_store_load_json(&json, store, MD_STORE_STAGING, "a.org", "md.json", &err, p),
-                     APR_SUCCESS);
+    assert_int_equal(md_store_load_json(&json, store, MD_STORE_STAGING, "a.org", "md.json", &err,
+                                        p), APR_SUCCESS);
     assert_int_not_equal(mode_of("staging/a.org/md.json.damaged/content"), -1);
     put("staging/a.org/job.json/content", "x");
     assert_int_equal(md_store_remove(store, MD_STORE_STAGING, "a.org", "job.json", p), APR_SUCCESS);
@@ -594,7 +595,8 @@ static void what_is_wrong_with_a_file(void **state)
 {
     static const struct { const char *text, *why; } ROWS[] = {
         { "", "it is empty" }, { "  \n ", "it is empty" }, { "[]", "no JSON object" },
-        { "{", "no JSON, line 1" }, { "{\"finished\":5}", "member 'finished' is not true or false" },
+        { "{", "no JSON, line 1" },
+        { "{\"finished\":5}", "member 'finished' is not true or false" },
         { "{\"last\":[]}", "member 'last' is not an object" },
     };
     md_job_t *job;
@@ -837,14 +839,16 @@ static void groups_may_be_links(void **state)
     static const char *const LINKED[] = { "domains", "staging", "accounts", "archive", "tmp" };
     before_t before = live_and_staged();
     md_reg_t *reg;
+    const char *target;
     size_t i;
 
     (void)state;
     put("elsewhere/x", "");
     for (i = 0; i < sizeof(LINKED) / sizeof(LINKED[0]); ++i) {
-        (void)rename(path(LINKED[i]), path(apr_pstrcat(p, "elsewhere/", LINKED[i], NULL)));
-        (void)mkdir(path(apr_pstrcat(p, "elsewhere/", LINKED[i], NULL)), 0700);
-        assert_int_equal(symlink(apr_pstrcat(p, "elsewhere/", LINKED[i], NULL), path(LINKED[i])), 0);
+        target = apr_pstrcat(p, "elsewhere/", LINKED[i], NULL);
+        (void)rename(path(LINKED[i]), path(target));
+        (void)mkdir(path(target), 0700);
+        assert_int_equal(symlink(target, path(LINKED[i])), 0);
     }
     settle(reg = make_reg("new.org " NAME));
     assert_string_equal(key_in(MD_STORE_DOMAINS, "new.org", "privkey.p-256.pem"), before.staged);
@@ -872,7 +876,8 @@ static void the_best_match_is_renamed(void **state)
 {
     (void)state;
     put("domains/a.org/md.json", "{\"name\":\"stale.org\",\"domains\":[\"a.org\",\"b.org\"]}");
-    put("domains/z.org/md.json", "{\"name\":\"z.org\",\"domains\":[\"z.org\",\"b.org\",\"c.org\"]}");
+    put("domains/z.org/md.json", "{\"name\":\"z.org\",\"domains\":[\"z.org\",\"b.org\","
+                                 "\"c.org\"]}");
     settle(make_reg("b.org c.org"));
     assert_int_equal(mode_of("domains/z.org"), -1);
     assert_int_not_equal(mode_of("domains/a.org"), -1);
@@ -917,12 +922,14 @@ static void left_overs_are_swept(void **state)
     put("staging/a.org/md.json.now.tmp", "somebody writes");
     put("tmp/gone.org/md.json", "{}");
     put("tmp/a.org/job.json", "{}"); /* of older versions */
+    put("tmp/b.org/job.json", "{}");
     settle(make_reg("a.org"));
     for (i = 0; i < sizeof(STALE) / sizeof(STALE[0]); ++i)
         assert_int_equal(mode_of(STALE[i]), -1);
     assert_int_not_equal(mode_of("staging/a.org/md.json.now.tmp"), -1);
     assert_int_equal(count_names(MD_STORE_TMP), 0);
     assert_int_equal(mode_of("domains/gone.org"), -1);
+    assert_int_equal(mode_of("domains/b.org"), -1);
 }
 
 /* It was in the midst of an activation when it crashed, and then left the configuration. */
@@ -938,8 +945,8 @@ static void an_activation_of_a_removed_domain_is_completed(void **state)
 
 static void old_documents_are_understood(void **state)
 {
-    static const char MD[] = "{\"name\":\"a.org\",\"domains\":[\"a.org\"],\"contacts\":[\"mailto:a@b\"],"
-                             "\"ca\":{\"url\":\"https://ca.test/dir\"},\"renew-window\":1209600,"
+    static const char MD[] = "{\"name\":\"a.org\",\"domains\":[\"a.org\"],"
+                             "\"contacts\":[\"mailto:a@b\"],\"ca\":{\"url\":\"https://ca.test/dir\"},\"renew-window\":1209600,"
                              "\"state\":3,\"drive-mode\":1,\"cert\":{\"x\":1}}";
     static const char ACCT[] = "{\"id\":\"x\",\"disabled\":false,\"status\":\"valid\",\"url\":"
                                "\"https://ca.test/acct/1\",\"ca-url\":\"https://ca.test/dir\","
@@ -959,7 +966,8 @@ static void old_documents_are_understood(void **state)
     assert_int_equal(rename(path("accounts/ACME-ca.test-0000/privkey.p-256.pem"),
                             path("accounts/ACME-ca.test-0000/account.pem")), 0);
     md_acct_repair(store, MD_STORE_ACCOUNTS, "ACME-ca.test-0000", p);
-    assert_int_equal(md_acct_load(&acct, store, MD_STORE_ACCOUNTS, "ACME-ca.test-0000", &err, p), 0);
+    assert_int_equal(md_acct_load(&acct, store, MD_STORE_ACCOUNTS, "ACME-ca.test-0000", &err, p),
+                     APR_SUCCESS);
     assert_string_equal(APR_ARRAY_IDX(acct->contacts, 0, const char *), "mailto:x@y");
     assert_string_equal(acct->agreement, "https://ca.test/tos");
 }
