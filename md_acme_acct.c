@@ -335,14 +335,22 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
                                      const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
 {
     const md_directory_t *dir = md_acme_directory(acme);
-    md_json_t *payload = md_json_object(p);
+    md_json_t *payload = md_json_object(p), *binding = NULL;
     md_acct_t *acct = apr_pcalloc(p, sizeof(*acct));
     md_reply_t *reply;
-    apr_status_t rv;
+    apr_status_t rv = APR_SUCCESS;
 
+    if (wish->eab_kid)
+        rv = md_jws_bind(&binding, wish->eab_kid, wish->eab_hmac, dir->new_account, key, err, p);
+    else if (dir->external_account_required)
+        md_log(MD_LOG_INFO, APR_SUCCESS, "%s wants new accounts to be bound to external ones: see "
+               "MDExternalAccountBinding", md_acme_url(acme));
+    if (rv != APR_SUCCESS)
+        return rv;
     md_json_set_strings(payload, "contact", wish->contacts);
     if (dir->terms_of_service)
         md_json_set_bool(payload, "termsOfServiceAgreed", 1);
+    md_json_set(payload, "externalAccountBinding", binding);
     rv = md_acme_post_jwk(&reply, acme, dir->new_account, payload, key, err, p);
     if (rv != APR_SUCCESS)
         return rv;

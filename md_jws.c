@@ -71,24 +71,68 @@ static const char *encode(const char *text, apr_pool_t *p)
     return md_base64url_encode((const unsigned char *)text, strlen(text), p);
 }
 
+/* RFC 7515 5.1. */
+static const char *signing_input(const char *head, const char *body, apr_pool_t *p)
+{
+    return apr_pstrcat(p, head, ".", body, NULL);
+}
+
+/* RFC 7515 7.2.2. */
+static md_json_t *flattened(const char *head, const char *body, const unsigned char *sig,
+                            apr_size_t sig_len, apr_pool_t *p)
+{
+    md_json_t *jws = md_json_object(p);
+
+    md_json_set_str(jws, "protected", head);
+    md_json_set_str(jws, "payload", body);
+    md_json_set_str(jws, "signature", md_base64url_encode(sig, sig_len, p));
+    return jws;
+}
+
 apr_status_t md_jws_sign(const char **pjws, md_json_t *protected, const char *payload,
                          const md_key_t *key, md_err_t *err, apr_pool_t *p)
 {
-    const char *head, *body = encode(payload, p), *signed_text;
+    const char *head, *body = encode(payload, p), *input;
     const unsigned char *sig;
-    md_json_t *jws = md_json_object(p);
     apr_size_t sig_len;
     apr_status_t rv;
 
     md_json_set_str(protected, "alg", md_key_jws_alg(key));
     head = encode(md_json_text(protected, 1, p), p);
-    signed_text = apr_pstrcat(p, head, ".", body, NULL); /* RFC 7515 5.1 */
-    rv = md_key_sign_jws(&sig, &sig_len, key, signed_text, strlen(signed_text), err, p);
+    input = signing_input(head, body, p);
+    rv = md_key_sign_jws(&sig, &sig_len, key, input, strlen(input), err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    md_json_set_str(jws, "protected", head);
-    md_json_set_str(jws, "payload", body);
-    md_json_set_str(jws, "signature", md_base64url_encode(sig, sig_len, p));
-    *pjws = md_json_text(jws, 1, p);
+    *pjws = md_json_text(flattened(head, body, sig, sig_len, p), 1, p);
+    return APR_SUCCESS;
+}
+
+apr_status_t md_jws_bind(md_json_t **pjws, const char *kid, const char *hmac, const char *url,
+                         const md_key_t *key, md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *protected = md_json_object(p);
+    unsigned char mac[EVP_MAX_MD_SIZE], *secret;
+    apr_size_t mac_len, secret_len = md_base64url_decode(&secret, hmac, p);
+    const char *head, *body, *input;
+
+    if (!secret_len)
+        return md_fail_problem(err, APR_EINVAL, "apache:eab-hmac-invalid", "the MAC key of the "
+                               "external account binding for key id '%s' is no base64url: check "
+                               "MDExternalAccountBinding", kid);
+    md_json_set_str(protected, "alg", "HS256");
+    md_json_set_str(protected, "kid", kid);
+    md_json_set_str(protected, "url", url);
+    head = encode(md_json_text(protected, 1, p), p);
+    body = encode(md_json_text(md_jwk_make(key, p), 1, p), p);
+    input = signing_input(head, body, p);
+    if (!EVP_Q_mac(NULL, "HMAC", NULL, "SHA256", NULL, secret, secret_len,
+                   (const unsigned char *)input, strlen(input), mac, sizeof(mac), &mac_len))
+        mac_len = 0;
+    md_wipe(secret, secret_len);
+    if (!mac_len)
+        return md_fail_problem(err, md_openssl_fail(err, APR_EGENERAL, "HMAC"),
+                               "apache:eab-hmac-fail", "the external account binding for key id "
+                               "'%s' cannot be signed", kid);
+    *pjws = flattened(head, body, mac, mac_len, p);
     return APR_SUCCESS;
 }

@@ -65,7 +65,9 @@ def make_server_cert(directory):
 class Pebble:
     """A CA with its own DNS, in which every name is 127.0.0.1."""
 
-    def __init__(self, directory, http_port, tls_port, env=None, retry_after=1, profiles=None):
+    def __init__(self, directory, http_port, tls_port, env=None, retry_after=1, profiles=None,
+                 eab=None):
+        """`eab`: MAC key by key id; new accounts must be bound to one of them."""
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.ca_file, key = make_server_cert(self.dir)
@@ -81,6 +83,8 @@ class Pebble:
             "profiles": profiles or {
                 "default": {"description": "three months", "validityPeriod": 7776000},
                 "shortlived": {"description": "six days", "validityPeriod": 518400}}}}
+        if eab:
+            config["pebble"].update(externalAccountBindingRequired=True, externalAccountMACKeys=eab)
         (self.dir / "pebble.json").write_text(json.dumps(config))
         self.env = dict(os.environ, PEBBLE_VA_NOSLEEP="1", **{k: str(v) for k, v in (env or {}).items()})
         if "PEBBLE_VA_SLEEPTIME" in self.env:

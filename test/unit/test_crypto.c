@@ -11,6 +11,7 @@
 #include <apr_strings.h>
 
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
@@ -250,6 +251,40 @@ static void chains_that_are_none(void **state)
     assert_int_equal(md_chain_from_pem(&chain, CUT, strlen(CUT), &err, p), APR_EINVAL);
 }
 
+static void bindings_of_external_accounts(void **state)
+{
+    static const char MAC_KEY[] = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0i"
+                                  "PS4hcgUuTwjAzZr1Z9CAow=="; /* RFC 7515 A.1.1 */
+    unsigned char *secret, *mac, expected[32];
+    md_json_t *jws, *protected;
+    const char *head, *input;
+    md_key_t *key;
+    apr_size_t len;
+
+    (void)state;
+    key = make_key(&P256);
+    assert_int_equal(md_jws_bind(&jws, "kid-1", MAC_KEY, "https://x/new", key, &err, p),
+                     APR_SUCCESS);
+    head = md_json_get_str(jws, "protected");
+    len = md_base64url_decode(&mac, head, p);
+    assert_int_equal(md_json_parse(&protected, (char *)mac, len, &err, p), APR_SUCCESS);
+    assert_string_equal(md_json_get_str(protected, "alg"), "HS256");
+    assert_string_equal(md_json_get_str(protected, "kid"), "kid-1");
+    assert_string_equal(md_json_get_str(protected, "url"), "https://x/new");
+    input = md_json_get_str(jws, "payload");
+    (void)md_base64url_decode(&mac, input, p);
+    assert_string_equal((char *)mac, md_json_text(md_jwk_make(key, p), 1, p));
+    input = apr_pstrcat(p, head, ".", input, NULL);
+    len = md_base64url_decode(&secret, MAC_KEY, p);
+    assert_non_null(HMAC(EVP_sha256(), secret, (int)len, (const unsigned char *)input,
+                         strlen(input), expected, NULL));
+    assert_int_equal(md_base64url_decode(&mac, md_json_get_str(jws, "signature"), p), 32);
+    assert_memory_equal(mac, expected, 32);
+    assert_int_equal(md_jws_bind(&jws, "kid-1", "no base64url", "https://x/new", key, &err, p),
+                     APR_EINVAL);
+    assert_string_equal(err.type, "apache:eab-hmac-invalid");
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -271,7 +306,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(curves_by_all_their_names), TEST(keys_at_rest), TEST(thumbprint_of_the_rfc),
-        TEST(signatures_verify), TEST(requests), TEST(own_certificates), TEST(chains_that_are_none),
+        TEST(signatures_verify), TEST(bindings_of_external_accounts), TEST(requests),
+        TEST(own_certificates), TEST(chains_that_are_none),
     };
 
     apr_initialize();
