@@ -169,15 +169,10 @@ md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p)
 
 /* ---- search ---- */
 
-static int same(const char *a, const char *b)
-{
-    return a == b || (a && b && !strcmp(a, b));
-}
-
 int md_acct_fits(const md_acct_t *acct, const md_acct_wish_t *wish)
 {
-    return same(acct->ca_url, wish->ca_url) && same(acct->eab_kid, wish->eab_kid)
-           && same(acct->eab_hmac, wish->eab_hmac);
+    return md_text_same(acct->ca_url, wish->ca_url) && md_text_same(acct->eab_kid, wish->eab_kid)
+           && md_text_same(acct->eab_hmac, wish->eab_hmac);
 }
 
 /* What all ids of accounts at a CA begin with. */
@@ -203,7 +198,7 @@ static apr_array_header_t *stored_ids(const md_store_t *store, const md_acct_wis
         APR_ARRAY_PUSH(ids, const char *) = wish->id;
     for (i = 0; i < all->nelts; ++i) {
         id = APR_ARRAY_IDX(all, i, const char *);
-        if (!strncmp(id, prefix, strlen(prefix)) && !same(id, wish->id))
+        if (!strncmp(id, prefix, strlen(prefix)) && !md_text_same(id, wish->id))
             APR_ARRAY_PUSH(ids, const char *) = id;
     }
     return ids;
@@ -227,7 +222,7 @@ static md_acct_t *load_fitting(const md_store_t *store, md_store_group_t group,
                md_store_path(store, group, name, NULL, p), err.detail ? err.detail : "unreadable");
         return NULL;
     }
-    return md_acct_fits(acct, wish) && same(acct->status, "valid") ? acct : NULL;
+    return md_acct_fits(acct, wish) && md_text_same(acct->status, "valid") ? acct : NULL;
 }
 
 const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p)
@@ -471,12 +466,12 @@ static int is_stored_as(int *pwhole, const md_store_t *store, const char *id,
     has_json = md_store_load_json(&json, store, MD_STORE_ACCOUNTS, id, ACCT_JSON, NULL, p)
                == APR_SUCCESS;
     if (has_json)
-        is_same = same(md_json_get_str(json, "url"), acct->url)
-                  && same(md_json_get_str(json, "ca-url"), acct->ca_url);
+        is_same = md_text_same(md_json_get_str(json, "url"), acct->url)
+                  && md_text_same(md_json_get_str(json, "ca-url"), acct->ca_url);
     if (md_store_load_key(&key, store, MD_STORE_ACCOUNTS, id, ACCT_KEY, NULL, p) == APR_SUCCESS)
         thumbprint = md_jwk_thumbprint(key, p);
-    *pwhole = has_json && same(thumbprint, acct->thumbprint);
-    return has_json ? is_same : same(thumbprint, acct->thumbprint);
+    *pwhole = has_json && md_text_same(thumbprint, acct->thumbprint);
+    return has_json ? is_same : md_text_same(thumbprint, acct->thumbprint);
 }
 
 apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const char *name,

@@ -771,21 +771,22 @@ void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_poo
     domain->stapling = conf->stapling;
 }
 
-const char *md_config_ca_file(const md_domain_t *domain, const md_conf_t *main_conf)
+/* A domain that comes from the store alone has no section, but what is private to it. */
+static const char *own_or_main(const char *of_section, const char *stored, const char *of_main)
 {
-    const char *own = domain->conf ? domain->conf->ca_file : NULL;
+    const char *own = of_section ? of_section : stored;
 
-    return unless_none(own ? own : main_conf->ca_file);
+    return unless_none(own ? own : of_main);
 }
 
-const char *md_config_proxy_url(const md_domain_t *domain, const md_conf_t *main_conf)
+md_route_t md_config_route(const md_domain_t *domain, const md_conf_t *main_conf)
 {
-    return domain->proxy_url ? domain->proxy_url : main_conf->proxy_url;
-}
+    const md_conf_t *own = domain->conf;
+    md_route_t route;
 
-const char *md_config_proxy_ca_file(const md_domain_t *domain, const md_conf_t *main_conf)
-{
-    const char *own = domain->conf ? domain->conf->proxy_ca_file : NULL;
-
-    return unless_none(own ? own : main_conf->proxy_ca_file);
+    route.ca_file = own_or_main(own ? own->ca_file : NULL, domain->ca_certs, main_conf->ca_file);
+    route.proxy_url = domain->proxy_url ? domain->proxy_url : main_conf->proxy_url;
+    route.proxy_ca_file = own_or_main(own ? own->proxy_ca_file : NULL, domain->proxy_ca_certs,
+                                      main_conf->proxy_ca_file);
+    return route;
 }

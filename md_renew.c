@@ -200,11 +200,6 @@ const char *md_renew_ca_url(const md_renew_t *renew)
     return renew->ca_url;
 }
 
-const char *md_renew_ca_file(const md_renew_t *renew)
-{
-    return md_config_ca_file(renew->domain, renew->reg->conf);
-}
-
 void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme)
 {
     renew->issue.acme = acme;

@@ -77,6 +77,11 @@ const char *md_hex_encode(const unsigned char *data, apr_size_t len, int upper, 
     return text;
 }
 
+int md_text_same(const char *a, const char *b)
+{
+    return a == b || (a && b && !strcmp(a, b));
+}
+
 const char *md_text_printable(const char *text, apr_pool_t *p)
 {
     char *copy, *c;

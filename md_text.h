@@ -15,6 +15,9 @@ apr_size_t md_base64url_decode(unsigned char **pdata, const char *text, apr_pool
 /* Lower-case (or upper-case) hex digits, two per byte. */
 const char *md_hex_encode(const unsigned char *data, apr_size_t len, int upper, apr_pool_t *p);
 
+/* Both NULL, or equal. */
+int md_text_same(const char *a, const char *b);
+
 /* Text from outside for a log line or page: control and non-ASCII bytes become '?', cut at
  * MD_MAX_TEXT. NULL stays NULL. */
 const char *md_text_printable(const char *text, apr_pool_t *p);
