@@ -249,8 +249,7 @@ static int is_gone(const md_err_t *err)
            || APR_STATUS_IS_EINVAL(err->rv);
 }
 
-/* RFC 8555 7.3.1: ask the CA about the account. APR_ENOENT when it is of no use. */
-static apr_status_t verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
 {
     const char *status;
     md_reply_t *reply;
@@ -272,6 +271,36 @@ static apr_status_t verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err
     return APR_ENOENT;
 }
 
+/* One more word from the account about itself. */
+static apr_status_t update(md_acme_t *acme, const md_acct_t *acct, const md_json_t *payload,
+                           md_err_t *err, apr_pool_t *p)
+{
+    md_reply_t *reply;
+
+    md_acme_use_account(acme, acct);
+    return md_acme_post(&reply, acme, acct->url, payload, err, p);
+}
+
+apr_status_t md_acct_agree(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *payload = md_json_object(p);
+
+    md_json_set_bool(payload, "termsOfServiceAgreed", 1);
+    return update(acme, acct, payload, err, p);
+}
+
+apr_status_t md_acct_deactivate(md_acme_t *acme, const md_acct_t *acct, md_err_t *err,
+                                apr_pool_t *p)
+{
+    md_json_t *payload = md_json_object(p);
+    apr_status_t rv;
+
+    md_json_set_str(payload, "status", "deactivated");
+    rv = update(acme, acct, payload, err, p);
+    md_acme_use_account(acme, NULL);
+    return rv != APR_SUCCESS && is_gone(err) ? APR_ENOENT : rv;
+}
+
 /* Use the account if it is there, fits, and the CA agrees; APR_ENOENT otherwise. */
 static apr_status_t try_account(md_acme_t *acme, const md_store_t *store,
                                 md_store_group_t group, const char *name,
@@ -279,7 +308,7 @@ static apr_status_t try_account(md_acme_t *acme, const md_store_t *store,
 {
     md_acct_t *acct = load_fitting(store, group, name, wish, MD_LOG_WARNING, p);
 
-    return acct ? verify(acme, acct, err, p) : APR_ENOENT;
+    return acct ? md_acct_verify(acme, acct, err, p) : APR_ENOENT;
 }
 
 static apr_status_t try_all(md_acme_t *acme, const md_store_t *store, md_store_group_t group,
@@ -302,10 +331,10 @@ static apr_status_t try_all(md_acme_t *acme, const md_store_t *store, md_store_g
 
 /* ---- registration (RFC 8555 7.3) ---- */
 
-static apr_status_t check_wish(const md_acme_t *acme, const md_directory_t *dir,
-                               const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+static apr_status_t check_wish(md_acme_t *acme, const md_acct_wish_t *wish, md_err_t *err,
+                               apr_pool_t *p)
 {
-    const char *contact, *wrong;
+    const char *contact, *wrong, *terms = md_acme_directory(acme)->terms_of_service;
     int i;
 
     if (wish->contacts->nelts == 0)
@@ -319,10 +348,10 @@ static apr_status_t check_wish(const md_acme_t *acme, const md_directory_t *dir,
             return md_fail(err, APR_EINVAL, "contact '%s' cannot be used: %s. Correct "
                            "MDContactEmail", contact, wrong);
     }
-    if (dir->terms_of_service && !wish->agreement)
+    if (terms && !wish->agreement)
         return md_fail(err, APR_EINVAL, "the CA requires you to accept the terms-of-service as "
                        "specified in <%s>. Read them, then set 'MDCertificateAgreement accepted'",
-                       dir->terms_of_service);
+                       terms);
     return APR_SUCCESS;
 }
 
@@ -343,7 +372,7 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     if (rv != APR_SUCCESS)
         return rv;
     md_json_set_strings(payload, "contact", wish->contacts);
-    if (dir->terms_of_service)
+    if (dir->terms_of_service && wish->agreement)
         md_json_set_bool(payload, "termsOfServiceAgreed", 1);
     md_json_set(payload, "externalAccountBinding", binding);
     rv = md_acme_post_jwk(&reply, acme, dir->new_account, payload, key, err, p);
@@ -362,7 +391,7 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     acct->contacts = md_json_get_strings(reply->json, "contact", p);
     if (!acct->contacts)
         acct->contacts = md_strings_copy(wish->contacts, p);
-    acct->agreement = dir->terms_of_service;
+    acct->agreement = wish->agreement ? dir->terms_of_service : NULL;
     acct->orders = md_json_get_str(reply->json, "orders");
     acct->registration = reply->json;
     acct->eab_kid = wish->eab_kid;
@@ -405,16 +434,12 @@ static apr_status_t register_with(md_acct_t **pacct, md_acme_t *acme, const md_s
     return post_new_account(pacct, acme, key, wish, err, p);
 }
 
-static apr_status_t register_account(md_acme_t *acme, const md_store_t *store,
-                                     const char *staged, const md_acct_wish_t *wish,
-                                     md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const char *staged,
+                              const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
 {
     md_acct_t *acct;
     apr_status_t rv;
 
-    rv = check_wish(acme, md_acme_directory(acme), wish, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
     rv = register_with(&acct, acme, store, staged, wish->key_spec ? wish->key_spec : &KEY_P256,
                        wish, err, p);
     if (rv != APR_SUCCESS
@@ -448,7 +473,8 @@ apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char
     if (!APR_STATUS_IS_ENOENT(rv))
         return rv;
     md_err_clear(err);
-    return register_account(acme, store, staged, wish, err, p);
+    rv = check_wish(acme, wish, err, p);
+    return rv == APR_SUCCESS ? md_acct_register(acme, store, staged, wish, err, p) : rv;
 }
 
 /* ---- from staging to accounts ---- */

@@ -590,11 +590,6 @@ md_conf_t *md_conf_make(apr_pool_t *p)
     return conf;
 }
 
-static int window_is_set(const md_window_spec_t *window)
-{
-    return window->percent >= 0 || window->length >= 0;
-}
-
 static void merge_value(void *slot, const void *add, kind_t kind)
 {
     switch (kind) {
@@ -611,7 +606,7 @@ static void merge_value(void *slot, const void *add, kind_t kind)
             *(apr_interval_time_t *)slot = *(const apr_interval_time_t *)add;
         break;
     case IS_WINDOW:
-        if (window_is_set(add))
+        if (md_window_spec_is_set(add))
             *(md_window_spec_t *)slot = *(const md_window_spec_t *)add;
         break;
     case IS_SEVERAL:
@@ -769,6 +764,14 @@ void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_poo
     domain->require_https = strcmp(conf->require_https, "off") ? conf->require_https : NULL;
     domain->must_staple = conf->must_staple;
     domain->stapling = conf->stapling;
+}
+
+void md_config_complete_windows(md_domain_t *domain, const md_conf_t *main_conf)
+{
+    if (!md_window_spec_is_set(&domain->renew_window))
+        domain->renew_window = main_conf->renew_window;
+    if (!md_window_spec_is_set(&domain->warn_window))
+        domain->warn_window = main_conf->warn_window;
 }
 
 /* A domain that comes from the store alone has no section, but what is private to it. */

@@ -94,6 +94,9 @@ const char *md_config_define(md_domain_t **pdomain, int argc, const char *const 
  * default. Contacts stay empty if neither has one. Call once, after all is read. */
 void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_pool_t *p);
 
+/* Windows of a domain that comes from the store alone, where it has none. */
+void md_config_complete_windows(md_domain_t *domain, const md_conf_t *main_conf);
+
 /* For the connections to the CA of this domain: its own values, else the global ones. */
 md_route_t md_config_route(const md_domain_t *domain, const md_conf_t *main_conf);
 

@@ -23,6 +23,8 @@ typedef enum {
     MD_RENEW_ALWAYS = 2
 } md_renew_mode_t;
 
+#define MD_DOMAIN_JSON "md.json"      /* its document in the store */
+
 struct md_conf_t;
 
 typedef struct md_domain_t {
@@ -30,7 +32,7 @@ typedef struct md_domain_t {
     const char *name;                /* first DNS name; directory in the store */
     apr_array_header_t *names;       /* DNS names, lower case, no duplicates, never NULL */
     apr_array_header_t *contacts;    /* URIs, never NULL */
-    int transitive;                  /* 1: names of vhosts are added */
+    int transitive;                  /* 1: names of vhosts are added, -1: undecided */
     const char *ca_account;          /* id of the stored account in use */
     const char *ca_proto;
     const char *ca_url;              /* CA in use */
@@ -64,6 +66,7 @@ typedef struct md_domain_t {
     apr_array_header_t *obtained;    /* what the store has, per key spec: the same but for static
                                         files */
     const char *renew_problem;       /* found at start (AH10173), or NULL */
+    int is_forced;                   /* renew it now, whatever mode and window say (a2md) */
 } md_domain_t;
 
 /* A domain with this name and nothing else. */

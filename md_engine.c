@@ -500,6 +500,16 @@ apr_time_t md_engine_run(md_engine_t *engine, apr_time_t now)
     return wake_at;
 }
 
+int md_engine_is_busy(md_engine_t *engine)
+{
+    int is_busy;
+
+    lock(engine);
+    is_busy = has_work(engine);
+    unlock(engine);
+    return is_busy;
+}
+
 void md_engine_stop(md_engine_t *engine)
 {
     int i;

@@ -126,6 +126,18 @@ int md_dns_name_covers(const char *pattern, const char *name)
     return dot && dot != name && !strcasecmp(pattern + 1, dot);
 }
 
+const char *md_dns_name_check(const char *name)
+{
+    const char *host = md_dns_name_is_wildcard(name) ? name + 2 : name, *dot = strchr(host, '.');
+
+    if (strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.")
+        != strlen(host))
+        return "only letters, digits, '-' and '.' are allowed, and '*.' in front";
+    if (*host == '.' || strstr(host, ".."))
+        return "a label is empty";
+    return dot && dot[1] ? NULL : "it has no dot";
+}
+
 int md_token_is_valid(const char *token)
 {
     size_t n = strspn(token, BASE64URL);

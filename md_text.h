@@ -32,6 +32,10 @@ int md_dns_name_is_wildcard(const char *name);
  * label than x (and "*.x" itself). */
 int md_dns_name_covers(const char *pattern, const char *name);
 
+/* NULL for a plausible name of a host on the internet, or a wildcard of one: letters, digits, '-'
+ * and '.', at least two labels, none empty (a dot at the end is no label). Else what is wrong. */
+const char *md_dns_name_check(const char *name);
+
 /* RFC 8555 8.3: base64url alphabet only, 1 to 256 characters. */
 int md_token_is_valid(const char *token);
 
