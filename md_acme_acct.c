@@ -285,6 +285,8 @@ apr_status_t md_acct_agree(md_acme_t *acme, const md_acct_t *acct, md_err_t *err
 {
     md_json_t *payload = md_json_object(p);
 
+    /* Some CAs take an update without contacts for none at all. */
+    md_json_set_strings(payload, "contact", acct->contacts);
     md_json_set_bool(payload, "termsOfServiceAgreed", 1);
     return update(acme, acct, payload, err, p);
 }

@@ -186,6 +186,12 @@ md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p)
     return domain;
 }
 
+void md_domain_mask(md_json_t *json)
+{
+    if (md_json_has(json, "eab.hmac"))
+        md_json_set_str(json, "eab.hmac", "***");
+}
+
 /* ---- state ---- */
 
 int md_domain_contains(const md_domain_t *domain, const char *name)

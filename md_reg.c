@@ -413,7 +413,7 @@ void md_reg_reset_staging(const md_store_t *store, const char *name, apr_pool_t 
     }
 }
 
-static void promote_account(const md_reg_t *reg, const char *name, apr_pool_t *p)
+void md_reg_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p)
 {
     const char *id;
     md_err_t err;
@@ -472,7 +472,7 @@ static void give_up_staged(const md_reg_t *reg, const char *name, const md_err_t
            rv == APR_SUCCESS ? "is kept in" : "stays:", rv == APR_SUCCESS ? archived : err.detail);
 }
 
-static apr_status_t activate_domain(const md_reg_t *reg, const char *name, md_err_t *err,
+apr_status_t md_reg_activate_domain(const md_reg_t *reg, const char *name, md_err_t *err,
                                     apr_pool_t *p)
 {
     apr_status_t rv = activate(reg, name, err, p);
@@ -488,13 +488,6 @@ static apr_status_t activate_domain(const md_reg_t *reg, const char *name, md_er
         give_up_staged(reg, name, err, p);
     }
     return rv;
-}
-
-apr_status_t md_reg_activate_domain(const md_reg_t *reg, const char *name, md_err_t *err,
-                                    apr_pool_t *p)
-{
-    promote_account(reg, name, p);
-    return activate_domain(reg, name, err, p);
 }
 
 /* ---- damage ---- */
@@ -530,7 +523,7 @@ static void repair_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
     if (is_damage(md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p))) {
         md_log(MD_LOG_ERR, err.rv, "md[%s]: %s; it is removed, the record of the renewal begins "
                "anew", name, err.detail);
-        md_store_remove(reg->store, MD_STORE_STAGING, name, "job.json", p);
+        md_job_remove(reg->store, MD_STORE_STAGING, name, p);
     }
     md_err_clear(&err);
     if (is_damage(md_order_check(reg->store, name, &err, p))) {
@@ -577,11 +570,11 @@ void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
             apr_pool_clear(iter);
             if (pass == 0) {
                 repair_staged(reg, name, iter);
-                promote_account(reg, name, iter);
+                md_reg_keep_account(reg, name, iter);
             }
             else {
                 md_err_init(&err, iter);
-                (void)activate_domain(reg, name, &err, iter);
+                (void)md_reg_activate_domain(reg, name, &err, iter);
             }
         }
     }

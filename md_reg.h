@@ -45,8 +45,10 @@ apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, 
  * aside, and accounts staged by any domain are kept. */
 void md_reg_activate(md_reg_t *reg, apr_pool_t *p);
 
-/* The same for one domain, now; APR_ENOENT when its set is not complete. */
-MD_MUST_CHECK
+/* The two parts of it for one domain: an account that it staged becomes a stored one, and that for
+ * all domains first; its set goes into service, APR_ENOENT when that is not complete. What goes
+ * wrong is logged, too. */
+void md_reg_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p);
 apr_status_t md_reg_activate_domain(const md_reg_t *reg, const char *name, md_err_t *err,
                                     apr_pool_t *p);
 
