@@ -323,8 +323,10 @@ PROPERTIES = [
 ]
 # Cancelled in a section.
 CANCELLED = [
-    ("MDCACertificateFile", "ca-certs", "NONE", None), ("MDCAChallenges", "ca.challenges", "", None),
-    ("MDExternalAccountBinding", "eab", "None", None), ("MDMustStaple", "must-staple", "off", False),
+    ("MDCACertificateFile", "ca-certs", "NONE", None),
+    ("MDCAChallenges", "ca.challenges", "", None),
+    ("MDExternalAccountBinding", "eab", "None", None),
+    ("MDMustStaple", "must-staple", "off", False),
     ("MDPrivateKeys", "privkey", "Default", {"type": "Default"}),
     ("MDRequireHttps", "require-https", "off", None), ("MDStapling", "stapling", "off", False),
 ]
@@ -426,7 +428,7 @@ def test_effect_and_inheritance(httpd):
     httpd.graceful()
     problems += compare(httpd, [("above.test", "contacts", ["mailto:m@x.org"])], "removed", plain)
     assert not problems, "\n".join(problems)
-    assert not [line for line in httpd.problems() if "AH10045" not in line and "AH10105" not in line]
+    assert not [line for line in httpd.problems() if not re.search("AH10045|AH10105", line)]
 
 
 def test_names_in_sections(httpd):
