@@ -9,15 +9,15 @@ SPOILT = {  # what the section has, or what is done to the store; what the log s
     "x25519.test": ("MDPrivateKeys X25519", r"AH10173: md\[x25519\.test\]: MDPrivateKeys: keys of "
                     r"type 'X25519' cannot sign"),
     "curve.test": ("MDPrivateKeys rsa2048 no-such-curve", r"AH10173: md\[curve\.test\]: "
-                   r"MDPrivateKeys: the key type 'no-such-curve' is not known"),
+                   "MDPrivateKeys: the key type 'no-such-curve' is not known"),
     "static.test": ("MDCertificateFile none.pem\nMDCertificateKeyFile none.key",
-                    r"md\[static\.test\]: MDCertificateFile \S+/none\.pem cannot be read; it is not "
-                    r"served until that is repaired and the server reloaded"),
+                    r"md\[static\.test\]: MDCertificateFile \S+/none\.pem cannot be read; it is "
+                    r"not served until that is repaired and the server reloaded"),
     "unsuitable.test": ("MDCAChallenges later-99", r"AH10056: processing unsuitable\.test: "),
     "cert.test": ("", r"md\[cert\.test\]: certificate\(rsa\) cannot be used and is ordered anew: "
                   r".*domains/cert\.test/pubcert\.pem"),
-    "document.test": ("", r"md\[document\.test\]: .*md\.json.*; kept as \S+, it is written anew from "
-                      r"the configuration"),
+    "document.test": ("", r"md\[document\.test\]: .*md\.json.*; kept as \S+, it is written anew "
+                      r"from the configuration"),
 }
 
 
