@@ -18,6 +18,7 @@ import urllib.request
 from ports import free_ports
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
+READY = "configured -- resuming normal operations"
 TIMEOUT = 60 * (3 if os.environ.get("MD_SLOW") else 1)
 
 
@@ -165,6 +166,7 @@ class Httpd:
         self.pid_path = self.dir / "httpd.pid"
         self.log_level = "info md:debug"
         self.md_conf, self.vhosts, self.global_conf = [], [], []
+        self.generations = 0  # that said they were ready before the one started last
 
     # ---- configuration ----
 
@@ -236,6 +238,7 @@ class Httpd:
         return self.command("-t")
 
     def start(self, expect_success=True):
+        self.generations = self.error_log().count(READY)
         self.write_conf()
         done = self.command("-k", "start")
         if not expect_success:
@@ -246,12 +249,17 @@ class Httpd:
 
     def graceful(self, wait=True):
         """Reload; with `wait`, until the new generation is in service."""
-        marker = "configured -- resuming normal operations"
-        before = self.error_log().count(marker)
+        if wait:
+            self.await_generation("start")  # it may listen and not yet have said so
         self.write_conf()
+        self.generations = self.error_log().count(READY)
         os.kill(self.pid(), signal.SIGUSR1)
         if wait:
-            wait_for(lambda: self.error_log().count(marker) > before, TIMEOUT * 2, "graceful restart")
+            self.await_generation("graceful restart")
+
+    def await_generation(self, what):
+        """Until the one that was started last has said that it is there."""
+        wait_for(lambda: self.error_log().count(READY) > self.generations, TIMEOUT * 2, what)
 
     def pid(self):
         return int(self.pid_path.read_text())

@@ -13,12 +13,18 @@ What is tested elsewhere:
   static files served, redirects by method, MDStoreLocks       test_static.py, test_locks.py
   errors of before forgotten at a restart (AH10064)            test_conformance.py, test_kill.py
 """
+import datetime
 import json
 import os
 import re
+import shutil
+import socket
+import ssl
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from servers import make_pair, wait_for
 
@@ -275,6 +281,7 @@ def test_base_server(env, ports, alpn, works):
     else:
         env.wait_log("AH10056")
         assert "AH10173" in numbers(env)
+        assert all(re.search(r"AH10(056|173|045)", line) for line in env.problems())
     assert stored(env, "base.test")["proto"]["acme-tls/1"] == (["base.test"] if alpn else [])
 
 
@@ -333,7 +340,10 @@ def test_names_in_the_store(httpd):
 
 
 def test_clean_up_of_challenges(httpd):
-    """Directories of configured names stay, also those of names that vhosts add."""
+    """Directories of configured names stay, also those of names that vhosts add; in a store that is
+    a link."""
+    (httpd.dir / "elsewhere").mkdir()
+    httpd.store.symlink_to("elsewhere")
     httpd.add_md_conf(f"{NO_RUN}\nMDomain a.test b.test\nMDomain *.wild.test")
     vhost(httpd, "a.test", "added.test")
     httpd.start()
@@ -359,24 +369,14 @@ def test_lying_job_and_forgotten_errors(env):
     (env.store / "staging/errors.test/job.json").write_text(json.dumps(
         {"name": "errors.test", "finished": False, "errors": 7,
          "next-run": "Fri, 01 Jan 2038 00:00:00 GMT"}))
-    for path in [env.store / "staging", *(env.store / "staging").rglob("*")]:
-        if os.geteuid() == 0:
-            os.chown(path, *owner_of_children())
+    if os.geteuid() == 0:
+        children = "www-data" if shutil.which("apache2") else "apache"
+        for path in (env.store / "staging").rglob("*"):
+            shutil.chown(path, children)
     env.start()
     env.await_md(names)
     assert lines(env, "AH10064") and "errors.test" in lines(env, "AH10064")[0]
     assert {"AH10052", "AH10064"} <= numbers(env)
-
-
-def owner_of_children():
-    import pwd
-    for name in "www-data", "apache":
-        try:
-            user = pwd.getpwnam(name)
-            return user.pw_uid, user.pw_gid
-        except KeyError:
-            pass
-    raise AssertionError("who are the children?")
 
 
 # ---- what is served ----
@@ -403,6 +403,53 @@ def test_fallback(httpd, workdir, chain_file):
             assert httpd.get(path, name, https=True)[0] == 503
         assert httpd.get("/", name)[0] == 200  # plain http is not affected
     assert not httpd.problems()
+
+
+def short_lived_pair(directory, name):
+    """What a fallback certificate is on its last day."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.timezone.utc)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "on its last day")])
+    cert = x509.CertificateBuilder(
+        subject, subject, key.public_key(), 1, now, now + datetime.timedelta(hours=12)
+    ).add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), False).sign(
+        key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    (directory / "fallback-pubcert.pem").write_bytes(cert.public_bytes(pem))
+    (directory / "fallback-privkey.pem").write_bytes(key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return cert
+
+
+def test_fallback_is_kept_and_refreshed(httpd):
+    """The same as long as it is good: it is made anew for other names, and before it expires."""
+    httpd.add_md_conf(f"{NO_RUN}\nMDomain a.test")
+    vhost(httpd, "a.test")
+    httpd.start()
+    first = httpd.tls_cert("a.test")
+    httpd.graceful()
+    assert httpd.tls_cert("a.test") == first
+    httpd.add_md_conf(f"{NO_RUN}\nMDomain x.test")
+    httpd.vhosts[0] = httpd.vhosts[0].replace("DocumentRoot", "ServerAlias b.test\nDocumentRoot")
+    httpd.graceful()
+    assert set(names_of(httpd.tls_cert("a.test"))) == {"a.test", "b.test"}
+    httpd.vhosts = []
+    vhost(httpd, "a.test")
+    old = short_lived_pair(httpd.store / "domains/a.test", "a.test")
+    httpd.graceful()
+    assert httpd.tls_cert("a.test") not in (first, old)
+    assert httpd.tls_cert("a.test").issuer != old.issuer
+
+
+def test_fallback_that_cannot_be_made(httpd):
+    (httpd.store / "domains").mkdir(parents=True)
+    (httpd.store / "domains/a.test").write_text("no directory")
+    httpd.add_md_conf(f"{NO_RUN}\nMDomain a.test")
+    vhost(httpd, "a.test")
+    assert httpd.start(expect_success=False).returncode != 0
+    assert "AH10174" in numbers(httpd)
+    httpd.vhosts = []  # the TLS module cannot do without; others can
+    httpd.start()
 
 
 def ask(httpd, host, path="/name.txt", method="GET"):
@@ -481,6 +528,9 @@ def test_static_certificates_always(env, workdir):
         "pubcert.pem", "pubcert.secp384r1.pem"}
     for name in "auto.test", "always.test":
         assert names_of(env.tls_cert(name)) == ["elsewhere.test"]
+    job = env.store_json("domains", "always.test", "job.json")  # where the event belongs
+    assert job["log"]["entries"][0]["type"] == "message-installed"
+    assert not list((env.store / "tmp").iterdir())
 
 
 def test_certificate_files_of_the_vhost(httpd, workdir):
@@ -561,6 +611,20 @@ def test_challenge_types(env):
         "alpn.test": ["alpn.test", "alias.test"], "http.test": [], "rsa.test": ["rsa.test"]}
     assert not env.problems()
     numbers(env)
+
+
+def test_unknown_host_of_a_tls_challenge(httpd):
+    httpd.add_md_conf(f"{NO_RUN}\nMDomain a.test")
+    vhost(httpd, "a.test", extra="Protocols http/1.1 acme-tls/1")
+    httpd.start()
+    context = ssl._create_unverified_context()
+    context.set_alpn_protocols(["acme-tls/1"])
+    for name in "a.test", "unknown.test", "x" * 63:
+        with socket.create_connection(("127.0.0.1", httpd.https_port), 20) as sock:
+            with context.wrap_socket(sock, server_hostname=name) as tls:
+                assert tls.selected_alpn_protocol() == "acme-tls/1"
+    httpd.wait_log(r"\[md:info\].*AH10080: unknown\.test: ")
+    numbers(httpd)
 
 
 # ---- robustness ----

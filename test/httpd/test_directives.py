@@ -192,6 +192,7 @@ def test_accepted(checker):
         lines.append("mdrenewmode AUTO")
         wrong = checker(put(place, "\n".join(lines)))
         assert not wrong, wrong
+    assert not (root / "md").exists()  # reading changes nothing
 
 
 def check_refused(checker, line, phrase, where):
