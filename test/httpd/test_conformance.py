@@ -11,7 +11,40 @@ What is tested elsewhere:
   staged md.json damaged (AH10069), challenges empty at last   test_main_job.py
   challenge requests without or with odd hosts and methods     test_main_job.py
   static files served, redirects by method, MDStoreLocks       test_static.py, test_locks.py
-  errors of before forgotten at a restart (AH10064)            test_conformance.py, test_kill.py
+  configured CA names, EAB files, port maps, windows           test_directives.py
+  one domain's problem harms no other                          test_isolation.py
+
+What is done better than in 2.6.11, by the number of the advice (appendix B):
+
+   1 no crash without a host name    test_main_job.py: test_strange_challenge_requests
+   2 tls-alpn-01 by the domain's     test_challenge_types: RSA first, else whatever pair is there
+     key types
+   3 temporary certificates          test_fallback_is_kept_and_refreshed, test_fallback
+   4 unusable key types              test_isolation.py; temporary ones are always P-256
+   5 symmetric overlaps              test_refused_at_start, test_main_job.py
+   6 equal names with servernames    test_refused_at_start
+   7 file and line of definitions    test_refused_at_start
+   8 vhosts are no level             test_directives.py: test_effect_and_inheritance
+   9 server-wide ones in vhosts      test_directives.py: test_accepted, test_process_wide_values
+  10 `none` in sections              test_directives.py: CANCELLED
+  11 MDStapling off in a section     kept in md.json (test_directives.py); stapling comes later
+  12 failures by CA                  comes with failover
+  13 any change is written           test_directives.py: test_effect_and_inheritance
+  14 challenges of secondary names   test_clean_up_of_challenges
+  15 all certificates preloaded      test_main_job.py: test_key_types
+  16 log of `installed`              test_static_certificates_always
+  17 trailing garbage refused        test_directives.py: test_refused
+  18 negative windows refused        test_directives.py: test_refused
+  19 port 65535, [IPv6] in URIs      test_directives.py: MDHttpProxy, MDCertificateAuthority
+  20 <MDomain auto> has no name      test_directives.py: test_refused
+  21 MDCertificateMonitor            test_directives.py
+  22 empty commands are unset        accepted (test_directives.py); commands come later
+  23 the worker cannot start         the start fails: AH10061, AH10066, AH10067
+  24 fewer lines in the log          test_certificate_files_of_the_vhost, test_accepted_set_ups,
+                                     test_base_server
+  25 tokens are not checked          test_main_job.py: test_http_01_answers
+  26 http-01 before the TLS module   test_challenges_of_others
+  27 the dry run changes the store   test_damage.py, test_locks.py: the result is the same
 """
 import datetime
 import json
@@ -283,6 +316,23 @@ def test_base_server(env, ports, alpn, works):
         assert "AH10173" in numbers(env)
         assert all(re.search(r"AH10(056|173|045)", line) for line in env.problems())
     assert stored(env, "base.test")["proto"]["acme-tls/1"] == (["base.test"] if alpn else [])
+
+
+@pytest.mark.parametrize("main, expected", [
+    ("MDBaseServer on\nSSLEngine on", {"base.test", "vhost.test", "gone.test", "none.test"}),
+    ("MDBaseServer on", {"vhost.test"}),
+    ("MDBaseServer off", {"vhost.test"}),
+])
+def test_main_server_as_last_resort(httpd, main, expected):
+    """It takes the handshakes for names that no vhost has, if it does TLS at all."""
+    alpn = "Protocols http/1.1 acme-tls/1"
+    httpd.add_md_conf(f"{NO_RUN}\n{main}\n{alpn}\nMDomain base.test\nMDomain none.test\n"
+                      "MDomain vhost.test gone.test")
+    vhost(httpd, "vhost.test", extra=alpn)
+    httpd.start()
+    found = [stored(httpd, name)["proto"]["acme-tls/1"] for name in
+             ("base.test", "none.test", "vhost.test")]
+    assert set(sum(found, [])) == expected
 
 
 # ---- the store after a start ----
