@@ -99,6 +99,25 @@ static void keys_are_encrypted_where_others_can_read(void **state)
     assert_int_equal(mode_of("domains/" NAME), 0700);
 }
 
+/* A file in `staging` would end the search for accounts of versions up to 2.6. */
+static void only_directories_are_in_groups(void **state)
+{
+    apr_uid_t owner = getuid();
+    apr_file_t *lock;
+    const char *group;
+    int g;
+
+    (void)state;
+    assert_int_equal(md_store_prepare(store, &owner, &err, p), APR_SUCCESS);
+    assert_int_equal(mode_of("engine.lock"), 0600);
+    assert_int_equal(md_store_try_lock(&lock, store, &err, p), APR_SUCCESS);
+    for (g = 0; g < MD_STORE_GROUP_MAX; ++g) {
+        group = md_store_path(store, g, NULL, NULL, p) + strlen(path(""));
+        assert_true(mode_of(group) == -1 || rmdir(path(group)) == 0);
+    }
+    md_store_unlock(lock);
+}
+
 static void nothing_leaves_the_store(void **state)
 {
     static const char *const BAD[] = { "..", ".", "", "a/b", "../x", "/etc" };
@@ -484,6 +503,43 @@ static void accounts_are_kept_apart(void **state)
     assert_string_equal(id, "ACME-ca.test-0001");
     assert_string_equal(key_in(MD_STORE_ACCOUNTS, "ACME-ca.test-0000", "account.pem"), first);
     assert_string_equal(key_in(MD_STORE_ACCOUNTS, "ACME-ca.test-0001", "account.pem"), second);
+}
+
+static void assert_same(const char *got, const char *wanted)
+{
+    assert_string_equal(got ? got : "none", wanted ? wanted : "none");
+}
+
+/* Versions up to 2.6 must not find an account `valid` whose key they cannot sign with. */
+static void accounts_that_only_we_can_use_have_no_status(void **state)
+{
+    static const md_key_spec_t RSA = { .type = MD_KEY_RSA, .bits = 2048 };
+    static const struct {
+        const md_key_spec_t *spec;
+        const char *status, *stored, *read;
+    } ROWS[] = {
+        { &RSA, "valid", "valid", "valid" }, { &RSA, NULL, NULL, NULL },
+        { &RSA, "revoked", "revoked", "revoked" }, { &P256, "valid", NULL, "valid" },
+        { &P256, NULL, NULL, "valid" }, { &P256, "deactivated", "deactivated", "deactivated" },
+    };
+    md_acct_t acct = { .url = "https://ca.test/acct/1", .ca_url = "https://ca.test/dir",
+                       .contacts = md_strings_make(p) }, *loaded;
+    md_json_t *json;
+    md_key_t *key;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        assert_int_equal(md_key_generate(&key, ROWS[i].spec, &err, p), APR_SUCCESS);
+        acct.key = key;
+        acct.status = ROWS[i].status;
+        assert_int_equal(md_acct_save(&acct, store, MD_STORE_ACCOUNTS, "x", &err, p), APR_SUCCESS);
+        assert_int_equal(md_store_load_json(&json, store, MD_STORE_ACCOUNTS, "x", "account.json",
+                                            &err, p), APR_SUCCESS);
+        assert_int_equal(md_acct_load(&loaded, store, MD_STORE_ACCOUNTS, "x", &err, p), 0);
+        assert_same(md_json_get_str(json, "status"), ROWS[i].stored);
+        assert_same(loaded->status, ROWS[i].read);
+    }
 }
 
 static void what_an_account_lost_comes_back(void **state)
@@ -1012,13 +1068,15 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(keys_are_encrypted_where_others_can_read), TEST(nothing_leaves_the_store),
+        TEST(keys_are_encrypted_where_others_can_read), TEST(only_directories_are_in_groups),
+        TEST(nothing_leaves_the_store),
         TEST(the_central_file_is_never_replaced), TEST(a_store_of_version_1_is_migrated),
         TEST(activation_archives_and_recovers), TEST(accounts_get_free_numbers),
         TEST(jobs_both_ways), TEST(damaged_jobs_are_fresh_jobs), TEST(back_off_doubles_up_to_a_day),
         TEST(renames_are_followed), TEST(activation_takes_complete_sets_only),
         TEST(errors_are_forgotten_but_no_account_key), TEST(every_document_damaged),
-        TEST(accounts_are_kept_apart), TEST(what_an_account_lost_comes_back),
+        TEST(accounts_are_kept_apart), TEST(accounts_that_only_we_can_use_have_no_status),
+        TEST(what_an_account_lost_comes_back),
         TEST(keys_without_document_keep_their_number), TEST(keys_of_another_store_stay_in_place),
         TEST(damage_is_kept_up_to_a_limit), TEST(a_directory_in_the_way_of_a_file),
         TEST(removal_follows_no_links), TEST(what_is_wrong_with_a_file),
