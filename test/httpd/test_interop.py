@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One store, two modules: the one that comes with httpd (mod_md 2.6) and ours. What one has written,
+the other takes over."""
+import contextlib
+import hashlib
+import json
+import pathlib
+import re
+import socket
+import ssl
+import stat
+import subprocess
+
+import pytest
+from cryptography import x509
+
+import stores
+from filled import kill
+from ports import free_ports
+from scripted_ca import ScriptedCA
+from servers import Httpd, Pebble, apxs, wait_for
+
+EAB = {"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}
+
+
+def stock_module():
+    """Path of the module that httpd's package brought, None if there is none that we know."""
+    path = pathlib.Path(apxs("LIBEXECDIR"), "mod_md.so")
+    data = path.read_bytes() if path.exists() else b""
+    return path if b"MDAccountKey" not in data and re.search(rb"\0002\.6\.\d+\0", data) else None
+
+
+STOCK = stock_module()
+pytestmark = pytest.mark.skipif(not STOCK, reason="no mod_md 2.6 of httpd's package is installed")
+
+
+# ---- what is configured ----
+
+# The first word is the CA, the others go into the section.
+DOMAINS = {
+    "default.test": ("main", "MDPrivateKeys Default"),
+    "rsa.test": ("main", "MDPrivateKeys RSA 3072"),
+    "p256.test": ("main", ""),
+    "p384.test": ("main", "MDPrivateKeys secp384r1"),
+    "mixed.test": ("main", "MDPrivateKeys secp384r1 rsa 3072"),
+    "staple.test": ("main", "MDMustStaple on"),
+    "names.test www.names.test mail.names.test": ("main", "MDMembers manual"),
+    "own.test": ("main", "MDRenewWindow 20d\nMDWarnWindow 5%\nMDCAChallenges http-01\n"
+                 "MDContactEmail other@example.org\nMDRenewMode always\nMDRequireHttps temporary\n"
+                 "MDProfile default\nMDProfileMandatory on"),
+    "manual.test": ("main", "MDRenewMode manual"),
+    "eab.test": ("bound", f"MDExternalAccountBinding kid-1 {EAB['kid-1']}"),
+    "archive.test": ("main", ""),
+    "staged.test": ("main", ""),
+}
+# Added later: the first is active twice then, and a set is staged for the second.
+MORE_NAMES = {"archive.test": "www.archive.test", "staged.test": "www.staged.test"}
+# A renewal that failed, and one that waits for the CA.
+LATE = {"broken.test": ("main", ""), "open.test": ("slow", "")}
+LIVE = [names.split()[0] for names in DOMAINS if names not in ("manual.test", "staged.test")]
+CA_OF = {names.split()[0]: ca for names, (ca, _) in {**DOMAINS, **LATE}.items()}
+
+
+class World:
+    """CAs, and servers that take turns at the ports where the CAs look."""
+
+    def __init__(self, workdir):
+        self.dir, self.ports = workdir, free_ports(2)
+        every_nonce = {"PEBBLE_WFE_NONCEREJECT": 0}  # so that a request is logged once
+        self.main = Pebble(workdir / "main", *self.ports, env=every_nonce)
+        self.bound = Pebble(workdir / "bound", *self.ports, env=every_nonce, eab=EAB)
+        self.slow = ScriptedCA(workdir / "slow")
+        self.servers = []
+
+    def httpd(self, name, module):
+        server = Httpd(self.dir / name)
+        server.http_port, server.https_port = self.ports
+        server.ours = server.module
+        self.servers.append(server)
+        return use(server, module)
+
+    def accounts(self):
+        """How often each CA was asked for a new one."""
+        return {"main": self.main.count("POST /sign-me-up"),
+                "bound": self.bound.count("POST /sign-me-up"),
+                "slow": self.slow.count("newAccount")}
+
+    def orders(self):
+        return {"main": self.main.count("POST /order-plz"),
+                "bound": self.bound.count("POST /order-plz"), "slow": self.slow.count("newOrder")}
+
+    def directory_of(self, name):
+        return getattr(self, CA_OF[name]).directory_url
+
+
+def use(httpd, module):
+    """From the next start on; with a log of its own."""
+    httpd.log_path = httpd.dir / f"error-{len(list(httpd.dir.glob('error-*')))}.log"
+    httpd.log_path.touch()
+    httpd.module = STOCK if module == "stock" else httpd.ours
+    httpd.is_stock = module == "stock"
+    return httpd
+
+
+@pytest.fixture
+def world(workdir, request):
+    made = World(workdir)
+    with made.main, made.bound, made.slow:
+        yield made
+        for server in made.servers:
+            server.stop()
+    reports = [r for server in made.servers for r in server.dir.glob("sanitizer.*")]
+    if reports or getattr(request.node, "failed", False):
+        for server in made.servers:
+            print(f"==== {server.dir.name}'s error log", *server.error_log().splitlines()[-150:],
+                  *sorted(str(p.relative_to(server.dir)) for p in server.store.rglob("*")), sep="\n")
+        print("==== main CA", *made.main.log_path.read_text().splitlines()[-40:], sep="\n")
+        print("==== slow CA", made.slow.log(), sep="\n")
+    assert not reports, [r.read_text(errors="replace") for r in reports]
+    assert not [s for s in made.servers if "exit signal Seg" in s.error_log()]
+
+
+def configure(httpd, world, domains, more=(), renew=(), account_key="rsa3072"):
+    """`more`: those of MORE_NAMES that have their second name. `renew`: due at once."""
+    httpd.md_conf, httpd.vhosts = [], []
+    httpd.add_md_conf("MDCertificateAgreement accepted\nMDContactEmail admin@example.org\n"
+                      "MDPrivateKeys P-256\nMDRetryDelay 1h")
+    if not httpd.is_stock:
+        httpd.add_md_conf(f"MDAccountKey {account_key}")
+    for names, (ca, lines) in domains.items():
+        names = names.split()
+        names += [MORE_NAMES[name] for name in names if name in more]
+        ca = getattr(world, ca)
+        lines += "\nMDRenewWindow 120d" if names[0] in renew else ""
+        httpd.add_md_conf(f"<MDomain {' '.join(names)}>\nMDCertificateAuthority {ca.directory_url}\n"
+                          f"MDCACertificateFile {ca.ca_file}\n{lines}\n</MDomain>")
+        httpd.add_vhost(names[0], names[1:])
+
+
+def configure_all(httpd, world, **kw):
+    configure(httpd, world, {**DOMAINS, **LATE}, MORE_NAMES, **kw)
+
+
+# ---- looking ----
+
+def times_staged(httpd, name):
+    return len(re.findall(rf"AH10059: The Managed Domain {re.escape(name)} ", httpd.error_log()))
+
+
+def parts(store, *groups):
+    """Path -> (mode, owner, digest of a file), of everything in these groups, or of all."""
+    found = {}
+    for path in sorted(store.rglob("*")):
+        name = path.relative_to(store)
+        if not groups or name.parts[0] in groups:
+            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+            found[str(name)] = (oct(stat.S_IMODE(path.stat().st_mode)), path.owner(), content)
+    return found
+
+
+def live_certs(httpd, name):
+    """'RSA' or 'ECDSA' -> serial number, of the certificates in the store."""
+    found = {}
+    for path in (httpd.store / "domains" / name).glob("pubcert*.pem"):
+        cert = x509.load_pem_x509_certificate(path.read_bytes())
+        found["RSA" if path.name == "pubcert.pem" else "ECDSA"] = cert.serial_number
+    return found
+
+
+def served_cert(httpd, name, kind):
+    """Serial number for a client that accepts this kind of certificates."""
+    context = ssl._create_unverified_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # later ones do not choose by cipher
+    context.set_ciphers(f"ECDHE+a{kind}")
+    with socket.create_connection(("127.0.0.1", httpd.https_port), timeout=20) as sock:
+        with context.wrap_socket(sock, server_hostname=name) as tls:
+            return x509.load_der_x509_certificate(tls.getpeercert(True)).serial_number
+
+
+def all_certs(httpd, names):
+    return {(name, kind): serial for name in names
+            for kind, serial in live_certs(httpd, name).items()}
+
+
+def served(httpd, certs):
+    return {(name, kind): served_cert(httpd, name, kind) for name, kind in certs}
+
+
+def documents(httpd, group):
+    return {path.parent.name: path.read_text()
+            for path in sorted((httpd.store / group).glob("*/md.json"))}
+
+
+# ---- steps ----
+
+def write_store(httpd, world):
+    """Everything a store may hold. The server is killed in the midst of an order."""
+    configure(httpd, world, DOMAINS)
+    httpd.start()
+    names = [names.split()[0] for names in DOMAINS if names != "manual.test"]
+    httpd.await_md(names)
+    configure(httpd, world, DOMAINS, ["archive.test"])
+    httpd.graceful()
+    wait_for(lambda: times_staged(httpd, "archive.test") == 2, what="second set of archive.test")
+    world.main.dns_set("set-servfail", host="broken.test.")
+    rule = world.slow.script("finalize", "endless_processing")
+    configure_all(httpd, world)
+    httpd.graceful()
+    wait_for(lambda: times_staged(httpd, "staged.test") == 2, what="staged set")
+    httpd.await_error("broken.test")
+    world.slow.wait(lambda: rule.hits, what="finalize")
+    kill(httpd)
+    world.slow.calm()
+    world.main.dns_set("clear-servfail", host="broken.test.")
+    for name in "order.json", "account.json", "account.pem", "privkey.p-256.pem":
+        assert (httpd.store / "staging/open.test" / name).exists()
+    assert (httpd.store / "archive/archive.test.2/privkey.p-256.pem").exists()
+    assert all(len(live_certs(httpd, name)) == (2 if name == "mixed.test" else 1) for name in LIVE)
+
+
+RENEWED = ["default.test", "mixed.test", "eab.test", "open.test"]
+
+
+def changes(before, after):
+    """Paths that are not what they were."""
+    return sorted(path for path in before if after.get(path) != before[path])
+
+
+def accounts_in_use(httpd):
+    """Domain -> directory URL of the CA whose account its document names."""
+    found = {}
+    for name in CA_OF:
+        ident = httpd.store_json("domains", name, "md.json")["ca"].get("account")
+        found[name] = ident and httpd.store_json("accounts", ident, "account.json")["ca-url"]
+    return found
+
+
+def check_documents(docs, httpd, activated):
+    """md.json is as it was, byte by byte; only states of domains that got a set now differ."""
+    now = documents(httpd, "domains")
+    assert now.keys() == docs.keys()
+    for name, text in docs.items():
+        if name not in activated:
+            assert now[name] == text, name
+        old, new = json.loads(text), json.loads(now[name])
+        differing = {k for k in {*old, *new} if old.get(k) != new.get(k)}
+        assert differing <= {"state", "state-descr"}, (name, differing)
+        assert new["state"] == (1 if name in (*LATE, "manual.test") else 2), new
+
+
+def start_with(httpd, world, module):
+    """Start on what the other one left: nothing of it may be lost, whatever it is."""
+    before, docs = parts(httpd.store), documents(httpd, "domains")
+    keys, certs = stores.private_keys(httpd.store), all_certs(httpd, LIVE)
+    use(httpd, module)
+    configure_all(httpd, world)
+    httpd.start()
+    assert served(httpd, certs) == certs
+    return before, docs, keys
+
+
+def check_kept(httpd, before, keys, but=()):
+    """Live sets, archive and accounts are what they were, with modes and owners, and every private
+    key is still somewhere."""
+    changed = [path for path in changes(before, parts(httpd.store))
+               if path.split("/")[0] in ("domains", "archive", "accounts", "md_store.json")
+               and (path.split("/") + [""])[1] not in but]
+    assert not changed
+    now = stores.private_keys(httpd.store)
+    lost = [str(keys[key]) for key in keys if key not in now]
+    # AH10064 ends the renewal that failed: its key never had a certificate
+    assert lost in ([], ["staging/broken.test/privkey.p-256.pem"])
+
+
+def take_over(httpd, world, module):
+    """The first start on the other one's store."""
+    accounts, orders = world.accounts(), world.orders()
+    before, docs, keys = start_with(httpd, world, module)
+    httpd.wait_log("AH10068: staged.test")
+    httpd.wait_log("AH10064: md.broken.test.: previous drive job showed 1 errors")
+    check_documents(docs, httpd, ["staged.test"])
+    old_set = {path.replace("domains/", "archive/", 1).replace(".test", ".test.2", 1): what
+               for path, what in before.items() if path.startswith("domains/staged.test")}
+    assert not changes(old_set, parts(httpd.store))
+    httpd.await_md("open.test")
+    if httpd.is_stock:  # it waits as long as the forgotten record said until it starts once more
+        httpd.graceful()
+    httpd.await_md("broken.test")
+    assert world.accounts() == accounts
+    assert world.orders() == {**orders, "main": orders["main"] + 1}  # of broken.test
+    httpd.graceful()
+    for name in LATE:
+        httpd.wait_log(f"AH10068: {name}")
+    wanted = {name: world.directory_of(name) for name in CA_OF}
+    assert accounts_in_use(httpd) == {**wanted, "manual.test": None}
+    assert len(list((httpd.store / "accounts").iterdir())) == 3
+    check_kept(httpd, before, keys, ["staged.test", *LATE])
+
+
+def renew(httpd, world, names):
+    """Force renewals: they use the accounts that are there, and are served after a reload."""
+    accounts, old = world.accounts(), all_certs(httpd, names)
+    used = {name: httpd.store_json("domains", name, "md.json")["ca"]["account"] for name in names}
+    staged = {name: times_staged(httpd, name) for name in names}
+    configure_all(httpd, world, renew=names)
+    httpd.graceful()
+    for name in names:
+        wait_for(lambda: times_staged(httpd, name) > staged[name], what=f"new set of {name}")
+    configure_all(httpd, world)
+    httpd.graceful()
+    new = all_certs(httpd, names)
+    assert new.keys() == old.keys() and not set(new.values()) & set(old.values())
+    assert served(httpd, new) == new
+    assert world.accounts() == accounts
+    assert used == {name: httpd.store_json("domains", name, "md.json")["ca"]["account"]
+                    for name in names}
+
+
+def go_back(httpd, world, module):
+    """The one that wrote the store gets it back: all is done, so nothing changes."""
+    accounts, orders = world.accounts(), world.orders()
+    before, docs, keys = start_with(httpd, world, module)
+    httpd.wait_log("AH10107: next run in")
+    assert documents(httpd, "domains") == docs
+    assert (world.accounts(), world.orders()) == (accounts, orders)
+    check_kept(httpd, before, keys)
+
+
+@pytest.mark.parametrize("writer, taker", [("stock", "ours"), ("ours", "stock")])
+def test_there_and_back(world, writer, taker):
+    httpd = world.httpd("httpd", writer)
+    write_store(httpd, world)
+    take_over(httpd, world, taker)
+    renew(httpd, world, RENEWED)
+    httpd.stop()
+    go_back(httpd, world, writer)
+    renew(httpd, world, RENEWED)
