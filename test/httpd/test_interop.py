@@ -57,8 +57,10 @@ DOMAINS = {
 MORE_NAMES = {"archive.test": "www.archive.test", "staged.test": "www.staged.test"}
 # A renewal that failed, and one that waits for the CA.
 LATE = {"broken.test": ("main", ""), "open.test": ("slow", "")}
+ALL = {**DOMAINS, **LATE}
 LIVE = [names.split()[0] for names in DOMAINS if names not in ("manual.test", "staged.test")]
-CA_OF = {names.split()[0]: ca for names, (ca, _) in {**DOMAINS, **LATE}.items()}
+CA_OF = {names.split()[0]: ca for names, (ca, _) in ALL.items()}
+RENEWED = ["default.test", "mixed.test", "eab.test", "open.test"]
 
 
 class World:
@@ -72,8 +74,9 @@ class World:
         self.slow = ScriptedCA(workdir / "slow")
         self.servers = []
 
-    def httpd(self, name, module):
+    def httpd(self, name, module, account_key="rsa3072"):
         server = Httpd(self.dir / name)
+        server.account_key = account_key  # of our module
         server.http_port, server.https_port = self.ports
         server.ours = server.module
         self.servers.append(server)
@@ -120,14 +123,14 @@ def world(workdir, request):
     assert not [s for s in made.servers if "exit signal Seg" in s.error_log()]
 
 
-def configure(httpd, world, domains, more=(), renew=(), account_key="rsa3072"):
+def configure(httpd, world, domains=None, more=MORE_NAMES, renew=()):
     """`more`: those of MORE_NAMES that have their second name. `renew`: due at once."""
     httpd.md_conf, httpd.vhosts = [], []
     httpd.add_md_conf("MDCertificateAgreement accepted\nMDContactEmail admin@example.org\n"
                       "MDPrivateKeys P-256\nMDRetryDelay 1h")
     if not httpd.is_stock:
-        httpd.add_md_conf(f"MDAccountKey {account_key}")
-    for names, (ca, lines) in domains.items():
+        httpd.add_md_conf(f"MDAccountKey {httpd.account_key}")
+    for names, (ca, lines) in (domains or ALL).items():
         names = names.split()
         names += [MORE_NAMES[name] for name in names if name in more]
         ca = getattr(world, ca)
@@ -135,10 +138,6 @@ def configure(httpd, world, domains, more=(), renew=(), account_key="rsa3072"):
         httpd.add_md_conf(f"<MDomain {' '.join(names)}>\nMDCertificateAuthority {ca.directory_url}\n"
                           f"MDCACertificateFile {ca.ca_file}\n{lines}\n</MDomain>")
         httpd.add_vhost(names[0], names[1:])
-
-
-def configure_all(httpd, world, **kw):
-    configure(httpd, world, {**DOMAINS, **LATE}, MORE_NAMES, **kw)
 
 
 # ---- looking ----
@@ -158,10 +157,10 @@ def parts(store, *groups):
     return found
 
 
-def live_certs(httpd, name):
-    """'RSA' or 'ECDSA' -> serial number, of the certificates in the store."""
+def stored_certs(httpd, name, group="domains"):
+    """'RSA' or 'ECDSA' -> serial number."""
     found = {}
-    for path in (httpd.store / "domains" / name).glob("pubcert*.pem"):
+    for path in (httpd.store / group / name).glob("pubcert*.pem"):
         cert = x509.load_pem_x509_certificate(path.read_bytes())
         found["RSA" if path.name == "pubcert.pem" else "ECDSA"] = cert.serial_number
     return found
@@ -177,9 +176,9 @@ def served_cert(httpd, name, kind):
             return x509.load_der_x509_certificate(tls.getpeercert(True)).serial_number
 
 
-def all_certs(httpd, names):
+def all_certs(httpd, names, group="domains"):
     return {(name, kind): serial for name in names
-            for kind, serial in live_certs(httpd, name).items()}
+            for kind, serial in stored_certs(httpd, name, group).items()}
 
 
 def served(httpd, certs):
@@ -195,7 +194,7 @@ def documents(httpd, group):
 
 def write_store(httpd, world):
     """Everything a store may hold. The server is killed in the midst of an order."""
-    configure(httpd, world, DOMAINS)
+    configure(httpd, world, DOMAINS, ())
     httpd.start()
     names = [names.split()[0] for names in DOMAINS if names != "manual.test"]
     httpd.await_md(names)
@@ -204,7 +203,7 @@ def write_store(httpd, world):
     wait_for(lambda: times_staged(httpd, "archive.test") == 2, what="second set of archive.test")
     world.main.dns_set("set-servfail", host="broken.test.")
     rule = world.slow.script("finalize", "endless_processing")
-    configure_all(httpd, world)
+    configure(httpd, world)
     httpd.graceful()
     wait_for(lambda: times_staged(httpd, "staged.test") == 2, what="staged set")
     httpd.await_error("broken.test")
@@ -215,10 +214,7 @@ def write_store(httpd, world):
     for name in "order.json", "account.json", "account.pem", "privkey.p-256.pem":
         assert (httpd.store / "staging/open.test" / name).exists()
     assert (httpd.store / "archive/archive.test.2/privkey.p-256.pem").exists()
-    assert all(len(live_certs(httpd, name)) == (2 if name == "mixed.test" else 1) for name in LIVE)
-
-
-RENEWED = ["default.test", "mixed.test", "eab.test", "open.test"]
+    assert all(len(stored_certs(httpd, name)) == (2 if name == "mixed.test" else 1) for name in LIVE)
 
 
 def changes(before, after):
@@ -226,12 +222,13 @@ def changes(before, after):
     return sorted(path for path in before if after.get(path) != before[path])
 
 
-def accounts_in_use(httpd):
-    """Domain -> directory URL of the CA whose account its document names."""
+def accounts_of(httpd, names):
+    """Domain -> directory URL of the CA, and id of the account there that its document names."""
     found = {}
-    for name in CA_OF:
+    for name in names:
         ident = httpd.store_json("domains", name, "md.json")["ca"].get("account")
-        found[name] = ident and httpd.store_json("accounts", ident, "account.json")["ca-url"]
+        if ident:
+            found[name] = httpd.store_json("accounts", ident, "account.json")["ca-url"], ident
     return found
 
 
@@ -248,28 +245,27 @@ def check_documents(docs, httpd, activated):
         assert new["state"] == (1 if name in (*LATE, "manual.test") else 2), new
 
 
-def start_with(httpd, world, module):
-    """Start on what the other one left: nothing of it may be lost, whatever it is."""
+def start_with(httpd, world, module, domains=None):
+    """Start on what the other one left; what is live is served, and what is staged."""
     before, docs = parts(httpd.store), documents(httpd, "domains")
-    keys, certs = stores.private_keys(httpd.store), all_certs(httpd, LIVE)
+    keys, certs = stores.private_keys(httpd.store), all_certs(httpd, docs)
+    certs |= all_certs(httpd, docs, "staging")
     use(httpd, module)
-    configure_all(httpd, world)
+    configure(httpd, world, domains)
     httpd.start()
     assert served(httpd, certs) == certs
     return before, docs, keys
 
 
-def check_kept(httpd, before, keys, but=()):
-    """Live sets, archive and accounts are what they were, with modes and owners, and every private
-    key is still somewhere."""
+def check_kept(httpd, before, keys, but=(), lost=()):
+    """Live sets (not of domains `but`), archive and accounts are what they were, with modes and
+    owners, and every private key is still somewhere, but these files of staging."""
     changed = [path for path in changes(before, parts(httpd.store))
                if path.split("/")[0] in ("domains", "archive", "accounts", "md_store.json")
                and (path.split("/") + [""])[1] not in but]
     assert not changed
     now = stores.private_keys(httpd.store)
-    lost = [str(keys[key]) for key in keys if key not in now]
-    # AH10064 ends the renewal that failed: its key never had a certificate
-    assert lost in ([], ["staging/broken.test/privkey.p-256.pem"])
+    assert {str(keys[key]) for key in keys if key not in now} <= set(lost)
 
 
 def take_over(httpd, world, module):
@@ -291,35 +287,41 @@ def take_over(httpd, world, module):
     httpd.graceful()
     for name in LATE:
         httpd.wait_log(f"AH10068: {name}")
-    wanted = {name: world.directory_of(name) for name in CA_OF}
-    assert accounts_in_use(httpd) == {**wanted, "manual.test": None}
+    used = accounts_of(httpd, CA_OF)
+    assert {name: url for name, (url, _) in used.items()} == \
+        {name: world.directory_of(name) for name in CA_OF if name != "manual.test"}
+    assert {ident for _, ident in used.values()} == \
+        {path.name for path in (httpd.store / "accounts").iterdir()}
     assert len(list((httpd.store / "accounts").iterdir())) == 3
-    check_kept(httpd, before, keys, ["staged.test", *LATE])
+    # The renewal that failed begins anew: its key never had a certificate.
+    check_kept(httpd, before, keys, ["staged.test", *LATE],
+               ["staging/broken.test/privkey.p-256.pem"])
 
 
-def renew(httpd, world, names):
-    """Force renewals: they use the accounts that are there, and are served after a reload."""
-    accounts, old = world.accounts(), all_certs(httpd, names)
-    used = {name: httpd.store_json("domains", name, "md.json")["ca"]["account"] for name in names}
+def renew(httpd, world, names, domains=None, accounts=None):
+    """Force renewals: they use the accounts that are there (or there are so many then), and are
+    served after a reload."""
+    old = all_certs(httpd, names)
+    used = accounts_of(httpd, names)
+    wanted = accounts or world.accounts()
     staged = {name: times_staged(httpd, name) for name in names}
-    configure_all(httpd, world, renew=names)
+    configure(httpd, world, domains, renew=names)
     httpd.graceful()
     for name in names:
         wait_for(lambda: times_staged(httpd, name) > staged[name], what=f"new set of {name}")
-    configure_all(httpd, world)
+    configure(httpd, world, domains)
     httpd.graceful()
     new = all_certs(httpd, names)
     assert new.keys() == old.keys() and not set(new.values()) & set(old.values())
     assert served(httpd, new) == new
-    assert world.accounts() == accounts
-    assert used == {name: httpd.store_json("domains", name, "md.json")["ca"]["account"]
-                    for name in names}
+    assert world.accounts() == wanted
+    assert accounts or accounts_of(httpd, names) == used
 
 
-def go_back(httpd, world, module):
+def go_back(httpd, world, module, domains=None):
     """The one that wrote the store gets it back: all is done, so nothing changes."""
     accounts, orders = world.accounts(), world.orders()
-    before, docs, keys = start_with(httpd, world, module)
+    before, docs, keys = start_with(httpd, world, module, domains)
     httpd.wait_log("AH10107: next run in")
     assert documents(httpd, "domains") == docs
     assert (world.accounts(), world.orders()) == (accounts, orders)
@@ -335,3 +337,32 @@ def test_there_and_back(world, writer, taker):
     httpd.stop()
     go_back(httpd, world, writer)
     renew(httpd, world, RENEWED)
+
+
+def test_p256_account(world):
+    """Of no use to httpd's module: it registers an account of its own, once, and harms nothing."""
+    httpd = world.httpd("httpd", "ours", "p256")
+    domains = {name: DOMAINS[name] for name in ("p256.test", "p384.test")}
+    configure(httpd, world, domains)
+    httpd.start()
+    httpd.await_md(list(domains))
+    rule = world.slow.script("finalize", "endless_processing")
+    domains |= {"staged.test": DOMAINS["staged.test"], "open.test": LATE["open.test"]}
+    configure(httpd, world, domains)
+    httpd.graceful()
+    httpd.await_md("staged.test")
+    world.slow.wait(lambda: rule.hits, what="finalize")
+    kill(httpd)
+    world.slow.calm()
+    assert world.accounts() == {"main": 1, "bound": 0, "slow": 1}
+    before, _, keys = start_with(httpd, world, "stock", domains)
+    httpd.await_md("open.test")
+    # It overwrites an account that is only staged and cannot be used.
+    check_kept(httpd, before, keys, ["staged.test"], ["staging/open.test/account.pem"])
+    assert world.accounts() == {"main": 1, "bound": 0, "slow": 2}
+    httpd.graceful()
+    renew(httpd, world, list(domains), domains, {"main": 2, "bound": 0, "slow": 2})
+    check_kept(httpd, before, keys, domains, ["staging/open.test/account.pem"])
+    httpd.stop()
+    go_back(httpd, world, "ours", domains)
+    renew(httpd, world, list(domains), domains)

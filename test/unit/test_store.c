@@ -510,6 +510,38 @@ static void assert_same(const char *got, const char *wanted)
     assert_string_equal(got ? got : "none", wanted ? wanted : "none");
 }
 
+static const char *account_of(const char *name)
+{
+    md_json_t *json;
+
+    assert_int_equal(md_store_load_json(&json, store, MD_STORE_DOMAINS, name, "md.json", &err, p),
+                     APR_SUCCESS);
+    return md_json_get_str(json, "ca.account");
+}
+
+/* Of several accounts that fit, a domain names the one that its renewals use. */
+static void domains_name_their_own_account(void **state)
+{
+    const char *id;
+
+    (void)state;
+    stage_account("x.org", "https://ca.test/acct/1");
+    assert_int_equal(md_acct_promote(&id, store, "x.org", &err, p), APR_SUCCESS);
+    stage_set("a.org");
+    stage_account("a.org", "https://ca.test/acct/2");
+    stage_set("b.org");
+    settle(make_reg("a.org;b.org"));
+    assert_string_equal(account_of("a.org"), "ACME-ca.test-0001"); /* a new one */
+    assert_string_equal(account_of("b.org"), "ACME-ca.test-0000");
+    stage_set("a.org");
+    settle(make_reg("a.org;b.org"));
+    assert_string_equal(account_of("a.org"), "ACME-ca.test-0001"); /* as before */
+    stage_set("a.org");
+    assert_int_equal(unlink(path("accounts/ACME-ca.test-0001/account.json")), 0);
+    settle(make_reg("a.org;b.org"));
+    assert_string_equal(account_of("a.org"), "ACME-ca.test-0000");
+}
+
 /* Versions up to 2.6 must not find an account `valid` whose key they cannot sign with. */
 static void accounts_that_only_we_can_use_have_no_status(void **state)
 {
@@ -1075,7 +1107,8 @@ int main(void)
         TEST(jobs_both_ways), TEST(damaged_jobs_are_fresh_jobs), TEST(back_off_doubles_up_to_a_day),
         TEST(renames_are_followed), TEST(activation_takes_complete_sets_only),
         TEST(errors_are_forgotten_but_no_account_key), TEST(every_document_damaged),
-        TEST(accounts_are_kept_apart), TEST(accounts_that_only_we_can_use_have_no_status),
+        TEST(accounts_are_kept_apart), TEST(domains_name_their_own_account),
+        TEST(accounts_that_only_we_can_use_have_no_status),
         TEST(what_an_account_lost_comes_back),
         TEST(keys_without_document_keep_their_number), TEST(keys_of_another_store_stay_in_place),
         TEST(damage_is_kept_up_to_a_limit), TEST(a_directory_in_the_way_of_a_file),
