@@ -18,7 +18,7 @@ import stores
 from filled import kill
 from ports import free_ports
 from scripted_ca import ScriptedCA
-from servers import Httpd, Pebble, apxs, wait_for
+from servers import Httpd, Pebble, apxs, make_server_cert, wait_for
 
 EAB = {"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}
 
@@ -48,7 +48,10 @@ DOMAINS = {
     "own.test": ("main", "MDRenewWindow 20d\nMDWarnWindow 5%\nMDCAChallenges http-01\n"
                  "MDContactEmail other@example.org\nMDRenewMode always\nMDRequireHttps temporary\n"
                  "MDProfile default\nMDProfileMandatory on"),
-    "manual.test": ("main", "MDRenewMode manual"),
+    "alpn.test": ("main", "MDCAChallenges tls-alpn-01"),
+    "manual.test": ("main", "MDRenewMode manual\nMDStapling on\nMDChallengeDns01 /bin/true\n"
+                    "MDRenewViaARI off\nMDRequireHttps permanent"),
+    "static.test": ("main", "MDCertificateFile localhost.pem\nMDCertificateKeyFile localhost.key"),
     "eab.test": ("bound", f"MDExternalAccountBinding kid-1 {EAB['kid-1']}"),
     "archive.test": ("main", ""),
     "staged.test": ("main", ""),
@@ -58,7 +61,8 @@ MORE_NAMES = {"archive.test": "www.archive.test", "staged.test": "www.staged.tes
 # A renewal that failed, and one that waits for the CA.
 LATE = {"broken.test": ("main", ""), "open.test": ("slow", "")}
 ALL = {**DOMAINS, **LATE}
-LIVE = [names.split()[0] for names in DOMAINS if names not in ("manual.test", "staged.test")]
+NOT_RENEWED = ["manual.test", "static.test"]
+OBTAINED = [names.split()[0] for names in DOMAINS if names not in NOT_RENEWED]
 CA_OF = {names.split()[0]: ca for names, (ca, _) in ALL.items()}
 RENEWED = ["default.test", "mixed.test", "eab.test", "open.test"]
 
@@ -77,6 +81,7 @@ class World:
     def httpd(self, name, module, account_key="rsa3072"):
         server = Httpd(self.dir / name)
         server.account_key = account_key  # of our module
+        make_server_cert(server.dir)
         server.http_port, server.https_port = self.ports
         server.ours = server.module
         self.servers.append(server)
@@ -137,7 +142,8 @@ def configure(httpd, world, domains=None, more=MORE_NAMES, renew=()):
         lines += "\nMDRenewWindow 120d" if names[0] in renew else ""
         httpd.add_md_conf(f"<MDomain {' '.join(names)}>\nMDCertificateAuthority {ca.directory_url}\n"
                           f"MDCACertificateFile {ca.ca_file}\n{lines}\n</MDomain>")
-        httpd.add_vhost(names[0], names[1:])
+        httpd.add_vhost(names[0], names[1:],
+                        extra="Protocols http/1.1 acme-tls/1" if "alpn" in lines else "")
 
 
 # ---- looking ----
@@ -196,8 +202,7 @@ def write_store(httpd, world):
     """Everything a store may hold. The server is killed in the midst of an order."""
     configure(httpd, world, DOMAINS, ())
     httpd.start()
-    names = [names.split()[0] for names in DOMAINS if names != "manual.test"]
-    httpd.await_md(names)
+    httpd.await_md(OBTAINED)
     configure(httpd, world, DOMAINS, ["archive.test"])
     httpd.graceful()
     wait_for(lambda: times_staged(httpd, "archive.test") == 2, what="second set of archive.test")
@@ -214,7 +219,8 @@ def write_store(httpd, world):
     for name in "order.json", "account.json", "account.pem", "privkey.p-256.pem":
         assert (httpd.store / "staging/open.test" / name).exists()
     assert (httpd.store / "archive/archive.test.2/privkey.p-256.pem").exists()
-    assert all(len(stored_certs(httpd, name)) == (2 if name == "mixed.test" else 1) for name in LIVE)
+    assert [len(stored_certs(httpd, name)) for name in OBTAINED] == \
+        [2 if name == "mixed.test" else 1 for name in OBTAINED]
 
 
 def changes(before, after):
@@ -227,8 +233,10 @@ def accounts_of(httpd, names):
     found = {}
     for name in names:
         ident = httpd.store_json("domains", name, "md.json")["ca"].get("account")
-        if ident:
-            found[name] = httpd.store_json("accounts", ident, "account.json")["ca-url"], ident
+        account = ident and httpd.store_json("accounts", ident, "account.json")
+        assert account or not ident, (name, ident)
+        if account:
+            found[name] = account["ca-url"], ident
     return found
 
 
@@ -242,7 +250,7 @@ def check_documents(docs, httpd, activated):
         old, new = json.loads(text), json.loads(now[name])
         differing = {k for k in {*old, *new} if old.get(k) != new.get(k)}
         assert differing <= {"state", "state-descr"}, (name, differing)
-        assert new["state"] == (1 if name in (*LATE, "manual.test") else 2), new
+        assert new["state"] == (2 if name in OBTAINED else 1), new
 
 
 def start_with(httpd, world, module, domains=None):
@@ -289,7 +297,7 @@ def take_over(httpd, world, module):
         httpd.wait_log(f"AH10068: {name}")
     used = accounts_of(httpd, CA_OF)
     assert {name: url for name, (url, _) in used.items()} == \
-        {name: world.directory_of(name) for name in CA_OF if name != "manual.test"}
+        {name: world.directory_of(name) for name in (*OBTAINED, *LATE)}
     assert {ident for _, ident in used.values()} == \
         {path.name for path in (httpd.store / "accounts").iterdir()}
     assert len(list((httpd.store / "accounts").iterdir())) == 3
@@ -366,3 +374,116 @@ def test_p256_account(world):
     httpd.stop()
     go_back(httpd, world, "ours", domains)
     renew(httpd, world, list(domains), domains)
+
+
+# ---- formats ----
+
+# Order of members in documents (store.md 2).
+ORDER = {
+    "md_store.json": "store store.version key",
+    "md.json": "name domains contacts transitive ca ca.account ca.proto ca.url ca.urls ca.agreement "
+               "ca.challenges privkey privkey.type privkey.bits privkey.curve state state-descr "
+               "renew-mode renew-window warn-window require-https must-staple proto "
+               "proto.acme-tls/1 cert-files pkey-files stapling cmd-dns-01 ca-certs eab eab.kid eab.hmac profile profile-mandatory "
+               "ari-renewals",
+    "job.json": "name finished notified notified-renewed next-run last-run valid-from errors last "
+                "last.status last.status-description last.problem last.detail last.activity "
+                "last.valid-from last.subproblems log log.entries log.entries.when "
+                "log.entries.type log.entries.status log.entries.detail",
+    "order.json": "url status authorizations challenge-setups finalize certificate",
+    "account.json": "status url ca-url contact registration agreement orders eab eab.kid eab.hmac",
+}
+
+
+def members(value, prefix=""):
+    """(path, type) in order; of lists those of each element; nothing below what a CA wrote."""
+    found = []
+    if isinstance(value, dict):
+        for key, item in value.items():
+            found.append((prefix + key, type(item).__name__))
+            if key not in ("registration", "subproblems"):
+                found += members(item, f"{prefix}{key}.")
+    for item in value if isinstance(value, list) else ():
+        found += members(item, prefix)
+    return found
+
+
+def check_text(path):
+    text, order = path.read_text(), ORDER[path.name].split()
+    doc = json.loads(text)
+    assert text == json.dumps(doc, indent=2, ensure_ascii=False), path
+    for obj in [doc, *doc.get("log", {}).get("entries", [])]:
+        places = [order.index(name if obj is doc else "log.entries." + name)
+                  for name, _ in members(obj) if "entries." not in name]
+        assert places == sorted(places) or isinstance(doc.get("privkey"), list), path
+    return set(members(doc))
+
+
+def pem_kinds(store):
+    """Path -> what the blocks of a file are."""
+    return {str(path.relative_to(store)): re.findall("-----BEGIN (.*)-----", path.read_text())
+            for path in store.rglob("*.pem")}
+
+
+# Files that only one of them has. Everything else is in both, with the same mode and owner.
+ONLY_STOCK = {
+    r"tmp/.*": "a record that it writes to the wrong place (store.md SQ-3)",
+    r"(domains|archive)/[^/]*/fallback-(privkey|pubcert)\..*\.pem": "a temporary one per key spec",
+    r"challenges/broken.test.*|staging/broken.test/order.json": "kept after a failure until a restart",
+}
+ONLY_OURS = {
+    r"engine.lock": "one process at a time renews",
+    r"(domains|archive)/[^/]*/fallback-(privkey|pubcert)\.pem": "one temporary certificate for all specs",
+    r"staging/broken.test/privkey.p-256.pem": "made while the CA validates",
+}
+# In the midst of a run, at most every 500 ms.
+BY_CHANCE = {"staging/open.test/job.json"}
+OTHER_MODE = {"ocsp"}  # theirs is 0750 until something is saved there, ours 0755 from the beginning
+# Members of documents that only one of them writes.
+MORE_IN_STOCK = {
+    (r"staging/.*/md.json", "ca.account"): "ours finds it when the set is activated",
+    (r"staging/open.test/order.json", "certificate"): "from a Location that is only the order's",
+    (r"staging/open.test/job.json", "last.detail"): "its log tells more",
+}
+MORE_IN_OURS = {
+    (r"accounts/.*/account.json", "registration"): "theirs forgets it when it reads the account",
+    (r".*/account.json", "agreement"): "the terms that were agreed to",
+    (r".*/job.json", "last.activity"): "theirs is cleared in the end",
+    (r"staging/broken.test/job.json", "last.problem"): "the CA's own, not only that it failed",
+    (r"staging/broken.test/job.json", "log.entries.status"): "the same",
+}
+
+
+def unexplained(paths, reasons):
+    return sorted(path for path in paths if not any(re.fullmatch(r, path) for r in reasons))
+
+
+def unexplained_members(mine, others, reasons):
+    """(document, member, type) that only `mine` has, without reason."""
+    return sorted((path, member, kind) for path in mine.keys() & others.keys()
+                  for member, kind in mine[path] - others[path]
+                  if not any(re.fullmatch(r, path) and member == m for r, m in reasons))
+
+
+def test_same_files_and_formats(world):
+    """What each of them writes for the same configuration."""
+    files, docs, blocks, live = {}, {}, {}, {}
+    for module in "stock", "ours":
+        httpd = world.httpd(module, module)
+        write_store(httpd, world)
+        files[module] = {path: what[:2] for path, what in parts(httpd.store).items()
+                         if path not in BY_CHANCE}
+        docs[module] = {str(path.relative_to(httpd.store)): check_text(path)
+                        for path in httpd.store.rglob("*.json")}
+        blocks[module] = pem_kinds(httpd.store)
+        live[module] = {name: text.replace(str(httpd.dir), "")
+                        for name, text in documents(httpd, "domains").items()}
+    stock, ours = files["stock"], files["ours"]
+    assert not unexplained(stock.keys() - ours.keys(), ONLY_STOCK)
+    assert not unexplained(ours.keys() - stock.keys(), ONLY_OURS)
+    assert {path for path in stock.keys() & ours.keys() if stock[path] != ours[path]} <= OTHER_MODE
+    assert not [path for path in blocks["stock"].keys() & blocks["ours"].keys()
+                if blocks["stock"][path] != blocks["ours"][path]]
+    assert not unexplained_members(docs["stock"], docs["ours"], MORE_IN_STOCK)
+    assert not unexplained_members(docs["ours"], docs["stock"], MORE_IN_OURS)
+    assert live["stock"] == live["ours"]
