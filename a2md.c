@@ -1,24 +1,330 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command line tool: the library's other host. */
+/* The command line tool: options, log, output. */
+#include "a2md.h"
+
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#ifndef MD_VERSION
-#define MD_VERSION "0.0.0"
-#endif
+#include <apr_general.h>
+#include <apr_strings.h>
 
-static int usage(void)
+#include "md_log.h"
+#include "md_text.h"
+
+#define EXIT_USAGE 2 /* options that are none, and -h */
+#define TRACE8     15
+
+static const a2md_command_t COMMANDS[] = {
+    { "add", "name [name...]", "a new managed domain with these DNS names, the first is its own",
+      "", 1, a2md_add },
+    { "update", "name [domains name... | ca url [proto] | account [id] | contacts address... |\n"
+      "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1,
+      a2md_update },
+    { "list", "[name...]", "all managed domains, or those with these names", "", 0, a2md_list },
+    { "drive", "[name...]", "obtain certificates for these managed domains, or all, and put them "
+      "into service", "cfr", 0, a2md_drive },
+    { "acme newreg", "contact...", "register an account at the CA of -a", "", 1,
+      a2md_acme_newreg },
+    { "acme validate", "id...", "ask the CA of -a whether it knows these accounts", "", 1,
+      a2md_acme_validate },
+    { "acme agree", "id...", "agree to the terms of service of the CA of -a", "", 1,
+      a2md_acme_agree },
+    { "acme delreg", "id...", "end accounts at their CA and remove them", "", 1,
+      a2md_acme_delreg },
+    { "store add", "name...", "write a managed domain without any checks", "", 1,
+      a2md_store_add },
+    { "store list", "", "all managed domains as stored", "", 0, a2md_store_list },
+    { "store remove", "name...", "remove the documents of managed domains", "f", 1,
+      a2md_store_remove },
+    { "store update", "name [domains name...]", "change a managed domain without any checks", "",
+      1, a2md_store_update },
+    { NULL, NULL, NULL, NULL, 0, NULL }
+};
+
+static const apr_getopt_option_t MAIN_OPTIONS[] = {
+    { "acme", 'a', 1, "URL of the CA's directory" },
+    { "cafile", 'C', 1, "PEM file of trusted roots for the CA" },
+    { "dir", 'd', 1, "directory of the store, needed by all commands; made if missing" },
+    { "help", 'h', 0, "this text" },
+    { "json", 'j', 0, "print the result as JSON" },
+    { "proxy", 'p', 1, "URL of a proxy for outgoing connections" },
+    { "quiet", 'q', 0, "log less" },
+    { "terms", 't', 1, "terms of service agreed to: their URL, or 'accepted'" },
+    { "verbose", 'v', 0, "log more" },
+    { "version", 'V', 0, "print the version" },
+    { NULL, 0, 0, NULL }
+};
+
+static const apr_getopt_option_t COMMAND_OPTIONS[] = {
+    { "challenge", 'c', 1, "use this challenge type only" },
+    { "force", 'f', 0, "even if there is no need" },
+    { "reset", 'r', 0, "forget what is staged, begin anew" },
+    { "help", 'h', 0, "this text" },
+    { NULL, 0, 0, NULL }
+};
+
+/* ---- log ---- */
+
+static int log_level = MD_LOG_INFO;
+
+static int log_is_level(md_log_level_t level)
 {
-    fputs("usage: a2md -V | --version    print the version\n"
-          "       a2md -h | --help       print this text\n", stderr);
-    return 2;
+    return (int)level <= log_level;
 }
 
-int main(int argc, char *argv[])
+static const char *level_name(int level)
 {
-    if (argc == 2 && (!strcmp(argv[1], "-V") || !strcmp(argv[1], "--version"))) {
-        printf("version: %s\n", MD_VERSION);
-        return 0;
+    static const char *const NAMES[] = {
+        "emergency", "alert", "crit", "err", "warning", "notice", "info", "debug", "trace1",
+        "trace2", "trace3", "trace4", "trace5", "trace6", "trace7", "trace8"
+    };
+
+    return NAMES[level];
+}
+
+static void log_write(const char *file, int line, md_log_level_t level, apr_status_t rv,
+                      const char *msg)
+{
+    char reason[256];
+
+    if (rv != APR_SUCCESS)
+        fprintf(stderr, "[%s:%d %s][%d(%s)] %s\n", file, line, level_name((int)level), rv,
+                apr_strerror(rv, reason, sizeof(reason)), msg);
+    else if (log_level == MD_LOG_INFO)
+        fprintf(stderr, "%s\n", msg);
+    else
+        fprintf(stderr, "[%s:%d %s][ok] %s\n", file, line, level_name((int)level), msg);
+}
+
+/* ---- usage ---- */
+
+static void print_options(const apr_getopt_option_t *options)
+{
+    for (; options->name; ++options)
+        fprintf(stderr, "    -%c, --%s%s%s\n        %s\n", options->optch, options->name,
+                options->has_arg ? " " : "", options->has_arg ? "arg" : "", options->description);
+}
+
+static int usage(const char *reason)
+{
+    const a2md_command_t *command;
+
+    if (reason)
+        fprintf(stderr, "%s\n", reason);
+    fputs("usage: a2md [options] command [command options] [args]\n", stderr);
+    print_options(MAIN_OPTIONS);
+    fputs("commands, each with --help:\n", stderr);
+    for (command = COMMANDS; command->name; ++command)
+        fprintf(stderr, "    %s %s\n        %s\n", command->name, command->args, command->help);
+    return reason ? EXIT_FAILURE : EXIT_USAGE;
+}
+
+static int command_usage(const a2md_command_t *command, const apr_getopt_option_t *options,
+                         const char *reason)
+{
+    if (reason)
+        fprintf(stderr, "%s: %s\n", command->name, reason);
+    fprintf(stderr, "usage: a2md [options] %s [command options] %s\n    %s\n", command->name,
+            command->args, command->help);
+    print_options(options);
+    return reason ? EXIT_FAILURE : EXIT_USAGE;
+}
+
+/* ---- output ---- */
+
+void a2md_show(a2md_t *tool, md_json_t *json)
+{
+    const apr_array_header_t *names;
+    int i;
+
+    md_domain_mask(json);
+    if (tool->output) {
+        md_json_append(tool->output, json);
+        return;
     }
-    return usage();
+    names = md_json_get_strings(json, "domains", tool->p);
+    printf("md: %s [", md_text_printable(md_json_get_str(json, "name"), tool->p));
+    for (i = 0; names && i < names->nelts; ++i)
+        printf("%s%s", i ? ", " : "",
+               md_text_printable(APR_ARRAY_IDX(names, i, const char *), tool->p));
+    printf("]\n");
+}
+
+static void print_result(const a2md_t *tool, apr_status_t rv)
+{
+    md_json_t *json = md_json_object(tool->p);
+
+    md_json_set(json, "output", tool->output);
+    md_json_set_int(json, "status", rv);
+    if (rv != APR_SUCCESS)
+        md_json_set_str(json, "description", md_err_text(rv, tool->p));
+    printf("%s\n", md_json_text(json, 0, tool->p));
+}
+
+/* ---- running ---- */
+
+/* The options of a command, out of all there are. */
+static const apr_getopt_option_t *options_of(const a2md_command_t *command, apr_pool_t *p)
+{
+    apr_array_header_t *options = apr_array_make(p, 4, sizeof(apr_getopt_option_t));
+    const apr_getopt_option_t *option;
+
+    for (option = COMMAND_OPTIONS; option->name; ++option)
+        if (option->optch == 'h' || strchr(command->options, option->optch))
+            APR_ARRAY_PUSH(options, apr_getopt_option_t) = *option;
+    APR_ARRAY_PUSH(options, apr_getopt_option_t) = *option;
+    return (const apr_getopt_option_t *)options->elts;
+}
+
+/* That a store is new is worth no line. */
+static apr_status_t open_store(a2md_t *tool)
+{
+    int level = log_level;
+    md_store_t *store;
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, tool->p);
+    log_level = level < MD_LOG_NOTICE ? level : MD_LOG_NOTICE;
+    rv = md_store_open(&store, tool->dir, &err, tool->p);
+    log_level = level;
+    if (rv == APR_SUCCESS)
+        tool->reg = md_reg_make(store, tool->conf,
+                                apr_array_make(tool->p, 1, sizeof(md_domain_t *)), tool->p);
+    else
+        md_log(MD_LOG_ERR, rv, "%s", err.detail);
+    return rv;
+}
+
+static int execute(a2md_t *tool, const a2md_command_t *command, int argc, const char *const *argv)
+{
+    md_err_t err;
+    apr_status_t rv = open_store(tool);
+
+    md_err_init(&err, tool->p);
+    if (rv == APR_SUCCESS)
+        rv = command->run(tool, argc, argv, &err);
+    if (rv != APR_SUCCESS && err.detail)
+        md_log(MD_LOG_ERR, rv, "%s", err.detail);
+    if (tool->output)
+        print_result(tool, rv);
+    return rv == APR_SUCCESS ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* argv[0] is the last word of the command's name. */
+static int run_command(a2md_t *tool, const a2md_command_t *command, int argc,
+                       const char *const *argv)
+{
+    const apr_getopt_option_t *options = options_of(command, tool->p);
+    const char *value;
+    apr_getopt_t *getopt;
+    apr_status_t rv;
+    int opt;
+
+    apr_getopt_init(&getopt, tool->p, argc, argv);
+    while ((rv = apr_getopt_long(getopt, options, &opt, &value)) == APR_SUCCESS) {
+        switch (opt) {
+        case 'c': tool->challenge = value; break;
+        case 'f': tool->is_forced = 1; break;
+        case 'h': return command_usage(command, options, NULL);
+        case 'r': tool->resets = 1; break;
+        }
+    }
+    if (!APR_STATUS_IS_EOF(rv)) {
+        command_usage(command, options, NULL);
+        return EXIT_USAGE;
+    }
+    if (argc - getopt->ind < command->min_args)
+        return command_usage(command, options, "an argument is missing");
+    if (!tool->dir)
+        return command_usage(command, options, "the directory of the store is missing: a2md -d");
+    return execute(tool, command, argc - getopt->ind, argv + getopt->ind);
+}
+
+/* The command that the words begin with; *pwords is how many its name has. NULL: there is none. */
+static const a2md_command_t *find_command(int *pwords, int argc, const char *const *argv)
+{
+    const a2md_command_t *command;
+    const char *blank;
+    size_t first;
+
+    for (command = COMMANDS; argc > 0 && command->name; ++command) {
+        blank = strchr(command->name, ' ');
+        first = blank ? (size_t)(blank - command->name) : strlen(command->name);
+        if (strlen(argv[0]) != first || strncmp(command->name, argv[0], first))
+            continue;
+        *pwords = blank ? 2 : 1;
+        if (!blank || (argc > 1 && !strcmp(blank + 1, argv[1])))
+            return command;
+    }
+    return NULL;
+}
+
+typedef struct wishes_t {
+    int help, version;
+} wishes_t;
+
+static apr_status_t parse_options(a2md_t *tool, wishes_t *wishes, apr_getopt_t *getopt)
+{
+    const char *value;
+    apr_status_t rv;
+    int opt;
+
+    while ((rv = apr_getopt_long(getopt, MAIN_OPTIONS, &opt, &value)) == APR_SUCCESS) {
+        switch (opt) {
+        case 'a': tool->ca_url = value; break;
+        case 'C': tool->conf->ca_file = value; break;
+        case 'd': tool->dir = value; break;
+        case 'h': wishes->help = 1; break;
+        case 'j': tool->output = md_json_array(tool->p); break;
+        case 'p': tool->conf->proxy_url = value; break;
+        case 'q': log_level -= log_level > 0; break;
+        case 't': tool->terms = value; break;
+        case 'v': log_level += log_level < TRACE8; break;
+        case 'V': wishes->version = 1; break;
+        }
+    }
+    return APR_STATUS_IS_EOF(rv) ? APR_SUCCESS : rv;
+}
+
+static int run(a2md_t *tool, int argc, const char *const *argv)
+{
+    const a2md_command_t *command;
+    wishes_t wishes = { 0, 0 };
+    apr_getopt_t *getopt;
+    int words;
+
+    tool->conf = apr_pmemdup(tool->p, &md_conf_defaults, sizeof(md_conf_defaults));
+    apr_getopt_init(&getopt, tool->p, argc, argv);
+    if (parse_options(tool, &wishes, getopt) != APR_SUCCESS || wishes.help)
+        return usage(NULL);
+    if (wishes.version) {
+        printf("version: %s\n", MD_VERSION);
+        return EXIT_SUCCESS;
+    }
+    argc -= getopt->ind;
+    argv += getopt->ind;
+    if (argc == 0)
+        return usage("a command is missing");
+    command = find_command(&words, argc, argv);
+    if (!command)
+        return usage(apr_psprintf(tool->p, "there is no command '%s%s%s'", argv[0],
+                                  argc > 1 ? " " : "", argc > 1 ? argv[1] : ""));
+    return run_command(tool, command, argc - words + 1, argv + words - 1);
+}
+
+int main(int argc, const char *const *argv)
+{
+    a2md_t tool = { 0 };
+    int code;
+
+    if (apr_app_initialize(&argc, &argv, NULL) != APR_SUCCESS || md_http_init() != APR_SUCCESS)
+        return EXIT_FAILURE;
+    apr_pool_create(&tool.p, NULL);
+    md_log_set(log_write, log_is_level);
+    code = run(&tool, argc, argv);
+    apr_pool_destroy(tool.p);
+    apr_terminate();
+    return code;
 }

@@ -27,7 +27,7 @@ typedef struct nonce_t {
 struct md_acme_t {
     md_http_t *http;
     const char *url;
-    const char *ca_file;
+    md_route_t route;
     apr_pool_t *p;
     apr_thread_mutex_t *mutex;       /* guards all below */
     int in_setup;
@@ -41,14 +41,17 @@ struct md_acme_t {
     apr_time_t hold_until;
 };
 
-md_acme_t *md_acme_create(md_http_t *http, const char *url, const char *ca_file, apr_pool_t *p)
+md_acme_t *md_acme_create(md_http_t *http, const char *url, const md_route_t *route,
+                          apr_pool_t *p)
 {
     md_acme_t *acme = apr_pcalloc(p, sizeof(*acme));
 
     acme->p = p;
     acme->http = http;
     acme->url = apr_pstrdup(p, url);
-    acme->ca_file = apr_pstrdup(p, ca_file);
+    acme->route.ca_file = apr_pstrdup(p, route->ca_file);
+    acme->route.proxy_url = apr_pstrdup(p, route->proxy_url);
+    acme->route.proxy_ca_file = apr_pstrdup(p, route->proxy_ca_file);
     md_err_init(&acme->dir_err, p);
     if (apr_thread_mutex_create(&acme->mutex, APR_THREAD_MUTEX_DEFAULT, p) != APR_SUCCESS)
         return NULL;
@@ -58,6 +61,13 @@ md_acme_t *md_acme_create(md_http_t *http, const char *url, const char *ca_file,
 const char *md_acme_url(const md_acme_t *acme)
 {
     return acme->url;
+}
+
+int md_acme_is(const md_acme_t *acme, const char *url, const md_route_t *route)
+{
+    return md_text_same(acme->url, url) && md_text_same(acme->route.ca_file, route->ca_file)
+           && md_text_same(acme->route.proxy_url, route->proxy_url)
+           && md_text_same(acme->route.proxy_ca_file, route->proxy_ca_file);
 }
 
 static void lock(md_acme_t *acme)
@@ -285,7 +295,7 @@ static const char *nonce_from_pool(md_acme_t *acme, apr_time_t now, apr_pool_t *
 static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *err,
                                apr_pool_t *p)
 {
-    md_request_t request = { .method = "HEAD", .ca_file = acme->ca_file };
+    md_request_t request = { .method = "HEAD", .route = acme->route };
     md_response_t *response;
     apr_status_t rv;
 
@@ -362,7 +372,7 @@ static apr_status_t send_signed(md_reply_t **preply, md_acme_t *acme, const sign
 {
     md_request_t request = { .method = "POST", .url = s->url, .accept = s->accept,
                              .content_type = "application/jose+json", .max_body = s->max,
-                             .ca_file = acme->ca_file };
+                             .route = acme->route };
     md_json_t *protected = md_json_object(p);
     md_response_t *response;
     const char *nonce;
@@ -503,7 +513,7 @@ static apr_status_t directory_get(md_directory_t **pdir, md_acme_t *acme, md_err
                                   apr_pool_t *p)
 {
     md_request_t request = { .method = "GET", .url = acme->url, .max_body = MD_MAX_ACME_BODY,
-                             .ca_file = acme->ca_file };
+                             .route = acme->route };
     md_response_t *response;
     md_reply_t *reply;
     md_err_t why;
@@ -533,17 +543,15 @@ static apr_status_t directory_get(md_directory_t **pdir, md_acme_t *acme, md_err
     return directory_parse(pdir, acme->url, reply->json, err, p);
 }
 
-static int same(const char *a, const char *b)
-{
-    return a == b || (a && b && !strcmp(a, b));
-}
-
 static int directories_equal(const md_directory_t *a, const md_directory_t *b)
 {
-    return same(a->new_nonce, b->new_nonce) && same(a->new_account, b->new_account)
-           && same(a->new_order, b->new_order) && same(a->revoke_cert, b->revoke_cert)
-           && same(a->key_change, b->key_change) && same(a->renewal_info, b->renewal_info)
-           && same(a->terms_of_service, b->terms_of_service)
+    return md_text_same(a->new_nonce, b->new_nonce)
+           && md_text_same(a->new_account, b->new_account)
+           && md_text_same(a->new_order, b->new_order)
+           && md_text_same(a->revoke_cert, b->revoke_cert)
+           && md_text_same(a->key_change, b->key_change)
+           && md_text_same(a->renewal_info, b->renewal_info)
+           && md_text_same(a->terms_of_service, b->terms_of_service)
            && a->external_account_required == b->external_account_required
            && md_strings_equal(a->profiles, b->profiles);
 }

@@ -33,10 +33,13 @@ typedef struct md_reply_t {
     const apr_table_t *headers;
 } md_reply_t;
 
-/* A CA that was not asked yet. `ca_file` (trust anchors) may be NULL. */
-md_acme_t *md_acme_create(md_http_t *http, const char *url, const char *ca_file, apr_pool_t *p);
+/* A CA that was not asked yet, to be reached by `route`. */
+md_acme_t *md_acme_create(md_http_t *http, const char *url, const md_route_t *route,
+                          apr_pool_t *p);
 
 const char *md_acme_url(const md_acme_t *acme);
+/* Is it this CA, reached by this route? */
+int md_acme_is(const md_acme_t *acme, const char *url, const md_route_t *route);
 const md_directory_t *md_acme_directory(md_acme_t *acme); /* NULL while unknown */
 
 /* Only one run at a time talks to a CA that has no directory or account yet. 0: another one does;

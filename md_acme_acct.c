@@ -188,8 +188,8 @@ md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p)
 
 int md_acct_fits(const md_acct_t *acct, const md_acct_wish_t *wish)
 {
-    return same(acct->ca_url, wish->ca_url) && same(acct->eab_kid, wish->eab_kid)
-           && same(acct->eab_hmac, wish->eab_hmac);
+    return md_text_same(acct->ca_url, wish->ca_url) && md_text_same(acct->eab_kid, wish->eab_kid)
+           && md_text_same(acct->eab_hmac, wish->eab_hmac);
 }
 
 /* What all ids of accounts at a CA begin with. */
@@ -215,7 +215,7 @@ static apr_array_header_t *stored_ids(const md_store_t *store, const md_acct_wis
         APR_ARRAY_PUSH(ids, const char *) = wish->id;
     for (i = 0; i < all->nelts; ++i) {
         id = APR_ARRAY_IDX(all, i, const char *);
-        if (!strncmp(id, prefix, strlen(prefix)) && !same(id, wish->id))
+        if (!strncmp(id, prefix, strlen(prefix)) && !md_text_same(id, wish->id))
             APR_ARRAY_PUSH(ids, const char *) = id;
     }
     return ids;
@@ -239,7 +239,7 @@ static md_acct_t *load_fitting(const md_store_t *store, md_store_group_t group,
                md_store_path(store, group, name, NULL, p), err.detail ? err.detail : "unreadable");
         return NULL;
     }
-    return md_acct_fits(acct, wish) && same(acct->status, "valid") ? acct : NULL;
+    return md_acct_fits(acct, wish) && md_text_same(acct->status, "valid") ? acct : NULL;
 }
 
 const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p)
@@ -266,8 +266,7 @@ static int is_gone(const md_err_t *err)
            || APR_STATUS_IS_EINVAL(err->rv);
 }
 
-/* RFC 8555 7.3.1: ask the CA about the account. APR_ENOENT when it is of no use. */
-static apr_status_t verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
 {
     const char *status;
     md_reply_t *reply;
@@ -289,6 +288,38 @@ static apr_status_t verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err
     return APR_ENOENT;
 }
 
+/* One more word from the account about itself. */
+static apr_status_t update(md_acme_t *acme, const md_acct_t *acct, const md_json_t *payload,
+                           md_err_t *err, apr_pool_t *p)
+{
+    md_reply_t *reply;
+
+    md_acme_use_account(acme, acct);
+    return md_acme_post(&reply, acme, acct->url, payload, err, p);
+}
+
+apr_status_t md_acct_agree(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *payload = md_json_object(p);
+
+    /* Some CAs take an update without contacts for none at all. */
+    md_json_set_strings(payload, "contact", acct->contacts);
+    md_json_set_bool(payload, "termsOfServiceAgreed", 1);
+    return update(acme, acct, payload, err, p);
+}
+
+apr_status_t md_acct_deactivate(md_acme_t *acme, const md_acct_t *acct, md_err_t *err,
+                                apr_pool_t *p)
+{
+    md_json_t *payload = md_json_object(p);
+    apr_status_t rv;
+
+    md_json_set_str(payload, "status", "deactivated");
+    rv = update(acme, acct, payload, err, p);
+    md_acme_use_account(acme, NULL);
+    return rv != APR_SUCCESS && is_gone(err) ? APR_ENOENT : rv;
+}
+
 /* Use the account if it is there, fits, and the CA agrees; APR_ENOENT otherwise. */
 static apr_status_t try_account(md_acme_t *acme, const md_store_t *store,
                                 md_store_group_t group, const char *name,
@@ -296,7 +327,7 @@ static apr_status_t try_account(md_acme_t *acme, const md_store_t *store,
 {
     md_acct_t *acct = load_fitting(store, group, name, wish, MD_LOG_WARNING, p);
 
-    return acct ? verify(acme, acct, err, p) : APR_ENOENT;
+    return acct ? md_acct_verify(acme, acct, err, p) : APR_ENOENT;
 }
 
 static apr_status_t try_all(md_acme_t *acme, const md_store_t *store, md_store_group_t group,
@@ -319,10 +350,10 @@ static apr_status_t try_all(md_acme_t *acme, const md_store_t *store, md_store_g
 
 /* ---- registration (RFC 8555 7.3) ---- */
 
-static apr_status_t check_wish(const md_acme_t *acme, const md_directory_t *dir,
-                               const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+static apr_status_t check_wish(md_acme_t *acme, const md_acct_wish_t *wish, md_err_t *err,
+                               apr_pool_t *p)
 {
-    const char *contact, *wrong;
+    const char *contact, *wrong, *terms = md_acme_directory(acme)->terms_of_service;
     int i;
 
     if (wish->contacts->nelts == 0)
@@ -336,10 +367,10 @@ static apr_status_t check_wish(const md_acme_t *acme, const md_directory_t *dir,
             return md_fail(err, APR_EINVAL, "contact '%s' cannot be used: %s. Correct "
                            "MDContactEmail", contact, wrong);
     }
-    if (dir->terms_of_service && !wish->agreement)
+    if (terms && !wish->agreement)
         return md_fail(err, APR_EINVAL, "the CA requires you to accept the terms-of-service as "
                        "specified in <%s>. Read them, then set 'MDCertificateAgreement accepted'",
-                       dir->terms_of_service);
+                       terms);
     return APR_SUCCESS;
 }
 
@@ -360,7 +391,7 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     if (rv != APR_SUCCESS)
         return rv;
     md_json_set_strings(payload, "contact", wish->contacts);
-    if (dir->terms_of_service)
+    if (dir->terms_of_service && wish->agreement)
         md_json_set_bool(payload, "termsOfServiceAgreed", 1);
     md_json_set(payload, "externalAccountBinding", binding);
     rv = md_acme_post_jwk(&reply, acme, dir->new_account, payload, key, err, p);
@@ -379,7 +410,7 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     acct->contacts = md_json_get_strings(reply->json, "contact", p);
     if (!acct->contacts)
         acct->contacts = md_strings_copy(wish->contacts, p);
-    acct->agreement = dir->terms_of_service;
+    acct->agreement = wish->agreement ? dir->terms_of_service : NULL;
     acct->orders = md_json_get_str(reply->json, "orders");
     acct->registration = reply->json;
     acct->eab_kid = wish->eab_kid;
@@ -422,16 +453,12 @@ static apr_status_t register_with(md_acct_t **pacct, md_acme_t *acme, const md_s
     return post_new_account(pacct, acme, key, wish, err, p);
 }
 
-static apr_status_t register_account(md_acme_t *acme, const md_store_t *store,
-                                     const char *staged, const md_acct_wish_t *wish,
-                                     md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const char *staged,
+                              const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
 {
     md_acct_t *acct;
     apr_status_t rv;
 
-    rv = check_wish(acme, md_acme_directory(acme), wish, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
     rv = register_with(&acct, acme, store, staged, wish->key_spec ? wish->key_spec : &KEY_P256,
                        wish, err, p);
     if (rv != APR_SUCCESS
@@ -465,7 +492,8 @@ apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char
     if (!APR_STATUS_IS_ENOENT(rv))
         return rv;
     md_err_clear(err);
-    return register_account(acme, store, staged, wish, err, p);
+    rv = check_wish(acme, wish, err, p);
+    return rv == APR_SUCCESS ? md_acct_register(acme, store, staged, wish, err, p) : rv;
 }
 
 /* ---- from staging to accounts ---- */
@@ -483,12 +511,12 @@ static int is_stored_as(int *pwhole, const md_store_t *store, const char *id,
     has_json = md_store_load_json(&json, store, MD_STORE_ACCOUNTS, id, ACCT_JSON, NULL, p)
                == APR_SUCCESS;
     if (has_json)
-        is_same = same(md_json_get_str(json, "url"), acct->url)
-                  && same(md_json_get_str(json, "ca-url"), acct->ca_url);
+        is_same = md_text_same(md_json_get_str(json, "url"), acct->url)
+                  && md_text_same(md_json_get_str(json, "ca-url"), acct->ca_url);
     if (md_store_load_key(&key, store, MD_STORE_ACCOUNTS, id, ACCT_KEY, NULL, p) == APR_SUCCESS)
         thumbprint = md_jwk_thumbprint(key, p);
-    *pwhole = has_json && same(thumbprint, acct->thumbprint);
-    return has_json ? is_same : same(thumbprint, acct->thumbprint);
+    *pwhole = has_json && md_text_same(thumbprint, acct->thumbprint);
+    return has_json ? is_same : md_text_same(thumbprint, acct->thumbprint);
 }
 
 apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const char *name,

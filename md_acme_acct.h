@@ -56,6 +56,26 @@ MD_MUST_CHECK
 apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char *staged,
                             const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);
 
+/* A new account as wished (7.3), staged in `staged`. The CA alone decides what it thinks of
+ * contacts and a missing agreement. Needs the directory, as do the next three. */
+MD_MUST_CHECK
+apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const char *staged,
+                              const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);
+
+/* Ask the CA about the account (7.3.1) and let it sign from now on. APR_ENOENT when the CA does not
+ * have it (any more) or refuses it. */
+MD_MUST_CHECK
+apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p);
+
+/* Agree to the terms of service that the CA has now (7.3.3). */
+MD_MUST_CHECK
+apr_status_t md_acct_agree(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p);
+
+/* End the account at the CA (7.3.6). APR_ENOENT when it has none any more. */
+MD_MUST_CHECK
+apr_status_t md_acct_deactivate(md_acme_t *acme, const md_acct_t *acct, md_err_t *err,
+                                apr_pool_t *p);
+
 /* The id of a valid stored account that fits, NULL if there is none. */
 const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p);
 

@@ -590,11 +590,6 @@ md_conf_t *md_conf_make(apr_pool_t *p)
     return conf;
 }
 
-static int window_is_set(const md_window_spec_t *window)
-{
-    return window->percent >= 0 || window->length >= 0;
-}
-
 static void merge_value(void *slot, const void *add, kind_t kind)
 {
     switch (kind) {
@@ -611,7 +606,7 @@ static void merge_value(void *slot, const void *add, kind_t kind)
             *(apr_interval_time_t *)slot = *(const apr_interval_time_t *)add;
         break;
     case IS_WINDOW:
-        if (window_is_set(add))
+        if (md_window_spec_is_set(add))
             *(md_window_spec_t *)slot = *(const md_window_spec_t *)add;
         break;
     case IS_SEVERAL:
@@ -771,21 +766,30 @@ void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_poo
     domain->stapling = conf->stapling;
 }
 
-const char *md_config_ca_file(const md_domain_t *domain, const md_conf_t *main_conf)
+void md_config_complete_windows(md_domain_t *domain, const md_conf_t *main_conf)
 {
-    const char *own = domain->conf ? domain->conf->ca_file : NULL;
-
-    return unless_none(own ? own : main_conf->ca_file);
+    if (!md_window_spec_is_set(&domain->renew_window))
+        domain->renew_window = main_conf->renew_window;
+    if (!md_window_spec_is_set(&domain->warn_window))
+        domain->warn_window = main_conf->warn_window;
 }
 
-const char *md_config_proxy_url(const md_domain_t *domain, const md_conf_t *main_conf)
+/* A domain that comes from the store alone has no section, but what is private to it. */
+static const char *own_or_main(const char *of_section, const char *stored, const char *of_main)
 {
-    return domain->proxy_url ? domain->proxy_url : main_conf->proxy_url;
+    const char *own = of_section ? of_section : stored;
+
+    return unless_none(own ? own : of_main);
 }
 
-const char *md_config_proxy_ca_file(const md_domain_t *domain, const md_conf_t *main_conf)
+md_route_t md_config_route(const md_domain_t *domain, const md_conf_t *main_conf)
 {
-    const char *own = domain->conf ? domain->conf->proxy_ca_file : NULL;
+    const md_conf_t *own = domain->conf;
+    md_route_t route;
 
-    return unless_none(own ? own : main_conf->proxy_ca_file);
+    route.ca_file = own_or_main(own ? own->ca_file : NULL, domain->ca_certs, main_conf->ca_file);
+    route.proxy_url = domain->proxy_url ? domain->proxy_url : main_conf->proxy_url;
+    route.proxy_ca_file = own_or_main(own ? own->proxy_ca_file : NULL, domain->proxy_ca_certs,
+                                      main_conf->proxy_ca_file);
+    return route;
 }

@@ -5,6 +5,7 @@
 #define MD_CONFIG_H
 
 #include "md_domain.h"
+#include "md_http.h"
 
 #define MD_DEFAULT_CA_URL "https://acme-v02.api.letsencrypt.org/directory"
 #define MD_CA_PROTO_ACME "ACME"
@@ -93,10 +94,10 @@ const char *md_config_define(md_domain_t **pdomain, int argc, const char *const 
  * default. Contacts stay empty if neither has one. Call once, after all is read. */
 void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_pool_t *p);
 
-/* For the connections to the CA of this domain: its own value, else the global one. Trust anchors
- * for the CA and for the proxy (NULL: the system's), URL of the proxy (NULL: none). */
-const char *md_config_ca_file(const md_domain_t *domain, const md_conf_t *main_conf);
-const char *md_config_proxy_url(const md_domain_t *domain, const md_conf_t *main_conf);
-const char *md_config_proxy_ca_file(const md_domain_t *domain, const md_conf_t *main_conf);
+/* Windows of a domain that comes from the store alone, where it has none. */
+void md_config_complete_windows(md_domain_t *domain, const md_conf_t *main_conf);
+
+/* For the connections to the CA of this domain: its own values, else the global ones. */
+md_route_t md_config_route(const md_domain_t *domain, const md_conf_t *main_conf);
 
 #endif

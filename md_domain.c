@@ -22,6 +22,7 @@ md_domain_t *md_domain_make(const char *name, apr_pool_t *p)
     domain->contacts = md_strings_make(p);
     domain->acme_tls = md_strings_make(p);
     domain->key_specs = apr_array_make(p, 2, sizeof(md_key_spec_t));
+    domain->transitive = -1;
     domain->renew_mode = MD_RENEW_UNSET;
     domain->renew_window = domain->warn_window = UNSET_WINDOW;
     return domain;
@@ -81,11 +82,6 @@ static const struct {
 };
 #define MEMBER_COUNT (sizeof(MEMBERS) / sizeof(MEMBERS[0]))
 
-static int window_is_set(const md_window_spec_t *window)
-{
-    return window->percent >= 0 || window->length >= 0;
-}
-
 static void put_member(md_json_t *json, const char *path, as_t as, const void *slot,
                        const md_domain_t *domain, apr_pool_t *p)
 {
@@ -108,7 +104,7 @@ static void put_member(md_json_t *json, const char *path, as_t as, const void *s
         md_json_set_bool(json, path, *(const int *)slot);
         break;
     case AS_WINDOW:
-        if (window_is_set(slot))
+        if (md_window_spec_is_set(slot))
             md_json_set_str(json, path, md_window_spec_format(slot, p));
         break;
     case AS_SPECS:
@@ -188,6 +184,12 @@ md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p)
     if (!domain->eab_kid || !domain->eab_hmac)
         domain->eab_kid = domain->eab_hmac = NULL;
     return domain;
+}
+
+void md_domain_mask(md_json_t *json)
+{
+    if (md_json_has(json, "eab.hmac"))
+        md_json_set_str(json, "eab.hmac", "***");
 }
 
 /* ---- state ---- */

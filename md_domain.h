@@ -23,6 +23,8 @@ typedef enum {
     MD_RENEW_ALWAYS = 2
 } md_renew_mode_t;
 
+#define MD_DOMAIN_JSON "md.json"      /* its document in the store */
+
 struct md_conf_t;
 
 typedef struct md_domain_t {
@@ -30,7 +32,7 @@ typedef struct md_domain_t {
     const char *name;                /* first DNS name; directory in the store */
     apr_array_header_t *names;       /* DNS names, lower case, no duplicates, never NULL */
     apr_array_header_t *contacts;    /* URIs, never NULL */
-    int transitive;                  /* 1: names of vhosts are added */
+    int transitive;                  /* 1: names of vhosts are added, -1: undecided */
     const char *ca_account;          /* id of the stored account in use */
     const char *ca_proto;
     const char *ca_url;              /* CA in use */
@@ -64,6 +66,7 @@ typedef struct md_domain_t {
     apr_array_header_t *obtained;    /* what the store has, per key spec: the same but for static
                                         files */
     const char *renew_problem;       /* found at start (AH10173), or NULL */
+    int is_forced;                   /* renew it now, whatever mode and window say (a2md) */
 } md_domain_t;
 
 /* A domain with this name and nothing else. */
@@ -72,6 +75,9 @@ md_domain_t *md_domain_make(const char *name, apr_pool_t *p);
 /* md.json of the store, both ways; driven by one table. */
 md_json_t *md_domain_to_json(const md_domain_t *domain, apr_pool_t *p);
 md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p);
+
+/* Hide the secrets in such a document from those who look at it. */
+void md_domain_mask(md_json_t *json);
 
 /* Does one of the names (or wildcards) cover `name`? */
 int md_domain_contains(const md_domain_t *domain, const char *name);

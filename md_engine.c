@@ -15,6 +15,7 @@
 
 #include "md_log.h"
 #include "md_renew.h"
+#include "md_text.h"
 
 #define WORKERS     8
 #define PARK_AFTER  apr_time_from_sec(60) /* a longer wait gives up its place in flight */
@@ -38,7 +39,7 @@ typedef struct slot_t {
 
 /* A CA in use, of its own pool: many threads work with it. */
 typedef struct ca_t {
-    const char *ca_file, *eab_kid;
+    const char *eab_kid, *eab_hmac;
     md_acme_t *acme;
     struct ca_t *next;
 } ca_t;
@@ -163,11 +164,6 @@ static apr_pool_t *own_pool(void)
 
 /* ---- CAs ---- */
 
-static int same(const char *a, const char *b)
-{
-    return a == b || (a && b && !strcmp(a, b));
-}
-
 static apr_status_t destroy_pool(void *pool)
 {
     apr_pool_destroy(pool);
@@ -175,8 +171,8 @@ static apr_status_t destroy_pool(void *pool)
 }
 
 /* Called locked. */
-static md_acme_t *add_ca(md_engine_t *engine, const char *url, const char *ca_file,
-                         const char *eab_kid)
+static md_acme_t *add_ca(md_engine_t *engine, const char *url, const md_route_t *route,
+                         const md_domain_t *domain)
 {
     apr_pool_t *pool = own_pool();
     ca_t *ca;
@@ -185,9 +181,9 @@ static md_acme_t *add_ca(md_engine_t *engine, const char *url, const char *ca_fi
         return NULL;
     apr_pool_cleanup_register(engine->p, pool, destroy_pool, apr_pool_cleanup_null);
     ca = apr_pcalloc(pool, sizeof(*ca));
-    ca->ca_file = ca_file;
-    ca->eab_kid = eab_kid;
-    ca->acme = md_acme_create(engine->http, url, ca_file, pool);
+    ca->eab_kid = domain->eab_kid;
+    ca->eab_hmac = domain->eab_hmac;
+    ca->acme = md_acme_create(engine->http, url, route, pool);
     ca->next = engine->cas;
     engine->cas = ca;
     return ca->acme;
@@ -196,7 +192,8 @@ static md_acme_t *add_ca(md_engine_t *engine, const char *url, const char *ca_fi
 static md_acme_t *find_ca(md_engine_t *engine, const md_renew_t *renew,
                           const md_domain_t *domain)
 {
-    const char *url = md_renew_ca_url(renew), *ca_file = md_renew_ca_file(renew);
+    md_route_t route = md_config_route(domain, engine->reg->conf);
+    const char *url = md_renew_ca_url(renew);
     md_acme_t *acme = NULL;
     ca_t *ca;
 
@@ -204,11 +201,12 @@ static md_acme_t *find_ca(md_engine_t *engine, const md_renew_t *renew,
         return NULL;
     lock(engine);
     for (ca = engine->cas; ca && !acme; ca = ca->next)
-        if (ca->acme && same(md_acme_url(ca->acme), url) && same(ca->ca_file, ca_file)
-            && same(ca->eab_kid, domain->eab_kid))
+        if (ca->acme && md_acme_is(ca->acme, url, &route)
+            && md_text_same(ca->eab_kid, domain->eab_kid)
+            && md_text_same(ca->eab_hmac, domain->eab_hmac))
             acme = ca->acme;
     if (!acme)
-        acme = add_ca(engine, url, ca_file, domain->eab_kid);
+        acme = add_ca(engine, url, &route, domain);
     unlock(engine);
     return acme;
 }
@@ -500,6 +498,16 @@ apr_time_t md_engine_run(md_engine_t *engine, apr_time_t now)
     if (rv != APR_SUCCESS)
         return now + (APR_STATUS_IS_EAGAIN(rv) ? LOCK_TICK : BROKEN_TICK);
     return wake_at;
+}
+
+int md_engine_is_busy(md_engine_t *engine)
+{
+    int is_busy;
+
+    lock(engine);
+    is_busy = has_work(engine);
+    unlock(engine);
+    return is_busy;
 }
 
 void md_engine_stop(md_engine_t *engine)

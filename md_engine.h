@@ -16,6 +16,9 @@ apr_status_t md_engine_create(md_engine_t **pengine, const md_reg_t *reg,
 /* Start what is due and return at once: when to call again (absolute). Call from one thread. */
 apr_time_t md_engine_run(md_engine_t *engine, apr_time_t now);
 
+/* Is something in work, or waiting for its turn? */
+int md_engine_is_busy(md_engine_t *engine);
+
 /* Stop within a second or two and wait for it; what was in work goes on from the store another
  * time. */
 void md_engine_stop(md_engine_t *engine);

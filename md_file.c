@@ -70,8 +70,8 @@ static apr_status_t write_all(int fd, const char *data, apr_size_t len)
 
 /* A new file of our own beside `path`, complete. The name is unique, so that writers never meet
  * (they may be on several machines), and what a crash leaves is in nobody's way. */
-static apr_status_t write_beside(const char **ptmp, const char *path, apr_fileperms_t perms,
-                                 const char *data, apr_size_t len, int sync, apr_pool_t *p)
+static apr_status_t write_beside(const char **ptmp, const char *path, const md_file_attr_t *attr,
+                                 const char *data, apr_size_t len, apr_pool_t *p)
 {
     apr_uint64_t unique;
     apr_status_t rv;
@@ -84,10 +84,12 @@ static apr_status_t write_beside(const char **ptmp, const char *path, apr_filepe
     fd = open(*ptmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return errno;
-    rv = fchmod(fd, mode_of(perms)) == 0 ? APR_SUCCESS : errno;
+    rv = fchmod(fd, mode_of(attr->perms)) == 0 ? APR_SUCCESS : errno;
+    if (rv == APR_SUCCESS && attr->owner && fchown(fd, *attr->owner, (gid_t)-1) != 0)
+        rv = errno;
     if (rv == APR_SUCCESS)
         rv = write_all(fd, data, len);
-    if (rv == APR_SUCCESS && sync && fsync(fd) != 0)
+    if (rv == APR_SUCCESS && !attr->is_volatile && fsync(fd) != 0)
         rv = errno;
     if (close(fd) != 0 && rv == APR_SUCCESS)
         rv = errno;
@@ -96,13 +98,13 @@ static apr_status_t write_beside(const char **ptmp, const char *path, apr_filepe
     return rv;
 }
 
-static apr_status_t replace(const char *path, apr_fileperms_t perms, const char *data,
-                            apr_size_t len, int sync, apr_pool_t *p)
+apr_status_t md_file_write(const char *path, const md_file_attr_t *attr, const char *data,
+                           apr_size_t len, apr_pool_t *p)
 {
     const char *tmp;
     apr_status_t rv;
 
-    rv = write_beside(&tmp, path, perms, data, len, sync, p);
+    rv = write_beside(&tmp, path, attr, data, len, p);
     if (rv != APR_SUCCESS)
         return rv;
     if (rename(tmp, path) != 0) {
@@ -110,28 +112,16 @@ static apr_status_t replace(const char *path, apr_fileperms_t perms, const char 
         (void)unlink(tmp);
         return rv;
     }
-    return sync ? md_dir_sync(directory_of(path, p), p) : APR_SUCCESS;
+    return attr->is_volatile ? APR_SUCCESS : md_dir_sync(directory_of(path, p), p);
 }
 
-apr_status_t md_file_write(const char *path, apr_fileperms_t perms, const char *data,
-                           apr_size_t len, apr_pool_t *p)
-{
-    return replace(path, perms, data, len, 1, p);
-}
-
-apr_status_t md_file_write_volatile(const char *path, apr_fileperms_t perms, const char *data,
-                                    apr_size_t len, apr_pool_t *p)
-{
-    return replace(path, perms, data, len, 0, p);
-}
-
-apr_status_t md_file_create(const char *path, apr_fileperms_t perms, const char *data,
+apr_status_t md_file_create(const char *path, const md_file_attr_t *attr, const char *data,
                             apr_size_t len, apr_pool_t *p)
 {
     const char *tmp;
     apr_status_t rv;
 
-    rv = write_beside(&tmp, path, perms, data, len, 1, p);
+    rv = write_beside(&tmp, path, attr, data, len, p);
     if (rv != APR_SUCCESS)
         return rv;
     if (link(tmp, path) != 0)

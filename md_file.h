@@ -4,24 +4,27 @@
 #define MD_FILE_H
 
 #include <apr_file_io.h>
+#include <apr_user.h>
 
 #include "md_err.h"
 
-/* Replace or create `path`: O_EXCL temporary file beside it (unique name), mode `perms`
- * whatever the umask, write, fsync, rename, fsync of the directory. On failure the old content
- * stands and the temporary file is gone. */
-MD_MUST_CHECK
-apr_status_t md_file_write(const char *path, apr_fileperms_t perms, const char *data,
-                           apr_size_t len, apr_pool_t *p);
+/* What a new file is to be like. */
+typedef struct md_file_attr_t {
+    apr_fileperms_t perms;   /* whatever the umask */
+    const apr_uid_t *owner;  /* NULL: who writes it */
+    int is_volatile;         /* its content can be made again: no fsync */
+} md_file_attr_t;
 
-/* The same without any fsync, for content that can be made again. */
+/* Replace or create `path`: O_EXCL temporary file beside it (unique name), owner, mode, write,
+ * fsync, rename, fsync of the directory. On failure the old content stands and the temporary file
+ * is gone. */
 MD_MUST_CHECK
-apr_status_t md_file_write_volatile(const char *path, apr_fileperms_t perms, const char *data,
-                                    apr_size_t len, apr_pool_t *p);
+apr_status_t md_file_write(const char *path, const md_file_attr_t *attr, const char *data,
+                           apr_size_t len, apr_pool_t *p);
 
 /* As md_file_write, but APR_EEXIST when `path` is there already (by link(2)). */
 MD_MUST_CHECK
-apr_status_t md_file_create(const char *path, apr_fileperms_t perms, const char *data,
+apr_status_t md_file_create(const char *path, const md_file_attr_t *attr, const char *data,
                             apr_size_t len, apr_pool_t *p);
 
 /* All of a regular file of at most `max` bytes; NUL-terminated behind it, in `p`. No symbolic

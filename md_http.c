@@ -215,6 +215,16 @@ static struct curl_slist *headers_of(const md_request_t *request, apr_pool_t *p)
     return curl_slist_append(list, "Expect:"); /* a POST need not wait for 100-continue */
 }
 
+static void set_route(CURL *curl, const md_route_t *route)
+{
+    if (route->ca_file)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, route->ca_file);
+    if (route->proxy_url)
+        curl_easy_setopt(curl, CURLOPT_PROXY, route->proxy_url);
+    if (route->proxy_ca_file)
+        curl_easy_setopt(curl, CURLOPT_PROXY_CAINFO, route->proxy_ca_file);
+}
+
 static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
                         struct curl_slist *headers)
 {
@@ -238,8 +248,7 @@ static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
     curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(curl, CURLOPT_XFERINFODATA, x);
     curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-    if (request->ca_file)
-        curl_easy_setopt(curl, CURLOPT_CAINFO, request->ca_file);
+    set_route(curl, &request->route);
     if (!strcmp(request->method, "HEAD"))
         curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
     if (request->body) {

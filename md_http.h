@@ -10,6 +10,13 @@
 
 typedef struct md_http_t md_http_t;
 
+/* How to reach a server. NULL: trust anchors of the system, the proxy of the environment. */
+typedef struct md_route_t {
+    const char *ca_file;       /* trust anchors */
+    const char *proxy_url;
+    const char *proxy_ca_file; /* trust anchors for a proxy by https: */
+} md_route_t;
+
 typedef struct md_request_t {
     const char *method;       /* GET, HEAD or POST */
     const char *url;
@@ -17,7 +24,7 @@ typedef struct md_request_t {
     const char *accept;       /* Accept header, or NULL */
     const char *body;         /* POST: NUL-terminated text */
     apr_size_t max_body;      /* of the reply, bytes */
-    const char *ca_file;      /* trust anchors in place of the system's, or NULL */
+    md_route_t route;
 } md_request_t;
 
 typedef struct md_response_t {

@@ -87,6 +87,12 @@ apr_status_t md_job_save(const md_job_t *job, const md_store_t *store, md_err_t 
                               err, p);
 }
 
+void md_job_remove(const md_store_t *store, md_store_group_t group, const char *name,
+                   apr_pool_t *p)
+{
+    md_store_remove(store, group, name, JOB_JSON, p);
+}
+
 void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *status,
                 const char *detail)
 {

@@ -32,6 +32,10 @@ MD_MUST_CHECK
 apr_status_t md_job_save(const md_job_t *job, const md_store_t *store, md_err_t *err,
                          apr_pool_t *p);
 
+/* Forget the record. */
+void md_job_remove(const md_store_t *store, md_store_group_t group, const char *name,
+                   apr_pool_t *p);
+
 md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p);
 
 /* Put an entry in front of the log; `status` and `detail` may be NULL. */

@@ -17,7 +17,6 @@
 #include "md_log.h"
 #include "md_text.h"
 
-#define MD_JSON    "md.json"
 #define HTTPD_JSON "httpd.json"
 #define FALLBACK_KEY  "fallback-privkey.pem"
 #define FALLBACK_CERT "fallback-pubcert.pem"
@@ -91,12 +90,33 @@ static apr_status_t load_md(md_json_t **pjson, const md_reg_t *reg, md_store_gro
 {
     apr_status_t rv;
 
-    rv = md_store_load_json(pjson, reg->store, group, name, MD_JSON, err, p);
+    rv = md_store_load_json(pjson, reg->store, group, name, MD_DOMAIN_JSON, err, p);
     if (rv == APR_SUCCESS)
-        rv = md_store_check_json(*pjson, reg->store, group, name, MD_JSON, MD_RULES, err, p);
+        rv = md_store_check_json(*pjson, reg->store, group, name, MD_DOMAIN_JSON, MD_RULES, err, p);
     if (rv != APR_SUCCESS)
         *pjson = NULL;
     return rv;
+}
+
+apr_status_t md_reg_load_domain(md_domain_t **pdomain, const md_reg_t *reg, const char *name,
+                                md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *json;
+    apr_status_t rv;
+
+    rv = load_md(&json, reg, MD_STORE_DOMAINS, name, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    *pdomain = md_domain_from_json(json, p);
+    (*pdomain)->name = apr_pstrdup(p, name);
+    return APR_SUCCESS;
+}
+
+apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
+                                apr_pool_t *p)
+{
+    return md_store_save_json(reg->store, MD_STORE_DOMAINS, domain->name, MD_DOMAIN_JSON,
+                              md_domain_to_json(domain, p), err, p);
 }
 
 static void add_orphan(apr_hash_t *by_name, orphan_t *orphan, const apr_array_header_t *names,
@@ -196,7 +216,7 @@ static void take_over_staging(const md_reg_t *reg, const char *from, const char 
         rv = md_store_rename(reg->store, MD_STORE_STAGING, from, to, &err, p);
     if (rv == APR_SUCCESS && load_md(&json, reg, MD_STORE_STAGING, to, NULL, p) == APR_SUCCESS) {
         md_json_set_str(json, "name", to);
-        rv = md_store_save_json(reg->store, MD_STORE_STAGING, to, MD_JSON, json, &err, p);
+        rv = md_store_save_json(reg->store, MD_STORE_STAGING, to, MD_DOMAIN_JSON, json, &err, p);
     }
     if (rv != APR_SUCCESS)
         md_log(MD_LOG_WARNING, rv, "md[%s]: cannot take over the renewal of %s: %s", to, from,
@@ -349,7 +369,7 @@ static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const ch
     int i;
 
     md_store_remove(reg->store, MD_STORE_TMP, name, NULL, p);
-    rv = md_store_save_json(reg->store, MD_STORE_TMP, name, MD_JSON,
+    rv = md_store_save_json(reg->store, MD_STORE_TMP, name, MD_DOMAIN_JSON,
                             md_domain_to_json(set->domain, p), err, p);
     for (i = 0; i < set->specs->nelts && rv == APR_SUCCESS; ++i) {
         spec = &APR_ARRAY_IDX(set->specs, i, md_key_spec_t);
@@ -402,7 +422,7 @@ void md_reg_reset_staging(const md_store_t *store, const char *name, apr_pool_t 
     }
 }
 
-static void promote_account(const md_reg_t *reg, const char *name, apr_pool_t *p)
+void md_reg_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p)
 {
     const char *id;
     md_err_t err;
@@ -432,7 +452,8 @@ static void remove_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
 {
     const char *id, *archived;
 
-    md_store_remove(reg->store, MD_STORE_STAGING, name, MD_JSON, p); /* the rest is no set now */
+    /* The rest is no set now. */
+    md_store_remove(reg->store, MD_STORE_STAGING, name, MD_DOMAIN_JSON, p);
     if (md_store_exists(reg->store, MD_STORE_STAGING, name, "account.pem", p)
         && md_acct_promote(&id, reg->store, name, NULL, p) != APR_SUCCESS)
         md_reg_reset_staging(reg->store, name, p);
@@ -460,23 +481,22 @@ static void give_up_staged(const md_reg_t *reg, const char *name, const md_err_t
            rv == APR_SUCCESS ? "is kept in" : "stays:", rv == APR_SUCCESS ? archived : err.detail);
 }
 
-static void activate_domain(const md_reg_t *reg, const char *name, apr_pool_t *p)
+apr_status_t md_reg_activate_domain(const md_reg_t *reg, const char *name, md_err_t *err,
+                                    apr_pool_t *p)
 {
-    md_err_t err;
-    apr_status_t rv;
+    apr_status_t rv = activate(reg, name, err, p);
 
-    md_err_init(&err, p);
-    rv = activate(reg, name, &err, p);
     if (rv == APR_SUCCESS) {
         md_log(MD_LOG_INFO, rv, MD_LOGNO(10068) "%s: staged set activated", name);
         remove_staged(reg, name, p);
     }
     else if (rv == APR_EGENERAL) {
-        md_log(MD_LOG_ERR, rv, "%s: staged set cannot be activated: %s", name, err.detail);
+        md_log(MD_LOG_ERR, rv, "%s: staged set cannot be activated: %s", name, err->detail);
     }
     else if (!APR_STATUS_IS_ENOENT(rv)) {
-        give_up_staged(reg, name, &err, p);
+        give_up_staged(reg, name, err, p);
     }
+    return rv;
 }
 
 /* ---- damage ---- */
@@ -512,7 +532,7 @@ static void repair_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
     if (is_damage(md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p))) {
         md_log(MD_LOG_ERR, err.rv, "md[%s]: %s; it is removed, the record of the renewal begins "
                "anew", name, err.detail);
-        md_store_remove(reg->store, MD_STORE_STAGING, name, "job.json", p);
+        md_job_remove(reg->store, MD_STORE_STAGING, name, p);
     }
     md_err_clear(&err);
     if (is_damage(md_order_check(reg->store, name, &err, p))) {
@@ -544,6 +564,7 @@ void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
     apr_hash_t *names = apr_hash_make(p);
     const char *name;
     apr_pool_t *iter;
+    md_err_t err;
     int i, pass;
 
     repair_accounts(reg, p);
@@ -558,10 +579,11 @@ void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
             apr_pool_clear(iter);
             if (pass == 0) {
                 repair_staged(reg, name, iter);
-                promote_account(reg, name, iter);
+                md_reg_keep_account(reg, name, iter);
             }
             else {
-                activate_domain(reg, name, iter);
+                md_err_init(&err, iter);
+                (void)md_reg_activate_domain(reg, name, &err, iter);
             }
         }
     }
@@ -714,12 +736,11 @@ void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
     if (rv == APR_SUCCESS)
         take_from_store(domain, md_domain_from_json(stored, tmp), p);
     else if (is_damage(rv))
-        put_aside(reg, MD_STORE_DOMAINS, domain->name, MD_JSON,
+        put_aside(reg, MD_STORE_DOMAINS, domain->name, MD_DOMAIN_JSON,
                   "it is written anew from the configuration", &err, tmp);
     current = md_domain_to_json(domain, tmp);
     if (!stored || !md_json_equal(stored, current)) {
-        rv = md_store_save_json(reg->store, MD_STORE_DOMAINS, domain->name, MD_JSON, current, &err,
-                                tmp);
+        rv = md_reg_save_domain(reg, domain, &err, tmp);
         if (rv != APR_SUCCESS)
             md_log(MD_LOG_ERR, rv, MD_LOGNO(10172) "md[%s]: error syncing to store: %s",
                    domain->name, err.detail);
@@ -789,7 +810,8 @@ void md_reg_clean(md_reg_t *reg, apr_pool_t *p)
     sweep(reg, p);
 }
 
-void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p)
+/* What httpd.json says. */
+static void noted_reachability(int *phttp, int *phttps, const md_reg_t *reg, apr_pool_t *p)
 {
     static const md_json_rule_t RULES[] = {
         { "proto", MD_JSON_OBJECT, 0 }, { "proto.http", MD_JSON_BOOL, 0 },
@@ -799,29 +821,43 @@ void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p)
     md_json_t *json;
     md_err_t err;
     apr_status_t rv;
-    int http = 1, https = 1;
 
+    *phttp = *phttps = 1;
     md_err_init(&err, p);
     rv = md_store_load_base_json(&json, reg->store, HTTPD_JSON, &err, p);
     wrong = md_json_misfit(json, RULES, p);
     if (rv == APR_SUCCESS && wrong)
         rv = md_fail(&err, APR_EINVAL, "%s", wrong);
     if (rv == APR_SUCCESS) {
-        http = !md_json_has(json, "proto.http") || md_json_get_bool(json, "proto.http");
-        https = !md_json_has(json, "proto.https") || md_json_get_bool(json, "proto.https");
+        *phttp = !md_json_has(json, "proto.http") || md_json_get_bool(json, "proto.http");
+        *phttps = !md_json_has(json, "proto.https") || md_json_get_bool(json, "proto.https");
     }
     else if (!APR_STATUS_IS_ENOENT(rv)) {
         md_log(MD_LOG_INFO, rv, "removing md/" HTTPD_JSON " on error loading it: %s", err.detail);
         md_store_remove_base(reg->store, HTTPD_JSON, p);
     }
+}
+
+void md_reg_load_reachability(md_reg_t *reg, apr_pool_t *p)
+{
+    noted_reachability(&reg->http_reachable, &reg->https_reachable, reg, p);
+}
+
+void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p)
+{
+    md_json_t *json;
+    md_err_t err;
+    int http, https;
+
+    noted_reachability(&http, &https, reg, p);
     if (http == reg->http_reachable && https == reg->https_reachable)
         return;
+    md_err_init(&err, p);
     json = md_json_object(p);
     md_json_set_bool(json, "proto.http", reg->http_reachable);
     md_json_set_bool(json, "proto.https", reg->https_reachable);
-    rv = md_store_save_base_json(reg->store, HTTPD_JSON, json, &err, p);
-    if (rv != APR_SUCCESS)
-        md_log(MD_LOG_WARNING, rv, "cannot note the reachability: %s", err.detail);
+    if (md_store_save_base_json(reg->store, HTTPD_JSON, json, &err, p) != APR_SUCCESS)
+        md_log(MD_LOG_WARNING, err.rv, "cannot note the reachability: %s", err.detail);
 }
 
 /* ---- files for the TLS module ---- */
@@ -926,6 +962,10 @@ apr_array_header_t *md_reg_challenge_types(const md_reg_t *reg, const md_domain_
     size_t i;
 
     *pwhy = NULL;
+    if (reg->only_challenge) {
+        APR_ARRAY_PUSH(types, const char *) = reg->only_challenge;
+        return types;
+    }
     if (domain->ca_challenges && domain->ca_challenges->nelts > 0)
         return md_strings_copy(domain->ca_challenges, p);
     for (i = 0; i < sizeof(AUTOMATIC) / sizeof(AUTOMATIC[0]); ++i) {

@@ -13,6 +13,8 @@ typedef struct md_reg_t {
     apr_array_header_t *domains;     /* `md_domain_t *`, in order of definition */
     md_index_t *index;               /* by DNS name */
     int is_dry_run;                  /* the real start follows: what stays as it is is told there */
+    int activates_at_once;           /* what is staged needs no restart (a2md) */
+    const char *only_challenge;      /* the one type to use, NULL: as configured (a2md) */
     int http_reachable, https_reachable; /* ports 80 and 443 lead here */
 } md_reg_t;
 
@@ -29,10 +31,26 @@ const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const
  * its names that no configured domain uses. Never fails the start. */
 void md_reg_sync_names(md_reg_t *reg, apr_pool_t *p);
 
+/* The domain in `domains/<name>`, under that name whatever its document says. APR_ENOENT when there
+ * is none (not an md_fail). */
+MD_MUST_CHECK
+apr_status_t md_reg_load_domain(md_domain_t **pdomain, const md_reg_t *reg, const char *name,
+                                md_err_t *err, apr_pool_t *p);
+MD_MUST_CHECK
+apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
+                                apr_pool_t *p);
+
 /* Put every complete staged set into service: AH10068; or AH10069 for a damaged one, which goes to
  * the archive. Incomplete ones stay. Before that, damaged documents of staging and accounts are put
  * aside, and accounts staged by any domain are kept. */
 void md_reg_activate(md_reg_t *reg, apr_pool_t *p);
+
+/* The two parts of it for one domain: an account that it staged becomes a stored one, and that for
+ * all domains first; its set goes into service, APR_ENOENT when that is not complete. What goes
+ * wrong is logged, too. */
+void md_reg_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p);
+apr_status_t md_reg_activate_domain(const md_reg_t *reg, const char *name, md_err_t *err,
+                                    apr_pool_t *p);
 
 /* Empty `staging/<name>` but for an account and its key: the CA may know it already, and it is good
  * for every further attempt. */
@@ -49,6 +67,10 @@ void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p);
 /* Forget failed attempts of earlier server generations (AH10064), and challenge directories of
  * names that nobody manages. */
 void md_reg_clean(md_reg_t *reg, apr_pool_t *p);
+
+/* Whether ports 80 and 443 lead here, as the server noted it in `httpd.json`; they do if it noted
+ * nothing. */
+void md_reg_load_reachability(md_reg_t *reg, apr_pool_t *p);
 
 /* Note in `httpd.json` whether ports 80 and 443 lead here. */
 void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p);

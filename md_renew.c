@@ -9,7 +9,6 @@
 #include "md_log.h"
 #include "md_text.h"
 
-#define MD_JSON       "md.json"
 #define SAVE_INTERVAL apr_time_from_msec(500) /* job.json while a run makes progress */
 
 struct md_renew_t {
@@ -29,7 +28,7 @@ struct md_renew_t {
 
 int md_renew_is_wanted(const md_domain_t *domain)
 {
-    if (domain->renew_mode == MD_RENEW_ALWAYS)
+    if (domain->renew_mode == MD_RENEW_ALWAYS || domain->is_forced)
         return 1;
     return domain->renew_mode == MD_RENEW_AUTO && !domain->cert_files;
 }
@@ -58,6 +57,8 @@ apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
 {
     apr_time_t due, obtained_due;
 
+    if (domain->is_forced)
+        return now;
     due = domain->state == MD_STATE_INCOMPLETE ? now : chains_due(domain->chains, domain, now);
     if (!domain->cert_files)
         return due;
@@ -86,7 +87,7 @@ int md_renew_is_plausible(const md_reg_t *reg, const md_domain_t *domain, const 
 {
     if (!job->finished || !job->notified_renewed)
         return 1;
-    return md_store_exists(reg->store, MD_STORE_STAGING, domain->name, MD_JSON, p)
+    return md_store_exists(reg->store, MD_STORE_STAGING, domain->name, MD_DOMAIN_JSON, p)
            && md_issue_is_complete(reg->store, domain->name, md_domain_key_specs(domain, p), p);
 }
 
@@ -114,7 +115,7 @@ static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
 
     md_err_init(&err, p);
     rv = md_store_load_json(&json, renew->reg->store, MD_STORE_STAGING, renew->domain->name,
-                            MD_JSON, &err, p);
+                            MD_DOMAIN_JSON, &err, p);
     if (APR_STATUS_IS_ENOENT(rv))
         return NULL;
     if (rv != APR_SUCCESS) {
@@ -140,8 +141,9 @@ static apr_status_t prepare_staging(md_renew_t *renew)
     renew->ca_url = APR_ARRAY_IDX(renew->domain->ca_urls, 0, const char *);
     staged.ca_url = renew->ca_url;
     staged.ca_account = NULL;
-    return md_store_save_json(renew->reg->store, MD_STORE_STAGING, renew->domain->name, MD_JSON,
-                              md_domain_to_json(&staged, renew->tmp), &renew->err, renew->tmp);
+    return md_store_save_json(renew->reg->store, MD_STORE_STAGING, renew->domain->name,
+                              MD_DOMAIN_JSON, md_domain_to_json(&staged, renew->tmp), &renew->err,
+                              renew->tmp);
 }
 
 /* ---- one run ---- */
@@ -200,11 +202,6 @@ const char *md_renew_ca_url(const md_renew_t *renew)
     return renew->ca_url;
 }
 
-const char *md_renew_ca_file(const md_renew_t *renew)
-{
-    return md_config_ca_file(renew->domain, renew->reg->conf);
-}
-
 void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme)
 {
     renew->issue.acme = acme;
@@ -257,8 +254,10 @@ static void finish(md_renew_t *renew, apr_time_t now)
                   renew->tmp);
     md_job_log(job, now, "finished", NULL, NULL);
     save_job(renew); /* who reads the next line finds it true */
-    md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10059) "The Managed Domain %s has been setup and "
-           "changes will be activated on next (graceful) server restart.", renew->domain->name);
+    if (!renew->reg->activates_at_once)
+        md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10059) "The Managed Domain %s has been setup "
+               "and changes will be activated on next (graceful) server restart.",
+               renew->domain->name);
     job->notified = job->notified_renewed = 1;
     md_job_log(job, now, "message-renewed", NULL, NULL);
     save_job(renew);

@@ -29,9 +29,8 @@ typedef struct md_renew_t md_renew_t;
 md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
                             apr_time_t now, apr_pool_t *p);
 
-/* The CA that the run needs: URL (NULL if the run cannot start) and trust anchors. */
+/* The CA that the run needs; NULL if the run cannot start. */
 const char *md_renew_ca_url(const md_renew_t *renew);
-const char *md_renew_ca_file(const md_renew_t *renew);
 void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme);
 
 /* One step. After MD_STEP_DONE and MD_STEP_FAILED the job is settled and saved, with its next run,

@@ -50,6 +50,8 @@ static const struct {
 };
 _Static_assert(sizeof(GROUPS) / sizeof(GROUPS[0]) == MD_STORE_GROUP_MAX, "one row per group");
 
+static const md_file_attr_t PRIVATE = { .perms = P_OWNER };
+
 struct md_store_t {
     const char *base;
     unsigned char pass[PASS_LEN]; /* encrypts private keys in shared groups */
@@ -119,7 +121,7 @@ static apr_status_t store_file_create(const char *path, apr_pool_t *p)
     md_random_bytes(pass, PASS_LEN);
     store_file_text(&text, pass, p);
     md_wipe(pass, PASS_LEN);
-    rv = md_file_create(path, P_OWNER, text, strlen(text), p);
+    rv = md_file_create(path, &PRIVATE, text, strlen(text), p);
     return APR_STATUS_IS_EEXIST(rv) ? APR_SUCCESS : rv; /* another process was first: use its */
 }
 
@@ -183,7 +185,7 @@ static void migrate_entry(md_store_t *store, md_store_group_t group, const char 
         != APR_SUCCESS)
         chain = "";
     leaf = apr_pstrcat(p, leaf, "\n", chain, NULL); /* the leaf may lack its last newline */
-    rv = md_file_write(pubcert, P_OWNER, leaf, strlen(leaf), p);
+    rv = md_file_write(pubcert, &PRIVATE, leaf, strlen(leaf), p);
     if (rv != APR_SUCCESS)
         md_log(MD_LOG_ERR, rv, "migrating the store: cannot write %s", pubcert);
 }
@@ -214,11 +216,24 @@ static apr_status_t migrate(md_store_t *store, double version, const char *path,
     if (version < 2.0)
         migrate_from_1(store, p);
     store_file_text(&text, store->pass, p);
-    rv = md_file_write(path, P_OWNER, text, strlen(text), p);
+    rv = md_file_write(path, &PRIVATE, text, strlen(text), p);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot write %s", path);
     md_log(MD_LOG_INFO, APR_SUCCESS, "migrated the store at %s to version 3", store->base);
     return APR_SUCCESS;
+}
+
+/* What root makes for those who work in staging is theirs: of its owner, unless md_store_prepare
+ * names another. */
+static void find_owner(md_store_t *store, apr_pool_t *p)
+{
+    struct stat st;
+
+    store->has_owner = geteuid() == 0
+                       && stat(md_store_path(store, MD_STORE_STAGING, NULL, NULL, p), &st) == 0
+                       && st.st_uid != 0;
+    if (store->has_owner)
+        store->owner = st.st_uid;
 }
 
 apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p)
@@ -253,9 +268,11 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
     md_wipe(text, len);
     if (rv == APR_SUCCESS && version < STORE_VERSION)
         rv = migrate(store, version, path, err, p);
-    if (rv == APR_SUCCESS)
-        *pstore = store;
-    return rv;
+    if (rv != APR_SUCCESS)
+        return rv;
+    find_owner(store, p);
+    *pstore = store;
+    return APR_SUCCESS;
 }
 
 /* ---- directories ---- */
@@ -509,16 +526,19 @@ apr_status_t md_store_load_chain(apr_array_header_t **pchain, const md_store_t *
 
 /* ---- saving ---- */
 
-static apr_status_t write_file(const char *path, apr_fileperms_t perms, const char *text,
-                               apr_size_t len, int is_volatile, apr_pool_t *p)
+/* What children share belongs to them, also when root writes it. */
+static md_file_attr_t attr_of(const md_store_t *store, md_store_group_t group)
 {
-    return is_volatile ? md_file_write_volatile(path, perms, text, len, p)
-                       : md_file_write(path, perms, text, len, p);
+    md_file_attr_t attr = { .perms = GROUPS[group].file };
+
+    if (store->has_owner && GROUPS[group].is_shared)
+        attr.owner = &store->owner;
+    return attr;
 }
 
 static apr_status_t save(const md_store_t *store, md_store_group_t group, const char *name,
-                         const char *file, apr_fileperms_t perms, const char *text,
-                         apr_size_t len, int is_volatile, md_err_t *err, apr_pool_t *p)
+                         const char *file, const md_file_attr_t *attr, const char *text,
+                         apr_size_t len, md_err_t *err, apr_pool_t *p)
 {
     const char *path = md_store_path(store, group, name, file, p), *aside;
     apr_status_t rv;
@@ -530,9 +550,9 @@ static apr_status_t save(const md_store_t *store, md_store_group_t group, const 
         rv = make_dir(store, group, name, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = write_file(path, perms, text, len, is_volatile, p);
+    rv = md_file_write(path, attr, text, len, p);
     if (rv == EISDIR && md_store_put_aside(&aside, store, group, name, file, p) == APR_SUCCESS)
-        rv = write_file(path, perms, text, len, is_volatile, p);
+        rv = md_file_write(path, attr, text, len, p);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot write %s", path);
     return APR_SUCCESS;
@@ -542,7 +562,9 @@ apr_status_t md_store_save_text(const md_store_t *store, md_store_group_t group,
                                 const char *name, const char *file, const char *text,
                                 md_err_t *err, apr_pool_t *p)
 {
-    return save(store, group, name, file, GROUPS[group].file, text, strlen(text), 0, err, p);
+    md_file_attr_t attr = attr_of(store, group);
+
+    return save(store, group, name, file, &attr, text, strlen(text), err, p);
 }
 
 apr_status_t md_store_save_json(const md_store_t *store, md_store_group_t group,
@@ -565,6 +587,7 @@ static apr_status_t save_key(const md_store_t *store, md_store_group_t group, co
                              md_err_t *err, apr_pool_t *p)
 {
     int encrypts = GROUPS[group].encrypts;
+    md_file_attr_t attr = attr_of(store, group);
     const char *pem;
     apr_status_t rv;
     apr_size_t len;
@@ -573,8 +596,10 @@ static apr_status_t save_key(const md_store_t *store, md_store_group_t group, co
                        err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    return save(store, group, name, file, encrypts ? GROUPS[group].file : P_OWNER, pem, len,
-                is_volatile, err, p);
+    if (!encrypts)
+        attr.perms = P_OWNER;
+    attr.is_volatile = is_volatile;
+    return save(store, group, name, file, &attr, pem, len, err, p);
 }
 
 apr_status_t md_store_save_key(const md_store_t *store, md_store_group_t group,
@@ -590,6 +615,7 @@ apr_status_t md_store_save_volatile(const md_store_t *store, md_store_group_t gr
                                     const md_cert_t *cert, md_err_t *err, apr_pool_t *p)
 {
     apr_array_header_t *chain = apr_array_make(p, 1, sizeof(const md_cert_t *));
+    md_file_attr_t attr = attr_of(store, group);
     const char *pem;
     apr_status_t rv;
 
@@ -598,7 +624,8 @@ apr_status_t md_store_save_volatile(const md_store_t *store, md_store_group_t gr
         return rv;
     APR_ARRAY_PUSH(chain, const md_cert_t *) = cert;
     pem = md_chain_to_pem(chain, p);
-    return save(store, group, name, cert_file, GROUPS[group].file, pem, strlen(pem), 1, err, p);
+    attr.is_volatile = 1;
+    return save(store, group, name, cert_file, &attr, pem, strlen(pem), err, p);
 }
 
 /* Of an account whose document is lost there may still be the key; what a crash left of a file that
@@ -621,6 +648,7 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
                                       apr_pool_t *p)
 {
     const char *text = md_json_text(json, 0, p), *id;
+    md_file_attr_t attr = attr_of(store, group);
     apr_status_t rv;
     int n;
 
@@ -635,8 +663,8 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
             rv = make_dir(store, group, id, err, p);
         if (rv != APR_SUCCESS)
             return rv;
-        rv = md_file_create(md_store_path(store, group, id, file, p), GROUPS[group].file, text,
-                            strlen(text), p);
+        rv = md_file_create(md_store_path(store, group, id, file, p), &attr, text, strlen(text),
+                            p);
         if (rv == APR_SUCCESS) {
             *pid = id;
             return rv;
@@ -652,31 +680,45 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
 /* A record lock on the whole file, which works on network file systems, too (APR takes flock where
  * there is one). POSIX: whoever closes the file, by any descriptor, gives back the lock of the
  * process; nobody else here opens these files. */
-static apr_status_t lock_file(apr_file_t *file)
+static apr_status_t lock_file(int fd)
 {
     struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    apr_os_file_t fd;
 
-    apr_os_file_get(&fd, file);
     if (fcntl(fd, F_SETLK, &whole) == 0)
         return APR_SUCCESS;
     return errno == EACCES ? EAGAIN : errno; /* POSIX allows both */
 }
 
-static apr_status_t try_lock(apr_file_t **plock, const char *path, apr_fileperms_t perms,
-                             md_err_t *err, apr_pool_t *p)
+/* A lock that root made where others work must not keep them out. They might put a link in its
+ * place: only a file that nothing else leads to is given away. */
+static apr_status_t share_lock(int fd, const apr_uid_t *owner)
 {
-    apr_status_t rv;
+    struct stat st;
 
+    if (!owner)
+        return APR_SUCCESS;
+    if (fstat(fd, &st) != 0)
+        return errno;
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != geteuid())
+        return APR_SUCCESS;
+    return fchown(fd, *owner, (gid_t)-1) == 0 ? APR_SUCCESS : errno;
+}
+
+static apr_status_t try_lock(apr_file_t **plock, const char *path, mode_t mode,
+                             const apr_uid_t *owner, md_err_t *err, apr_pool_t *p)
+{
     /* Not blocking for a FIFO in its place. */
-    rv = apr_file_open(plock, path, APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_NONBLOCK, perms,
-                       p);
-    if (rv != APR_SUCCESS)
+    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
+    apr_status_t rv = errno;
+
+    if (fd < 0)
         return md_fail(err, rv, "cannot open %s: %s", path, md_file_why(path, rv, 0, p));
-    rv = lock_file(*plock);
+    rv = share_lock(fd, owner);
     if (rv == APR_SUCCESS)
-        return rv;
-    apr_file_close(*plock);
+        rv = lock_file(fd);
+    if (rv == APR_SUCCESS)
+        return apr_os_file_put(plock, &fd, APR_FOPEN_WRITE, p);
+    close(fd);
     if (APR_STATUS_IS_EAGAIN(rv))
         return md_fail(err, APR_EAGAIN, "another process has locked %s", path);
     return md_fail(err, rv, "cannot lock %s", path);
@@ -685,7 +727,8 @@ static apr_status_t try_lock(apr_file_t **plock, const char *path, apr_fileperms
 apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_err_t *err,
                                apr_pool_t *p)
 {
-    return try_lock(plock, base_path(store, ENGINE_LOCK, p), P_OWNER, err, p);
+    return try_lock(plock, base_path(store, ENGINE_LOCK, p), 0600,
+                    store->has_owner ? &store->owner : NULL, err, p);
 }
 
 apr_status_t md_store_lock(apr_file_t **plock, const md_store_t *store, apr_interval_time_t wait,
@@ -695,10 +738,10 @@ apr_status_t md_store_lock(apr_file_t **plock, const md_store_t *store, apr_inte
     apr_time_t end = apr_time_now() + wait;
     apr_status_t rv;
 
-    rv = try_lock(plock, path, P_OWNER | APR_FPROT_GREAD, err, p);
+    rv = try_lock(plock, path, 0640, NULL, err, p);
     while (APR_STATUS_IS_EAGAIN(rv) && apr_time_now() < end) {
         apr_sleep(LOCK_INTERVAL);
-        rv = try_lock(plock, path, P_OWNER | APR_FPROT_GREAD, err, p);
+        rv = try_lock(plock, path, 0640, NULL, err, p);
     }
     return rv;
 }
@@ -778,7 +821,7 @@ apr_status_t md_store_save_base_json(const md_store_t *store, const char *file,
     const char *path = base_path(store, file, p), *text = md_json_text(json, 0, p);
     apr_status_t rv;
 
-    rv = md_file_write(path, P_OWNER, text, strlen(text), p);
+    rv = md_file_write(path, &PRIVATE, text, strlen(text), p);
     return rv == APR_SUCCESS ? rv : md_fail(err, rv, "cannot write %s", path);
 }
 

@@ -25,7 +25,8 @@ typedef enum {
 
 typedef struct md_store_t md_store_t;
 
-/* Open or create the store at `base`, migrating older versions. Fails when `md_store.json` exists
+/* Open or create the store at `base`, migrating older versions. What root makes in shared groups
+ * belongs to the owner of `staging`. Fails when `md_store.json` exists
  * and cannot be used: it holds the key of all encrypted keys and is never replaced. */
 MD_MUST_CHECK
 apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p);
@@ -109,8 +110,8 @@ apr_time_t md_store_modified(const md_store_t *store, md_store_group_t group, co
                              const char *file, apr_pool_t *p); /* 0 if missing */
 
 /* Locks between processes, also of servers that share a store. md_store_unlock gives one back, as
- * does the end of the process, however it comes. `p` holds it. APR_EAGAIN if another has it.
- * One process at a time works in staging: try_lock does not wait for it. */
+ * does the end of the process, however it comes; its handle lives in `p`. APR_EAGAIN if another has
+ * it. One process at a time works in staging: try_lock does not wait for it. */
 MD_MUST_CHECK
 apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_err_t *err,
                                apr_pool_t *p);

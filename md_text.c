@@ -77,6 +77,11 @@ const char *md_hex_encode(const unsigned char *data, apr_size_t len, int upper, 
     return text;
 }
 
+int md_text_same(const char *a, const char *b)
+{
+    return a == b || (a && b && !strcmp(a, b));
+}
+
 const char *md_text_printable(const char *text, apr_pool_t *p)
 {
     char *copy, *c;
@@ -119,6 +124,18 @@ int md_dns_name_covers(const char *pattern, const char *name)
         return 0;
     dot = strchr(name, '.');
     return dot && dot != name && !strcasecmp(pattern + 1, dot);
+}
+
+const char *md_dns_name_check(const char *name)
+{
+    const char *host = md_dns_name_is_wildcard(name) ? name + 2 : name, *dot = strchr(host, '.');
+
+    if (strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.")
+        != strlen(host))
+        return "only letters, digits, '-' and '.' are allowed, and '*.' in front";
+    if (*host == '.' || strstr(host, ".."))
+        return "a label is empty";
+    return dot && dot[1] ? NULL : "it has no dot";
 }
 
 int md_token_is_valid(const char *token)

@@ -15,6 +15,9 @@ apr_size_t md_base64url_decode(unsigned char **pdata, const char *text, apr_pool
 /* Lower-case (or upper-case) hex digits, two per byte. */
 const char *md_hex_encode(const unsigned char *data, apr_size_t len, int upper, apr_pool_t *p);
 
+/* Both NULL, or equal. */
+int md_text_same(const char *a, const char *b);
+
 /* Text from outside for a log line or page: control and non-ASCII bytes become '?', cut at
  * MD_MAX_TEXT. NULL stays NULL. */
 const char *md_text_printable(const char *text, apr_pool_t *p);
@@ -28,6 +31,10 @@ int md_dns_name_is_wildcard(const char *name);
 /* Does `pattern` cover `name`? Equal ignoring case, or "*.x" and `name` has exactly one more
  * label than x (and "*.x" itself). */
 int md_dns_name_covers(const char *pattern, const char *name);
+
+/* NULL for a plausible name of a host on the internet, or a wildcard of one: letters, digits, '-'
+ * and '.', at least two labels, none empty (a dot at the end is no label). Else what is wrong. */
+const char *md_dns_name_check(const char *name);
 
 /* RFC 8555 8.3: base64url alphabet only, 1 to 256 characters. */
 int md_token_is_valid(const char *token);

@@ -125,6 +125,11 @@ const char *md_window_spec_parse(md_window_spec_t *pspec, const char *text, apr_
     return wrong;
 }
 
+int md_window_spec_is_set(const md_window_spec_t *spec)
+{
+    return spec->percent >= 0 || spec->length >= 0;
+}
+
 const char *md_window_spec_format(const md_window_spec_t *spec, apr_pool_t *p)
 {
     if (spec->percent >= 0)

@@ -36,6 +36,8 @@ const char *md_window_spec_parse(md_window_spec_t *pspec, const char *text, apr_
 /* The same where a percentage may exceed 100. */
 const char *md_window_spec_parse_any(md_window_spec_t *pspec, const char *text, apr_pool_t *p);
 
+int md_window_spec_is_set(const md_window_spec_t *spec);
+
 const char *md_window_spec_format(const md_window_spec_t *spec, apr_pool_t *p);
 
 /* When the window before the end of `validity` opens: end - duration, or end - percent of the

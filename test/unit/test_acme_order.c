@@ -103,6 +103,7 @@ static md_issue_t *issue_make(void)
     apr_array_header_t *names = md_strings_make(p), *types = md_strings_make(p);
     apr_array_header_t *specs = apr_array_make(p, 1, sizeof(md_key_spec_t));
     apr_array_header_t *contacts = md_strings_make(p);
+    md_route_t route = { 0 };
     md_http_t *http;
 
     APR_ARRAY_PUSH(names, const char *) = NAME;
@@ -113,7 +114,7 @@ static md_issue_t *issue_make(void)
     issue->p = p;
     issue->store = store;
     issue->name = NAME;
-    issue->acme = md_acme_create(http, CA "/dir", NULL, p);
+    issue->acme = md_acme_create(http, CA "/dir", &route, p);
     issue->wish.ca_url = CA "/dir";
     issue->wish.contacts = contacts;
     issue->wish.agreement = "accepted";

@@ -18,6 +18,8 @@
 #include "../../md_text.h"
 #include "../../md_time.h"
 
+static const md_file_attr_t MODE_0600 = { .perms = 0x0600 };
+static const md_file_attr_t MODE_0644 = { .perms = 0x0644 };
 static apr_pool_t *p;
 static char dir[64];
 
@@ -227,20 +229,20 @@ static void files_are_whole_and_exact(void **state)
     char *data;
 
     (void)state;
-    assert_int_equal(md_file_write(path, 0x0644, "one", 3, p), APR_SUCCESS);
+    assert_int_equal(md_file_write(path, &MODE_0644, "one", 3, p), APR_SUCCESS);
     assert_int_equal(mode_of(path), 0644);
-    assert_int_equal(md_file_write(path, 0x0600, "second", 6, p), APR_SUCCESS);
+    assert_int_equal(md_file_write(path, &MODE_0600, "second", 6, p), APR_SUCCESS);
     umask(old);
     assert_int_equal(mode_of(path), 0600);
     assert_int_equal(md_file_read(&data, &len, path, 6, p), APR_SUCCESS);
     assert_string_equal(data, "second");
     assert_int_equal(md_file_read(&data, &len, path, 5, p), APR_EINVAL);
-    assert_int_equal(md_file_create(path, 0x0600, "x", 1, p), APR_EEXIST);
-    assert_int_equal(md_file_create(in_dir("new"), 0x0600, "x", 1, p), APR_SUCCESS);
+    assert_int_equal(md_file_create(path, &MODE_0600, "x", 1, p), APR_EEXIST);
+    assert_int_equal(md_file_create(in_dir("new"), &MODE_0600, "x", 1, p), APR_SUCCESS);
     assert_int_equal(md_dir_list(&names, dir, 0, p), APR_SUCCESS);
     assert_int_equal(names->nelts, 2); /* no temporary file is left */
     assert_true(APR_STATUS_IS_ENOENT(md_file_read(&data, &len, in_dir("none"), 9, p)));
-    assert_int_not_equal(md_file_write(in_dir("no/such/f"), 0x0600, "x", 1, p), APR_SUCCESS);
+    assert_int_not_equal(md_file_write(in_dir("no/such/f"), &MODE_0600, "x", 1, p), APR_SUCCESS);
 }
 
 static void what_is_no_file_is_not_read(void **state)

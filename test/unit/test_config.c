@@ -168,8 +168,8 @@ static void defaults_and_inheritance(void **state)
     assert_int_equal(own->renew_mode, MD_RENEW_ALWAYS);
     assert_int_equal(own->transitive, 1);
     assert_string_equal(apr_array_pstrcat(p, own->names, ' '), "c.org d.org e.org");
-    assert_null(md_config_ca_file(own, main_conf));
-    assert_string_equal(md_config_ca_file(plain, main_conf), "/main.pem");
+    assert_null(md_config_route(own, main_conf).ca_file);
+    assert_string_equal(md_config_route(plain, main_conf).ca_file, "/main.pem");
 }
 
 static void a_domain_needs_a_name(void **state)

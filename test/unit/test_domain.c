@@ -151,7 +151,7 @@ static void all_keys_in_order(void **state)
 static void least_keys(void **state)
 {
     static const char LEAST[] =
-        "{\"name\":\"a.org\",\"domains\":[],\"contacts\":[],\"transitive\":0,\"state\":0,"
+        "{\"name\":\"a.org\",\"domains\":[],\"contacts\":[],\"transitive\":-1,\"state\":0,"
         "\"renew-mode\":-1,\"must-staple\":false,\"proto\":{\"acme-tls/1\":[]},"
         "\"stapling\":false,\"profile-mandatory\":false,\"ari-renewals\":false}";
     md_domain_t *domain = md_domain_make("a.org", p);

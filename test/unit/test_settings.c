@@ -469,7 +469,7 @@ static void trust_anchors(void **state)
                           ROWS[i].section
                               ? apr_pstrcat(p, "MDCACertificateFile ", ROWS[i].section, NULL)
                               : NULL);
-        file = md_config_ca_file(domain, main_conf);
+        file = md_config_route(domain, main_conf).ca_file;
         assert_int_equal(file != NULL, ROWS[i].file != NULL);
         if (file)
             assert_string_equal(file, ROWS[i].file);

@@ -28,6 +28,7 @@
 
 #define NAME "one.example.org"
 
+static const md_file_attr_t MODE_0644 = { .perms = 0x0644 };
 static apr_pool_t *p;
 static md_store_t *store;
 static md_err_t err;
@@ -52,7 +53,7 @@ static void put(const char *rel, const char *text)
 
     *strrchr(parent, '/') = '\0';
     assert_int_equal(md_dir_make(parent, 0x0755, 0, NULL, p), APR_SUCCESS);
-    assert_int_equal(md_file_write(path(rel), 0x0644, text, strlen(text), p), APR_SUCCESS);
+    assert_int_equal(md_file_write(path(rel), &MODE_0644, text, strlen(text), p), APR_SUCCESS);
 }
 
 static apr_status_t reopen(void)
@@ -744,6 +745,58 @@ static void a_lock_is_waited_for(void **state)
     close(ready[1]);
 }
 
+/* The lock of staging is shared with children; root follows no link that they put in its place. */
+static void a_lock_that_root_makes_is_the_childrens(void **state)
+{
+    const apr_uid_t nobody = 65534;
+    apr_file_t *lock;
+    struct stat st;
+
+    (void)state;
+    if (geteuid() != 0)
+        return;
+    assert_int_equal(md_store_prepare(store, &nobody, &err, p), APR_SUCCESS);
+    assert_int_equal(md_store_try_lock(&lock, store, &err, p), APR_SUCCESS);
+    md_store_unlock(lock);
+    assert_int_equal(stat(path("staging/engine.lock"), &st), 0);
+    assert_int_equal(st.st_uid, nobody);
+    assert_int_equal(unlink(path("staging/engine.lock")), 0);
+    put("victim", "x");
+    assert_int_equal(symlink(path("victim"), path("staging/engine.lock")), 0);
+    assert_int_not_equal(md_store_try_lock(&lock, store, &err, p), APR_SUCCESS);
+    assert_int_equal(unlink(path("staging/engine.lock")), 0);
+    assert_int_equal(link(path("victim"), path("staging/engine.lock")), 0);
+    if (md_store_try_lock(&lock, store, &err, p) == APR_SUCCESS)
+        md_store_unlock(lock);
+    assert_int_equal(stat(path("victim"), &st), 0);
+    assert_int_equal(st.st_uid, 0);
+}
+
+/* A tool that root runs on the store of a server: what it stages is the children's, in a directory
+ * of theirs; what is private stays root's. */
+static void what_root_writes_for_children_is_theirs(void **state)
+{
+    const apr_uid_t nobody = 65534;
+    md_store_t *tool;
+    struct stat st;
+
+    (void)state;
+    if (geteuid() != 0)
+        return;
+    assert_int_equal(md_store_prepare(store, &nobody, &err, p), APR_SUCCESS);
+    assert_int_equal(md_store_open(&tool, path(""), &err, p), APR_SUCCESS);
+    assert_int_equal(md_store_save_text(tool, MD_STORE_CHALLENGES, "a.test", "x.txt", "x", &err, p),
+                     APR_SUCCESS);
+    assert_int_equal(stat(path("challenges/a.test"), &st), 0);
+    assert_int_equal(st.st_uid, nobody);
+    assert_int_equal(stat(path("challenges/a.test/x.txt"), &st), 0);
+    assert_int_equal(st.st_uid, nobody);
+    assert_int_equal(md_store_save_text(tool, MD_STORE_DOMAINS, "a.test", "x.txt", "x", &err, p),
+                     APR_SUCCESS);
+    assert_int_equal(stat(path("domains/a.test/x.txt"), &st), 0);
+    assert_int_equal(st.st_uid, 0);
+}
+
 static void a_lock_file_that_is_none(void **state)
 {
     apr_file_t *lock;
@@ -1114,6 +1167,8 @@ int main(void)
         TEST(damage_is_kept_up_to_a_limit), TEST(a_directory_in_the_way_of_a_file),
         TEST(removal_follows_no_links), TEST(what_is_wrong_with_a_file),
         TEST(a_lock_is_waited_for), TEST(a_lock_file_that_is_none),
+        TEST(a_lock_that_root_makes_is_the_childrens),
+        TEST(what_root_writes_for_children_is_theirs),
         TEST(activation_survives_a_crash), TEST(activation_survives_one_failure),
         TEST(activation_on_a_read_only_disk), TEST(renames_survive_a_crash),
         TEST(archive_of_one_domain_is_full), TEST(archive_cannot_be_made),

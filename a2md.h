@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line tool: what its commands work with. a2md.c is the host (options, log, output),
+ * a2md_cmds.c has the commands on managed domains, a2md_drive.c and a2md_acme.c those that speak
+ * with a CA. */
+#ifndef A2MD_H
+#define A2MD_H
+
+#include <apr_getopt.h>
+
+#include "md_reg.h"
+
+#ifndef MD_VERSION
+#define MD_VERSION "0.0.0"
+#endif
+#define A2MD_USER_AGENT "apachemd/" MD_VERSION " mod_md/" MD_VERSION
+
+typedef struct a2md_t {
+    apr_pool_t *p;
+    md_conf_t *conf;         /* defaults, and the route to CAs: -C, -p */
+    md_reg_t *reg;           /* the store: -d */
+    md_json_t *output;       /* with -j: MDs in an array; else NULL */
+    const char *dir;         /* -d */
+    const char *ca_url;      /* -a */
+    const char *terms;       /* -t */
+    const char *challenge;   /* drive -c */
+    int is_forced, resets;   /* -f, -r */
+} a2md_t;
+
+/* Result: what the exit code and the JSON tell. A failure without md_fail is told nowhere else. */
+typedef apr_status_t a2md_run_fn(a2md_t *tool, int argc, const char *const *argv, md_err_t *err);
+
+typedef struct a2md_command_t {
+    const char *name;        /* one word, or two ("store add") */
+    const char *args;        /* for the usage */
+    const char *help;
+    const char *options;     /* letters of those it takes beside -h */
+    int min_args;
+    a2md_run_fn *run;
+} a2md_command_t;
+
+a2md_run_fn a2md_add, a2md_update, a2md_list, a2md_drive;
+a2md_run_fn a2md_store_add, a2md_store_remove, a2md_store_list, a2md_store_update;
+a2md_run_fn a2md_acme_newreg, a2md_acme_validate, a2md_acme_agree, a2md_acme_delreg;
+
+/* Print a managed domain, or put it into the output. Secrets are masked. */
+void a2md_show(a2md_t *tool, md_json_t *json);
+
+/* Load the domains called so, or all without words, and look at their certificates: these are the
+ * registry's from now on. */
+MD_MUST_CHECK
+apr_status_t a2md_load(a2md_t *tool, int argc, const char *const *argv, md_err_t *err);
+
+/* Words as contacts: URIs that are fit for a CA. */
+MD_MUST_CHECK
+apr_status_t a2md_contacts(apr_array_header_t **pcontacts, int argc, const char *const *argv,
+                           md_err_t *err, apr_pool_t *p);
+
+#endif

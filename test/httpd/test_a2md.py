@@ -1,0 +1,564 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line tool: commands, options, output and exit codes, on a store of its own and beside a running
+server with a real CA."""
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+import stores
+from ports import free_ports
+from servers import PROJECT, run
+
+TOOL = pathlib.Path(os.environ["MD_MODULE"]).parents[1] / "a2md" if "MD_MODULE" in os.environ else PROJECT / "a2md"
+CA = "https://ca.test/dir"
+
+
+class Tool:
+    """a2md with a store; further options come first in a call."""
+
+    def __init__(self, store, *options):
+        self.store = store
+        self.options = ["-d", store, *options]
+
+    def __call__(self, *args, options=()):
+        return run(TOOL, *self.options, *options, *args, timeout=120)
+
+    def ok(self, *args, options=()):
+        done = self(*args, options=options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def fails(self, *args, options=()):
+        done = self(*args, options=options)
+        assert done.returncode == 1, done.stdout + done.stderr
+        return done.stderr
+
+    def json(self, *args, options=()):
+        done = self(*args, options=["-j", *options])
+        result = json.loads(done.stdout)
+        assert (done.returncode == 0) == (result["status"] == 0), done
+        return result
+
+    def md(self, *args, options=()):
+        """The one MD that a successful command shows."""
+        result = self.json(*args, options=options)
+        assert result["status"] == 0 and len(result["output"]) == 1, result
+        return result["output"][0]
+
+    def stored(self, name):
+        return json.loads((self.store / "domains" / name / "md.json").read_text())
+
+
+@pytest.fixture
+def tool(workdir):
+    return Tool(workdir / "md")
+
+
+# ---- invocation ----
+
+def test_version():
+    assert re.fullmatch(r"version: (\d+\.\d+\.\d+)(-git)?\n", run(TOOL, "-V").stdout)
+    assert run(TOOL, "--version").returncode == 0
+
+
+COMMANDS = ["add", "update", "list", "drive", "acme newreg", "acme validate", "acme agree", "acme delreg",
+            "store add", "store list", "store remove", "store update"]
+
+
+def test_help():
+    for args in ["-h"], ["--help"], ["-V", "-h"], ["-h", "-V"], ["-d", "/nowhere", "-h", "list"]:
+        done = run(TOOL, *args)
+        assert (done.returncode, done.stdout) == (2, ""), args
+        assert done.stderr.startswith("usage: a2md ")
+    for command in COMMANDS:
+        assert f"\n    {command} " in run(TOOL, "-h").stderr
+        for option in "-h", "--help":
+            done = run(TOOL, *command.split(), option)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr.startswith(f"usage: a2md [options] {command} ")
+
+
+def test_the_manual_knows_all():
+    manual = (PROJECT / "docs" / "a2md.8").read_text().replace("\\-", "-").replace("\\fR[\\fB", "")
+    for command in COMMANDS:
+        assert re.search(rf'^\.BI? "?{command}\b', manual, re.M), command
+    for option in re.findall(r"--[a-z]+", run(TOOL, "-h").stderr + run(TOOL, "drive", "-h").stderr):
+        assert option in manual, option
+
+
+@pytest.mark.parametrize("code, args", [
+    (2, ["-x", "list"]), (2, ["--no-such", "list"]), (2, ["list", "-j"]), (2, ["drive", "-x"]),
+    (2, ["--di", "x", "list"]), (2, ["-a"]), (2, ["drive", "-c"]),
+    (1, []), (1, ["nix"]), (1, ["acme"]), (1, ["acme", "nix"]), (1, ["store"]), (1, ["delreg", "x"]),
+    (1, ["add"]), (1, ["update"]), (1, ["store", "add"]), (1, ["store", "remove"]), (1, ["acme", "newreg"]),
+])
+def test_usage_errors(tool, code, args):
+    done = tool(*args, options=["-j"])
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "usage: a2md " in done.stderr
+    assert not tool.store.exists()
+
+
+def test_a_store_is_needed(workdir):
+    done = run(TOOL, "list", cwd=workdir)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "-d" in done.stderr
+    assert not list(workdir.iterdir())
+
+
+def test_ways_to_write_options(tool):
+    for args in ([f"--dir={tool.store}", "--json"], ["--dir", tool.store, "-j"], [f"-jd{tool.store}"],
+                 ["-jvvqq", "-d", tool.store, "--"]):
+        done = run(TOOL, *args, "list")
+        assert json.loads(done.stdout) == {"status": 0, "output": []}, args
+
+
+def test_verbosity(tool):
+    assert tool("list").stderr == ""
+    tool.ok("add", "a.test")
+    assert "no changes necessary\n" == tool("update", "a.test").stderr
+    assert tool("update", "a.test", options=["-q"]).stderr == ""
+    assert re.fullmatch(r"\[[^\]]* info\]\[ok\] no changes necessary\n", tool("update", "a.test", options=["-v"]).stderr)
+
+
+def test_store_that_cannot_be_used(tool):
+    tool.store.mkdir()
+    (tool.store / "md_store.json").write_text("no json")
+    assert "md_store.json seems to exist, but" in tool.fails("list")
+    assert tool.json("list")["status"] == 22
+
+
+# ---- add, list ----
+
+def test_add(tool):
+    md = tool.md("add", "A.test", "www.a.test", "WWW.A.test", "*.b.test", "xn--mller-kva.de", options=["-a", CA])
+    assert md["name"] == "a.test"
+    assert md["domains"] == ["a.test", "www.a.test", "*.b.test", "xn--mller-kva.de"]
+    assert md["contacts"] == [] and md["ca"] == {"urls": [CA], "proto": "ACME"}
+    assert (md["state"], md["state-descr"], md["renew"]) == (1, "certificate(rsa) is missing", True)
+    assert (md["transitive"], md["renew-mode"]) == (-1, -1)
+    assert (md["renew-window"], md["warn-window"]) == ("33%", "10%")
+    assert list(md)[-1] == "renew"
+    assert tool.stored("a.test") == {k: v for k, v in md.items() if k != "renew"}
+    assert tool.ok("add", "c.test", "sub.a.test") == "md: c.test [c.test, sub.a.test]\n"
+    assert "urls" not in tool.stored("c.test")["ca"]
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [tool.store, *tool.store.rglob("*")]}
+    assert (modes["md"], modes["md_store.json"], modes["domains"], modes["a.test"], modes["md.json"]) == \
+        (0o755, 0o600, 0o700, 0o700, 0o600)
+
+
+@pytest.mark.parametrize("names", [
+    ["tld"], ["a b.test"], ["a.*.test"], ["*"], ["*."], ["*.tld"], ["a..test"], [".test"], ["münchen.test"], ["a_b.test"],
+    ["b.test", "tld"], ["../evil.test"], [""], ["b.test", "a.test"], ["x.wild.test"], ["*.a.test"]])
+def test_add_refuses(tool, names):
+    tool.ok("add", "a.test", "www.a.test", "*.wild.test")
+    assert tool.json("add", *names)["status"] == 22
+    assert "is no DNS name" in tool.fails("add", *names) or "belongs to the managed domain a.test" in \
+        tool.fails("add", *names)
+    assert [p.name for p in (tool.store / "domains").iterdir()] == ["a.test"]
+
+
+@pytest.mark.parametrize("url", ["no-scheme", "http://x y/", "http://ca.test:-443", "http://ca.test:70000", "https://a..b/",
+                                 "https://", "mailto:x"])
+def test_bad_ca(tool, url):
+    assert tool.json("add", "a.test", options=["-a", url])["status"] == 22
+    assert not (tool.store / "domains").exists()
+    tool.ok("add", "a.test")
+    assert "is no URL of a CA" in tool.fails("update", "a.test", "ca", url)
+    assert "is no URL of a CA" in tool.fails("update", "a.test", options=["-a", url])
+
+
+def test_add_twice(tool):
+    tool.ok("add", "a.test")
+    done = tool("add", "a.test", options=["-j"])
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout) == {"output": [], "status": 17, "description": "File exists"}
+    assert "there is such a managed domain already" in tool.fails("add", "a.test")
+
+
+def test_list(tool):
+    assert tool.json("list") == {"status": 0, "output": []}
+    for name in "c.test", "a.test", "b.test":
+        tool.ok("add", name, f"www.{name}")
+    (tool.store / "domains" / "stray").write_text("a file")
+    (tool.store / "domains" / "bb.test").mkdir()
+    assert tool.ok("list") == "".join(f"md: {n}.test [{n}.test, www.{n}.test]\n" for n in "abc")
+    assert tool.ok("list", "c.test", "www.a.test", "WWW.B.TEST").split()[1::4] == ["c.test", "a.test", "b.test"]
+    done = tool("list", "a.test", "nix.test", "b.test", options=["-j"])
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["status"], result["description"]) == (1, 2, "No such file or directory")
+    assert [md["name"] for md in result["output"]] == ["a.test"]
+    assert "nix.test" in done.stderr
+
+
+def test_a_damaged_document_hides_nothing_else(tool):
+    for name in "a.test", "b.test", "c.test":
+        tool.ok("add", name)
+    (tool.store / "domains" / "b.test" / "md.json").write_text("{")
+    for command in ["list"], ["store", "list"]:
+        done = tool(*command)
+        assert (done.returncode, done.stdout.count("md: ")) == (0, 2)
+        assert done.stderr.count("failed to load JSON file") == 1
+
+
+def test_secrets_are_masked(tool):
+    tool.ok("add", "a.test")
+    path = tool.store / "domains" / "a.test" / "md.json"
+    path.write_text(json.dumps({**tool.stored("a.test"), "eab": {"kid": "k", "hmac": "geheim"}}))
+    for command in ["list"], ["store", "list"], ["update", "a.test"], ["update", "a.test", "contacts", "x@y.test"]:
+        done = tool(*command, options=["-jvvv"])
+        assert json.loads(done.stdout)["output"][0]["eab"] == {"kid": "k", "hmac": "***"}
+        assert "geheim" not in done.stdout + done.stderr
+    assert tool.stored("a.test")["eab"]["hmac"] == "geheim"
+
+
+def make_cert(tool, name, days, names, key="privkey.pem"):
+    live = tool.store / "domains" / name
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    import datetime
+    private = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.timezone.utc)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    cert = (x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(private.public_key())
+            .serial_number(7).not_valid_before(now - datetime.timedelta(90))
+            .not_valid_after(now + datetime.timedelta(days))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), False)
+            .sign(private, hashes.SHA256()))
+    (live / "pubcert.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    (live / key).write_bytes(private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+
+
+def test_state_follows_the_files(tool):
+    tool.ok("add", "a.test", "www.a.test")
+
+    def state():
+        md = tool.json("list")["output"][0]
+        return md["state"], md["renew"], md.get("state-descr")
+    make_cert(tool, "a.test", 90, ["a.test", "www.a.test"])
+    assert state() == (2, False, None)
+    make_cert(tool, "a.test", 20, ["a.test", "www.a.test"])
+    assert state() == (2, True, None)
+    make_cert(tool, "a.test", -5, ["a.test", "www.a.test"])
+    assert state() == (2, True, None)
+    make_cert(tool, "a.test", 90, ["a.test"])
+    assert state() == (1, True, "certificate(rsa) does not cover all domains.")
+    (tool.store / "domains" / "a.test" / "pubcert.pem").write_text("dummy\n")
+    assert state() == (1, True, "certificate(rsa) is missing")
+    assert tool.json("store", "list")["output"][0]["state"] == 1
+
+
+def test_old_store_is_migrated(tool):
+    tool.ok("add", "a.test")
+    make_cert(tool, "a.test", 90, ["a.test"], "pkey.pem")
+    live = tool.store / "domains" / "a.test"
+    (live / "pubcert.pem").rename(live / "cert.pem")
+    (live / "chain.pem").write_text("")
+    path = tool.store / "md_store.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "store": {"version": 1.0}}))
+    assert tool.md("list")["state"] == 2
+    assert json.loads(path.read_text())["store"]["version"] == 3.0
+    assert {p.name for p in live.iterdir()} >= {"privkey.pem", "pubcert.pem", "md.json"}
+
+
+# ---- update ----
+
+def test_update_domains(tool):
+    tool.ok("add", "a.test", "old.a.test")
+    tool.ok("add", "b.test")
+    md = tool.md("update", "a.test", "domains", "Foo.test", "bar.test", "foo.test")
+    assert (md["name"], md["domains"]) == ("a.test", ["foo.test", "bar.test"])
+    assert tool.stored("a.test")["domains"] == ["foo.test", "bar.test"]
+    for bad in [], ["tld"], ["b.test"], ["*.b"], ["x.test", "*.test"]:
+        assert tool("update", "a.test", "domains", *bad).returncode == 1, bad
+    assert tool.stored("a.test")["domains"] == ["foo.test", "bar.test"]
+    assert tool("update", "nix.test", "domains", "x.test").returncode == 1
+    assert tool.json("update", "foo.test")["status"] == 2  # not its own name
+
+
+def test_update_ca(tool):
+    tool.ok("add", "a.test", options=["-a", CA])
+    assert tool.md("update", "a.test", "ca", "https://two.test/")["ca"]["urls"] == ["https://two.test/"]
+    assert tool.md("update", "a.test", "ca", "https://two.test/", "FOO")["ca"]["proto"] == "FOO"
+    assert tool.md("update", "a.test", options=["-a", CA])["ca"]["urls"] == [CA]
+    assert "no changes necessary" in tool("update", "a.test", options=["-a", CA]).stderr
+    assert tool("update", "a.test", "ca").returncode == 1
+
+
+def test_update_account(tool):
+    tool.ok("add", "a.test")
+    assert tool.md("update", "a.test", "account", "ACME-x-0000", "more")["ca"]["account"] == "ACME-x-0000"
+    assert "account" not in tool.md("update", "a.test", "account")["ca"]
+
+
+def test_update_contacts(tool):
+    tool.ok("add", "a.test")
+    words = ["a@b.test", "mailto:c@d.test", "xri://x.test/y", "tel:+1234"]
+    expected = ["mailto:a@b.test", "mailto:c@d.test", "xri://x.test/y", "tel:+1234"]
+    assert tool.md("update", "a.test", "contacts", *words)["contacts"] == expected
+    for bad in "nobody", "a@b@c.test", "@b.test", "a@", "a@b..test", "a b@c.test", "mailto:x", "":
+        assert tool("update", "a.test", "contacts", bad).returncode == 1, bad
+    assert tool("update", "a.test", "contacts").returncode == 1
+    assert tool.stored("a.test")["contacts"] == expected
+
+
+def test_update_agreement(tool):
+    tool.ok("add", "a.test")
+    for good in "accepted", "https://ca.test/terms":
+        assert tool.md("update", "a.test", "agreement", good, "more")["ca"]["agreement"] == good
+    assert tool("update", "a.test", "agreement", "never").returncode == 1
+    assert tool.stored("a.test")["ca"]["agreement"] == "https://ca.test/terms"
+    assert "agreement" not in tool.md("update", "a.test", "agreement")["ca"]
+    assert tool.json("update", "a.test", "colour", "blue")["status"] == 70023
+
+
+# ---- store ----
+
+def test_store_commands(tool):
+    assert tool.ok("store", "list") == ""
+    md = tool.md("store", "add", "A.test", "not valid", options=["-a", "anything"])
+    assert (md["state"], md["domains"], "renew" in md) == (0, ["a.test", "not valid"], False)
+    assert md["ca"] == {"proto": "ACME", "urls": ["anything"]}
+    assert tool.json("store", "list")["output"] == [tool.stored("a.test")]
+    tool.ok("store", "add", "b.test", "www.b.test")
+    done = tool("store", "add", "b.test", options=["-j"])
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (1, 17)
+    assert tool.md("store", "update", "b.test")["domains"] == ["b.test", "www.b.test"]
+    assert tool.md("store", "update", "b.test", "domains", "B.test", "c")["domains"] == ["b.test", "c"]
+    assert tool.md("store", "update", "b.test", options=["-a", CA])["ca"]["urls"] == [CA]
+    for bad in ["b.test", "domains"], ["nix.test", "domains", "x"], ["b.test", "contacts", "x@y.test"]:
+        assert tool("store", "update", *bad).returncode == 1
+    assert tool.stored("b.test")["domains"] == ["b.test", "c"]
+
+
+def test_store_remove(tool):
+    tool.ok("store", "add", "a.test")
+    make_cert(tool, "a.test", 90, ["a.test"])
+    assert tool.json("store", "remove", "nix.test") == \
+        {"status": 2, "description": "No such file or directory", "output": []}
+    assert tool.json("store", "remove", "-f", "nix.test") == {"status": 0, "output": []}
+    assert tool.ok("store", "remove", "--force", "nix.test", "a.test") == ""
+    assert {p.name for p in (tool.store / "domains" / "a.test").iterdir()} == {"pubcert.pem", "privkey.pem"}
+    assert tool.ok("store", "list") == ""
+    assert tool("store", "remove", "../..").returncode == 1
+
+
+# ---- with a CA ----
+
+@pytest.fixture
+def at_ca(tool, pebble):
+    tool.options += ["-a", pebble.directory_url, "-C", pebble.ca_file]
+    tool.ca = pebble
+    return tool
+
+
+def register(at_ca, *contacts):
+    printed = at_ca.ok("acme", "newreg", *(contacts or ["x@example.org"]), options=["-t", "accepted"])
+    assert re.fullmatch(r"registered: ACME-localhost-\d{4}\n", printed)
+    return printed.split()[1]
+
+
+def test_accounts(at_ca):
+    first, second = register(at_ca, "x@example.org", "mailto:y@example.org"), register(at_ca)
+    assert (first, second) == ("ACME-localhost-0000", "ACME-localhost-0001")
+    account = json.loads((at_ca.store / "accounts" / first / "account.json").read_text())
+    assert account["registration"]["contact"] == ["mailto:x@example.org", "mailto:y@example.org"]
+    assert account["status"] == "valid" and account["ca-url"] == at_ca.ca.directory_url
+    assert not list((at_ca.store / "staging").iterdir())
+    assert at_ca.ok("acme", "validate", first, second) == f"account valid: {first}\naccount valid: {second}\n"
+    assert at_ca.ok("acme", "agree", first, options=["-t", "accepted"]) == f"agreed terms-of-service: {account['url']}\n"
+    done = at_ca("acme", "validate", first, options=["-j"])
+    assert done.stdout.startswith(f"account valid: {first}\n{{")
+    # an account that was changed, is at another CA, is none
+    path = at_ca.store / "accounts" / second / "account.json"
+    path.write_text(path.read_text().replace('"url": "', '"url": "x', 1))
+    assert second in at_ca.fails("acme", "validate", second)
+    assert first in at_ca.fails("acme", "validate", first, options=["-a", "https://localhost:1/dir"])
+    path.write_text(path.read_text().replace(at_ca.ca.directory_url, "https://other.test/dir"))
+    assert second in at_ca.fails("acme", "validate", second)
+    assert "ACME-nix" in at_ca.fails("acme", "validate", "ACME-nix")
+
+
+def test_registration_that_fails(at_ca):
+    done = at_ca("acme", "newreg", "x@example.org")
+    assert done.returncode == 1
+    assert "did not agree to the terms of service" in done.stderr.splitlines()[0]
+    for bad in "x@", "@example.org", "x@@example.org", "a b@example.org", "mehlto:x@example.org":
+        assert at_ca("acme", "newreg", bad, options=["-t", "accepted"]).returncode == 1, bad
+    assert not list((at_ca.store / "accounts").glob("*"))
+    result = at_ca.json("acme", "newreg", "x@example.org", options=["-a", f"https://localhost:{free_ports(1)[0]}/"])
+    assert result["description"] == "Connection refused" and result["status"] != 0
+    assert "-a" in Tool(at_ca.store).fails("acme", "newreg", "x@example.org")
+    register(at_ca)
+
+
+def test_delreg_ends_the_account_at_the_ca(at_ca):
+    account = register(at_ca)
+    saved = [(p, p.read_bytes()) for p in (at_ca.store / "accounts" / account).iterdir()]
+    assert at_ca.ok("acme", "delreg", account) == ""
+    assert not (at_ca.store / "accounts" / account).exists()
+    assert at_ca("acme", "validate", account).returncode == 1
+    saved[0][0].parent.mkdir()
+    for path, data in saved:
+        path.write_bytes(data)
+    assert at_ca("acme", "validate", account).returncode == 1  # the CA does not know it any more
+    assert at_ca.ok("acme", "delreg", account) == ""           # which is no reason to keep it
+    assert at_ca.ok("acme", "delreg", "ACME-nix") == ""
+    assert Tool(at_ca.store).ok("acme", "delreg", "ACME-nix") == ""
+
+
+def test_delreg_when_the_ca_cannot_be_told(at_ca):
+    account = register(at_ca)
+    at_ca.ca.stop()
+    assert "Unsuccessful in contacting ACME server" in at_ca.fails("acme", "delreg", account)
+    assert (at_ca.store / "accounts" / account / "account.pem").exists()
+    before = stores.private_keys(at_ca.store)
+    done = Tool(at_ca.store)("acme", "delreg", account)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "is still an account at its CA" in done.stderr
+    assert not (at_ca.store / "accounts" / account).exists()
+    assert stores.private_keys(at_ca.store).keys() == before.keys()
+
+
+# ---- drive ----
+
+@pytest.fixture
+def beside(env):
+    """The tool on the store of a running server, which answers the challenges of others."""
+    env.add_vhost("base.test", ssl=False)
+    env.add_vhost("other.test")
+    env.add_md_conf("MDomain other.test\nMDRenewMode manual")
+    env.start()
+    beside = Tool(env.store, "-C", env.ca.ca_file)
+    beside.httpd, beside.ca = env, env.ca
+    return beside
+
+
+def add(beside, name, *names, contacts=True, agreement=True, ca=True):
+    beside.ok("add", name, *names, options=["-a", beside.ca.directory_url] if ca else [])
+    if contacts:
+        beside.ok("update", name, "contacts", "x@example.org")
+    if agreement:
+        beside.ok("update", name, "agreement", "accepted")
+
+
+def serial(beside, name):
+    path = beside.store / "domains" / name / "pubcert.pem"
+    return run("openssl", "x509", "-noout", "-serial", "-in", path).stdout if path.exists() else None
+
+
+def test_drive(beside):
+    add(beside, "a.test", "www.a.test")
+    add(beside, "b.test")
+    done = beside("drive", "a.test", "b.test", options=["-j"])
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"status": 0, "output": []}), done.stderr
+    assert "a.test: staged set activated" in done.stderr
+    assert "AH10059" not in done.stderr
+    for name in "a.test", "b.test":
+        md = beside.md("list", name)
+        assert (md["state"], md["renew"]) == (2, False)
+        assert md["ca"]["url"] == beside.ca.directory_url
+        assert md["ca"]["account"] == "ACME-localhost-0000"
+        assert (beside.store / "archive" / f"{name}.1" / "md.json").exists()
+        live = beside.store / "domains" / name
+        assert (live / "privkey.pem").stat().st_mode & 0o777 == 0o600
+        assert not (beside.store / "staging" / name).exists()
+        assert not (beside.store / "challenges" / name).exists()
+    assert not list((beside.store / "tmp").iterdir())
+    # not due: nothing happens; forced: it does
+    first = serial(beside, "a.test")
+    assert "not up for renewal" in beside("drive", "a.test").stderr
+    assert serial(beside, "a.test") == first
+    beside.ok("drive", "-f", "a.test")
+    assert serial(beside, "a.test") != first
+    assert (beside.store / "archive" / "a.test.2" / "pubcert.pem").exists()
+    assert run("stat", "-c", "%U", beside.store / "staging", beside.store / "challenges").stdout.split() == \
+        ["www-data" if os.geteuid() == 0 else run("id", "-un").stdout.strip()] * 2
+    assert not beside.httpd.problems()
+
+
+def test_drive_takes_up_what_is_configured(beside):
+    """What httpd serves from then on, without an order of its own."""
+    add(beside, "new.test")
+    beside.ok("drive", "new.test")
+    beside.httpd.add_md_conf("MDomain new.test")
+    beside.httpd.add_vhost("new.test")
+    beside.httpd.graceful()
+    assert f"{beside.httpd.tls_cert('new.test').serial_number:X}" in serial(beside, "new.test").lstrip("serial=0")
+    assert not beside.httpd.problems()
+
+
+def test_drive_with_one_challenge_type(beside):
+    add(beside, "a.test")
+    assert "None of offered challenge types for domain a.test are supported" in beside.fails("drive", "-c", "nix-01")
+    assert not (beside.store / "staging" / "a.test" / "job.json").exists()
+    beside.ok("drive", "--challenge", "http-01")
+    assert "challenges" not in beside.stored("a.test")["ca"]
+
+
+def test_drive_anew(beside):
+    add(beside, "a.test")
+    beside.fails("drive", "-c", "nix-01", "a.test")
+    staged = beside.store / "staging" / "a.test"
+    order = json.loads((staged / "order.json").read_text())["url"] if (staged / "order.json").exists() else None
+    assert (staged / "md.json").exists()
+    beside.ok("drive", "-r", "a.test")
+    assert order is None or order.rsplit("/", 1)[1] not in (beside.store / "domains" / "a.test" / "job.json").read_text()
+
+
+@pytest.mark.parametrize("missing, text", [
+    ("contacts", "No contact information"),
+    ("agreement", "the CA requires you to accept the terms-of-service as specified in "),
+    ("ca", "no CA is known")])
+def test_drive_lacks_something(beside, missing, text):
+    add(beside, "a.test", **{missing: False})
+    assert text in beside.fails("drive", "a.test")
+    assert not serial(beside, "a.test")
+
+
+def test_drive_gets_what_it_can(beside):
+    for name in "a.test", "b.test":
+        add(beside, name)
+    add(beside, "aa.test", ca=False)
+    add(beside, "dead.example", "b.c.test")
+    beside.ca.dns_set("set-servfail", host="dead.example.")
+    done = beside("drive", options=["-j"])
+    assert done.returncode == 1 and json.loads(done.stdout)["status"] == 2, done.stdout + done.stderr
+    assert "aa.test: no CA is known" in done.stderr and "processing dead.example: " in done.stderr
+    assert serial(beside, "a.test") and serial(beside, "b.test")
+    assert not serial(beside, "aa.test") and not serial(beside, "dead.example")
+
+
+def test_drive_refuses(beside):
+    add(beside, "a.test")
+    assert "nix.test" in beside.fails("drive", "a.test", "nix.test")
+    assert not serial(beside, "a.test")
+    beside.ok("update", "a.test", "ca", beside.ca.directory_url, "FOO")
+    assert "Unknown CA protocol" in beside.fails("drive", "a.test")
+    assert beside.json("drive", "a.test")["status"] == 70023
+    beside.ok("update", "a.test", "ca", beside.ca.directory_url, "ACME")
+    done = beside("drive", "a.test", options=["-j", "-p", f"http://localhost:{free_ports(1)[0]}"])
+    assert "Connection refused" in done.stderr
+    assert json.loads(done.stdout)["description"] == "Connection refused"
+    assert not (beside.store / "staging" / "a.test" / "job.json").exists()
+
+
+def test_drive_waits_for_the_server(beside):
+    """Two who work in staging at the same time would take each other's orders away."""
+    import fcntl
+    add(beside, "a.test")
+    lock = beside.store / "staging" / "engine.lock"
+    lock.touch()
+    with open(lock, "w", encoding="ascii") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        with subprocess.Popen([TOOL, *map(str, beside.options), "drive"], stderr=subprocess.PIPE, text=True) as proc:
+            assert "waiting for the renewals that the server has in work" in proc.stderr.readline()
+            fcntl.lockf(file, fcntl.LOCK_UN)
+            assert proc.wait(60) == 0, proc.stderr.read()
+    assert serial(beside, "a.test")
