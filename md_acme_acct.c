@@ -256,6 +256,17 @@ const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish,
     return NULL;
 }
 
+const char *md_acct_next_id(const md_store_t *store, const char *ca_url, apr_pool_t *p)
+{
+    const char *prefix = id_prefix(ca_url, p), *id;
+    int n = 0;
+
+    do
+        id = apr_psprintf(p, "%s%04d", prefix, n++);
+    while (n < 1000 && md_store_exists(store, MD_STORE_ACCOUNTS, id, NULL, p));
+    return id;
+}
+
 /* ---- at the CA ---- */
 
 /* Does the answer mean that the CA does not have this account (any more)? */

@@ -745,7 +745,7 @@ static void a_lock_is_waited_for(void **state)
     close(ready[1]);
 }
 
-/* The lock of staging is shared with children; root follows no link that they put in its place. */
+/* The lock of staging is shared with children; root follows no link that is in its place. */
 static void a_lock_that_root_makes_is_the_childrens(void **state)
 {
     const apr_uid_t nobody = 65534;
@@ -758,14 +758,14 @@ static void a_lock_that_root_makes_is_the_childrens(void **state)
     assert_int_equal(md_store_prepare(store, &nobody, &err, p), APR_SUCCESS);
     assert_int_equal(md_store_try_lock(&lock, store, &err, p), APR_SUCCESS);
     md_store_unlock(lock);
-    assert_int_equal(stat(path("staging/engine.lock"), &st), 0);
+    assert_int_equal(stat(path("engine.lock"), &st), 0);
     assert_int_equal(st.st_uid, nobody);
-    assert_int_equal(unlink(path("staging/engine.lock")), 0);
+    assert_int_equal(unlink(path("engine.lock")), 0);
     put("victim", "x");
-    assert_int_equal(symlink(path("victim"), path("staging/engine.lock")), 0);
+    assert_int_equal(symlink(path("victim"), path("engine.lock")), 0);
     assert_int_not_equal(md_store_try_lock(&lock, store, &err, p), APR_SUCCESS);
-    assert_int_equal(unlink(path("staging/engine.lock")), 0);
-    assert_int_equal(link(path("victim"), path("staging/engine.lock")), 0);
+    assert_int_equal(unlink(path("engine.lock")), 0);
+    assert_int_equal(link(path("victim"), path("engine.lock")), 0);
     if (md_store_try_lock(&lock, store, &err, p) == APR_SUCCESS)
         md_store_unlock(lock);
     assert_int_equal(stat(path("victim"), &st), 0);
