@@ -25,9 +25,9 @@ static int same(const char *a, const char *b)
 
 /* ---- documents ---- */
 
-/* mod_md up to 2.6 signs with RSA keys alone. About an account with another key that it finds `valid`
- * it asks the CA again and again, without end: those are stored without status, which it passes
- * over. */
+/* mod_md up to 2.6 signs with RSA keys alone. About an account with another key that it finds
+ * `valid` it asks the CA again and again, without end: those are stored without status, which it
+ * passes over. */
 static int is_for_us_alone(const md_acct_t *acct)
 {
     return strcmp(md_key_jws_alg(acct->key), "RS256") != 0;
