@@ -18,13 +18,27 @@
 static const md_key_spec_t KEY_P256 = { .type = MD_KEY_EC, .curve = "P-256" };
 static const md_key_spec_t KEY_RSA = { .type = MD_KEY_RSA, .bits = 3072 };
 
+static int same(const char *a, const char *b)
+{
+    return a == b || (a && b && !strcmp(a, b));
+}
+
 /* ---- documents ---- */
+
+/* mod_md up to 2.6 signs with RSA keys alone. About an account with another key that it finds
+ * `valid` it asks the CA again and again, without end: those are stored without status, which it
+ * passes over. */
+static int is_for_us_alone(const md_acct_t *acct)
+{
+    return strcmp(md_key_jws_alg(acct->key), "RS256") != 0;
+}
 
 static md_json_t *acct_to_json(const md_acct_t *acct, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);
 
-    md_json_set_str(json, "status", acct->status);
+    if (!is_for_us_alone(acct) || !same(acct->status, "valid"))
+        md_json_set_str(json, "status", acct->status);
     md_json_set_str(json, "url", acct->url);
     md_json_set_str(json, "ca-url", acct->ca_url);
     md_json_set_strings(json, "contact", acct->contacts);
@@ -96,7 +110,10 @@ apr_status_t md_acct_load(md_acct_t **pacct, const md_store_t *store, md_store_g
     *pacct = acct_from_json(json, p);
     if (group == MD_STORE_ACCOUNTS)
         (*pacct)->id = apr_pstrdup(p, name);
-    return use_key(*pacct, key, err, p);
+    rv = use_key(*pacct, key, err, p);
+    if (rv == APR_SUCCESS && !(*pacct)->status && is_for_us_alone(*pacct))
+        (*pacct)->status = "valid";
+    return rv;
 }
 
 /* One file of an account: damage is out of the way afterwards, and told once. */
@@ -237,6 +254,17 @@ const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish,
             return id;
     }
     return NULL;
+}
+
+const char *md_acct_next_id(const md_store_t *store, const char *ca_url, apr_pool_t *p)
+{
+    const char *prefix = id_prefix(ca_url, p), *id;
+    int n = 0;
+
+    do
+        id = apr_psprintf(p, "%s%04d", prefix, n++);
+    while (n < 1000 && md_store_exists(store, MD_STORE_ACCOUNTS, id, NULL, p));
+    return id;
 }
 
 /* ---- at the CA ---- */

@@ -79,6 +79,9 @@ apr_status_t md_acct_deactivate(md_acme_t *acme, const md_acct_t *acct, md_err_t
 /* The id of a valid stored account that fits, NULL if there is none. */
 const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p);
 
+/* The id that the next new account at this CA gets. */
+const char *md_acct_next_id(const md_store_t *store, const char *ca_url, apr_pool_t *p);
+
 /* Copy an account staged in `staging/name` into `accounts`, under the id of the same account if it
  * is there already (then what it lacks is completed). Another one is never overwritten. APR_ENOENT
  * when nothing is staged. */

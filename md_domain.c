@@ -238,6 +238,15 @@ const char *md_domain_cert_label(const md_domain_t *domain, int i, apr_pool_t *p
     return md_key_spec_name(&APR_ARRAY_IDX(md_domain_key_specs(domain, p), i, md_key_spec_t));
 }
 
+/* What the state calls a certificate: by key spec, also one of the administrator. */
+static const char *spec_label(const md_domain_t *domain, int i, apr_pool_t *p)
+{
+    static const md_key_spec_t DEFAULT = { .type = MD_KEY_DEFAULT };
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+
+    return md_key_spec_name(i < specs->nelts ? &APR_ARRAY_IDX(specs, i, md_key_spec_t) : &DEFAULT);
+}
+
 void md_domain_assess(md_domain_t *domain, apr_pool_t *p)
 {
     int i;
@@ -247,7 +256,7 @@ void md_domain_assess(md_domain_t *domain, apr_pool_t *p)
     for (i = 0; i < domain->chains->nelts && !domain->state_descr; ++i)
         domain->state_descr = deficiency(domain,
                                          APR_ARRAY_IDX(domain->chains, i, apr_array_header_t *),
-                                         domain->fits[i], md_domain_cert_label(domain, i, p), p);
+                                         domain->fits[i], spec_label(domain, i, p), p);
     if (domain->state_descr)
         domain->state = MD_STATE_INCOMPLETE;
 }

@@ -19,6 +19,7 @@ struct md_renew_t {
     apr_pool_t *tmp;       /* cleared at each step */
     const char *ca_url;
     md_issue_t issue;
+    const md_acct_t *acct; /* that staging names */
     md_err_t err;
     const char *activity;  /* as last logged */
     apr_time_t saved_at;
@@ -227,6 +228,53 @@ static void save_job(md_renew_t *renew)
                renew->domain->name, err.detail);
 }
 
+/* The id under which the account in use is stored, or will be; NULL if it is staged right here. */
+static const char *account_id(const md_renew_t *renew, const md_acct_t *acct)
+{
+    const md_store_t *store = renew->reg->store;
+
+    if (acct->id)
+        return acct->id;
+    if (md_store_exists(store, MD_STORE_STAGING, renew->domain->name, "account.json", renew->tmp))
+        return NULL;
+    return md_acct_next_id(store, renew->ca_url, renew->tmp);
+}
+
+static apr_status_t save_account(const md_renew_t *renew, const md_acct_t *acct, md_err_t *err)
+{
+    const char *id = account_id(renew, acct), *name = renew->domain->name;
+    const md_store_t *store = renew->reg->store;
+    md_domain_t *staged;
+    md_json_t *json;
+    apr_status_t rv;
+
+    rv = md_store_load_json(&json, store, MD_STORE_STAGING, name, MD_DOMAIN_JSON, err, renew->tmp);
+    if (rv != APR_SUCCESS)
+        return rv;
+    staged = md_domain_from_json(json, renew->tmp);
+    staged->ca_account = id;
+    return md_store_save_json(store, MD_STORE_STAGING, name, MD_DOMAIN_JSON,
+                              md_domain_to_json(staged, renew->tmp), err, renew->tmp);
+}
+
+/* The staged set says whose it is. mod_md up to 2.6 needs that: where neither an account nor an id
+ * is staged and it finds no account that fits, it activates the set with an id that is no text. */
+static void note_account(md_renew_t *renew)
+{
+    const md_acct_t *acct = renew->issue.acme ? md_acme_account(renew->issue.acme) : NULL;
+    apr_status_t rv;
+    md_err_t err;
+
+    if (!acct || acct == renew->acct)
+        return;
+    renew->acct = acct;
+    md_err_init(&err, renew->tmp);
+    rv = save_account(renew, acct, &err);
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_WARNING, rv, "md[%s]: cannot note the account in use: %s",
+               renew->domain->name, err.detail ? err.detail : "nothing is staged");
+}
+
 /* Let the status pages follow. */
 static void note_progress(md_renew_t *renew, apr_time_t now)
 {
@@ -298,6 +346,7 @@ md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice)
         md_fail(&renew->err, APR_ENOMEM, "no memory for the CA");
     if (renew->err.rv == APR_SUCCESS)
         step = md_issue_step(&renew->issue, now, &renew->err);
+    note_account(renew);
     if (step == MD_STEP_DONE)
         finish(renew, now);
     else if (step == MD_STEP_FAILED && !APR_STATUS_IS_EINTR(renew->err.rv)) /* not: stopped */

@@ -21,8 +21,9 @@
 
 #define STORE_FILE    "md_store.json"
 #define STORE_VERSION 3.0
-#define ENGINE_LOCK   "engine.lock" /* in staging */
-#define STORE_LOCK    "store.lock"  /* in the base */
+/* In the base: mod_md up to 2.6 ends a search for staged accounts at a file in `staging`. */
+#define ENGINE_LOCK   "engine.lock"
+#define STORE_LOCK    "store.lock"
 #define LOCK_INTERVAL apr_time_from_msec(100)
 #define PASS_LEN      48
 #define STALE_AFTER   apr_time_from_sec(3600) /* nobody writes a file for so long */
@@ -65,6 +66,11 @@ const char *md_store_path(const md_store_t *store, md_store_group_t group, const
 {
     return apr_pstrcat(p, store->base, "/", GROUPS[group].name, name ? "/" : "",
                        name ? name : "", file ? "/" : "", file ? file : "", NULL);
+}
+
+static const char *base_path(const md_store_t *store, const char *file, apr_pool_t *p)
+{
+    return apr_pstrcat(p, store->base, "/", file, NULL);
 }
 
 /* Names come from a configuration, a CA or a Host header: none may leave its directory. */
@@ -304,6 +310,20 @@ static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, co
     return created ? give_away(store, group, path, !name, err) : APR_SUCCESS;
 }
 
+/* Children cannot make files in the base. What goes wrong is told when they need the lock. */
+static void make_engine_lock(const md_store_t *store, apr_pool_t *p)
+{
+    int fd = open(base_path(store, ENGINE_LOCK, p),
+                  O_WRONLY | O_CREAT | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return;
+    if (store->has_owner && fchown(fd, store->owner, (gid_t)-1) != 0)
+        md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s",
+               base_path(store, ENGINE_LOCK, p));
+    close(fd);
+}
+
 apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_t *err,
                               apr_pool_t *p)
 {
@@ -322,6 +342,7 @@ apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_
             rv = give_away(store, NEEDED[i], md_store_path(store, NEEDED[i], NULL, NULL, p), 1,
                            err);
     }
+    make_engine_lock(store, p);
     return rv;
 }
 
@@ -706,20 +727,14 @@ static apr_status_t try_lock(apr_file_t **plock, const char *path, mode_t mode,
 apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_err_t *err,
                                apr_pool_t *p)
 {
-    md_file_attr_t attr = attr_of(store, MD_STORE_STAGING);
-    apr_status_t rv;
-
-    rv = make_dir(store, MD_STORE_STAGING, NULL, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    return try_lock(plock, md_store_path(store, MD_STORE_STAGING, ENGINE_LOCK, NULL, p), 0600,
-                    attr.owner, err, p);
+    return try_lock(plock, base_path(store, ENGINE_LOCK, p), 0600,
+                    store->has_owner ? &store->owner : NULL, err, p);
 }
 
 apr_status_t md_store_lock(apr_file_t **plock, const md_store_t *store, apr_interval_time_t wait,
                            md_err_t *err, apr_pool_t *p)
 {
-    const char *path = apr_pstrcat(p, store->base, "/" STORE_LOCK, NULL);
+    const char *path = base_path(store, STORE_LOCK, p);
     apr_time_t end = apr_time_now() + wait;
     apr_status_t rv;
 
@@ -780,11 +795,6 @@ apr_array_header_t *md_store_files(const md_store_t *store, md_store_group_t gro
 }
 
 /* ---- documents of the whole store ---- */
-
-static const char *base_path(const md_store_t *store, const char *file, apr_pool_t *p)
-{
-    return apr_pstrcat(p, store->base, "/", file, NULL);
-}
 
 apr_status_t md_store_load_base_json(md_json_t **pjson, const md_store_t *store,
                                      const char *file, md_err_t *err, apr_pool_t *p)

@@ -553,7 +553,7 @@ def test_drive_waits_for_the_server(beside):
     """Two who work in staging at the same time would take each other's orders away."""
     import fcntl
     add(beside, "a.test")
-    lock = beside.store / "staging" / "engine.lock"
+    lock = beside.store / "engine.lock"
     lock.touch()
     with open(lock, "w", encoding="ascii") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)

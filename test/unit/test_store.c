@@ -100,6 +100,25 @@ static void keys_are_encrypted_where_others_can_read(void **state)
     assert_int_equal(mode_of("domains/" NAME), 0700);
 }
 
+/* A file in `staging` would end the search for accounts of versions up to 2.6. */
+static void only_directories_are_in_groups(void **state)
+{
+    apr_uid_t owner = getuid();
+    apr_file_t *lock;
+    const char *group;
+    int g;
+
+    (void)state;
+    assert_int_equal(md_store_prepare(store, &owner, &err, p), APR_SUCCESS);
+    assert_int_equal(mode_of("engine.lock"), 0600);
+    assert_int_equal(md_store_try_lock(&lock, store, &err, p), APR_SUCCESS);
+    for (g = 0; g < MD_STORE_GROUP_MAX; ++g) {
+        group = md_store_path(store, g, NULL, NULL, p) + strlen(path(""));
+        assert_true(mode_of(group) == -1 || rmdir(path(group)) == 0);
+    }
+    md_store_unlock(lock);
+}
+
 static void nothing_leaves_the_store(void **state)
 {
     static const char *const BAD[] = { "..", ".", "", "a/b", "../x", "/etc" };
@@ -487,6 +506,75 @@ static void accounts_are_kept_apart(void **state)
     assert_string_equal(key_in(MD_STORE_ACCOUNTS, "ACME-ca.test-0001", "account.pem"), second);
 }
 
+static void assert_same(const char *got, const char *wanted)
+{
+    assert_string_equal(got ? got : "none", wanted ? wanted : "none");
+}
+
+static const char *account_of(const char *name)
+{
+    md_json_t *json;
+
+    assert_int_equal(md_store_load_json(&json, store, MD_STORE_DOMAINS, name, "md.json", &err, p),
+                     APR_SUCCESS);
+    return md_json_get_str(json, "ca.account");
+}
+
+/* Of several accounts that fit, a domain names the one that its renewals use. */
+static void domains_name_their_own_account(void **state)
+{
+    const char *id;
+
+    (void)state;
+    stage_account("x.org", "https://ca.test/acct/1");
+    assert_int_equal(md_acct_promote(&id, store, "x.org", &err, p), APR_SUCCESS);
+    stage_set("a.org");
+    stage_account("a.org", "https://ca.test/acct/2");
+    stage_set("b.org");
+    settle(make_reg("a.org;b.org"));
+    assert_string_equal(account_of("a.org"), "ACME-ca.test-0001"); /* a new one */
+    assert_string_equal(account_of("b.org"), "ACME-ca.test-0000");
+    stage_set("a.org");
+    settle(make_reg("a.org;b.org"));
+    assert_string_equal(account_of("a.org"), "ACME-ca.test-0001"); /* as before */
+    stage_set("a.org");
+    assert_int_equal(unlink(path("accounts/ACME-ca.test-0001/account.json")), 0);
+    settle(make_reg("a.org;b.org"));
+    assert_string_equal(account_of("a.org"), "ACME-ca.test-0000");
+}
+
+/* Versions up to 2.6 must not find an account `valid` whose key they cannot sign with. */
+static void accounts_that_only_we_can_use_have_no_status(void **state)
+{
+    static const md_key_spec_t RSA = { .type = MD_KEY_RSA, .bits = 2048 };
+    static const struct {
+        const md_key_spec_t *spec;
+        const char *status, *stored, *read;
+    } ROWS[] = {
+        { &RSA, "valid", "valid", "valid" }, { &RSA, NULL, NULL, NULL },
+        { &RSA, "revoked", "revoked", "revoked" }, { &P256, "valid", NULL, "valid" },
+        { &P256, NULL, NULL, "valid" }, { &P256, "deactivated", "deactivated", "deactivated" },
+    };
+    md_acct_t acct = { .url = "https://ca.test/acct/1", .ca_url = "https://ca.test/dir",
+                       .contacts = md_strings_make(p) }, *loaded;
+    md_json_t *json;
+    md_key_t *key;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        assert_int_equal(md_key_generate(&key, ROWS[i].spec, &err, p), APR_SUCCESS);
+        acct.key = key;
+        acct.status = ROWS[i].status;
+        assert_int_equal(md_acct_save(&acct, store, MD_STORE_ACCOUNTS, "x", &err, p), APR_SUCCESS);
+        assert_int_equal(md_store_load_json(&json, store, MD_STORE_ACCOUNTS, "x", "account.json",
+                                            &err, p), APR_SUCCESS);
+        assert_int_equal(md_acct_load(&loaded, store, MD_STORE_ACCOUNTS, "x", &err, p), 0);
+        assert_same(md_json_get_str(json, "status"), ROWS[i].stored);
+        assert_same(loaded->status, ROWS[i].read);
+    }
+}
+
 static void what_an_account_lost_comes_back(void **state)
 {
     static const char *const FILES[] = { "account.json", "account.pem" };
@@ -657,7 +745,7 @@ static void a_lock_is_waited_for(void **state)
     close(ready[1]);
 }
 
-/* The lock of staging is shared with children; root follows no link that they put in its place. */
+/* The lock of staging is shared with children; root follows no link that is in its place. */
 static void a_lock_that_root_makes_is_the_childrens(void **state)
 {
     const apr_uid_t nobody = 65534;
@@ -670,14 +758,14 @@ static void a_lock_that_root_makes_is_the_childrens(void **state)
     assert_int_equal(md_store_prepare(store, &nobody, &err, p), APR_SUCCESS);
     assert_int_equal(md_store_try_lock(&lock, store, &err, p), APR_SUCCESS);
     md_store_unlock(lock);
-    assert_int_equal(stat(path("staging/engine.lock"), &st), 0);
+    assert_int_equal(stat(path("engine.lock"), &st), 0);
     assert_int_equal(st.st_uid, nobody);
-    assert_int_equal(unlink(path("staging/engine.lock")), 0);
+    assert_int_equal(unlink(path("engine.lock")), 0);
     put("victim", "x");
-    assert_int_equal(symlink(path("victim"), path("staging/engine.lock")), 0);
+    assert_int_equal(symlink(path("victim"), path("engine.lock")), 0);
     assert_int_not_equal(md_store_try_lock(&lock, store, &err, p), APR_SUCCESS);
-    assert_int_equal(unlink(path("staging/engine.lock")), 0);
-    assert_int_equal(link(path("victim"), path("staging/engine.lock")), 0);
+    assert_int_equal(unlink(path("engine.lock")), 0);
+    assert_int_equal(link(path("victim"), path("engine.lock")), 0);
     if (md_store_try_lock(&lock, store, &err, p) == APR_SUCCESS)
         md_store_unlock(lock);
     assert_int_equal(stat(path("victim"), &st), 0);
@@ -1065,13 +1153,16 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(keys_are_encrypted_where_others_can_read), TEST(nothing_leaves_the_store),
+        TEST(keys_are_encrypted_where_others_can_read), TEST(only_directories_are_in_groups),
+        TEST(nothing_leaves_the_store),
         TEST(the_central_file_is_never_replaced), TEST(a_store_of_version_1_is_migrated),
         TEST(activation_archives_and_recovers), TEST(accounts_get_free_numbers),
         TEST(jobs_both_ways), TEST(damaged_jobs_are_fresh_jobs), TEST(back_off_doubles_up_to_a_day),
         TEST(renames_are_followed), TEST(activation_takes_complete_sets_only),
         TEST(errors_are_forgotten_but_no_account_key), TEST(every_document_damaged),
-        TEST(accounts_are_kept_apart), TEST(what_an_account_lost_comes_back),
+        TEST(accounts_are_kept_apart), TEST(domains_name_their_own_account),
+        TEST(accounts_that_only_we_can_use_have_no_status),
+        TEST(what_an_account_lost_comes_back),
         TEST(keys_without_document_keep_their_number), TEST(keys_of_another_store_stay_in_place),
         TEST(damage_is_kept_up_to_a_limit), TEST(a_directory_in_the_way_of_a_file),
         TEST(removal_follows_no_links), TEST(what_is_wrong_with_a_file),
