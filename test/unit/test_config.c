@@ -264,7 +264,6 @@ static void many_names_are_no_matter(void **state)
 static void assessment(void **state)
 {
     static const md_key_spec_t EC = { .type = MD_KEY_EC, .curve = "P-256" };
-    apr_array_header_t *chain = apr_array_make(p, 1, sizeof(md_cert_t *));
     md_domain_t *domain = define("a.org");
     md_cert_t *cert;
     md_key_t *key;
@@ -272,16 +271,15 @@ static void assessment(void **state)
 
     (void)state;
     APR_ARRAY_PUSH(domain->key_specs, md_key_spec_t) = EC;
-    domain->chains = apr_array_make(p, 1, sizeof(void *));
+    domain->certs = apr_array_make(p, 1, sizeof(md_cert_info_t *));
     domain->fits = &fits;
-    APR_ARRAY_PUSH(domain->chains, apr_array_header_t *) = NULL;
+    APR_ARRAY_PUSH(domain->certs, const md_cert_info_t *) = NULL;
     md_domain_assess(domain, p);
     assert_int_equal(domain->state, MD_STATE_INCOMPLETE);
     assert_string_equal(domain->state_descr, "certificate(P-256) is missing");
     assert_int_equal(md_key_generate(&key, &EC, NULL, p), APR_SUCCESS);
     assert_int_equal(md_cert_make_fallback(&cert, domain->names, key, NULL, p), APR_SUCCESS);
-    APR_ARRAY_PUSH(chain, md_cert_t *) = cert;
-    APR_ARRAY_IDX(domain->chains, 0, apr_array_header_t *) = chain;
+    APR_ARRAY_IDX(domain->certs, 0, const md_cert_info_t *) = md_cert_info(cert, p);
     md_domain_assess(domain, p);
     assert_int_equal(domain->state, MD_STATE_COMPLETE);
     assert_null(domain->state_descr);
