@@ -267,21 +267,22 @@ def scale_server(server, count, shape, files=None):
     return server
 
 
-def measure(server, rounds=3):
-    """Of start and graceful restart: least CPU seconds and wall seconds; bytes of the parent after each."""
-    found = []
+def measure(servers, rounds=3):
+    """For each: least CPU and wall seconds of start and of graceful restart, and MB of the parent after each."""
+    found = [[] for _ in servers]
     for _ in range(rounds):
-        fresh_log(server)
-        wall, cpu = time_start(server)
-        started = resident(server.pid(), "VmRSS")
-        graceful_wall, graceful_cpu = time_graceful(server)
-        found.append((cpu, wall, graceful_cpu, graceful_wall, started, resident(server.pid(), "VmRSS")))
-    server.stop()
-    return [min(column) for column in zip(*found)]
+        for server, rows in zip(servers, found):
+            fresh_log(server)
+            wall, cpu = time_start(server)
+            started = resident(server.pid(), "VmRSS")
+            graceful_wall, graceful_cpu = time_graceful(server)
+            rows.append((cpu, wall, graceful_cpu, graceful_wall, started, resident(server.pid(), "VmRSS")))
+            server.stop()
+    return [[min(column) for column in zip(*rows)] for rows in found]
 
 
-def scale_once(count, key_type, shape, stock=None):
-    """Prints what was measured; returns what a domain costs: CPU seconds of start and graceful, bytes after each."""
+def scale_once(count, key_type, shape="aliases", stock=None):
+    """Prints what was measured; returns what a domain costs: microseconds of start and graceful, bytes after each."""
     directory = workdir()
     ours = scale_server(Httpd(directory / "httpd", stock), count, shape)
     files = ours.store / "domains"
@@ -290,15 +291,17 @@ def scale_once(count, key_type, shape, stock=None):
     try:
         row(f"== {count} domains, {key_type}, {shape}", "start CPU s", "wall s", "graceful CPU", "wall s",
             "start MB", "graceful MB")
-        ours.write_conf()
-        row("first start, md.json is written", *(f"{t:.2f}" for t in reversed(time_start(ours))))
-        with_md, without = measure(ours), measure(plain)
+        wall, cpu = time_start(ours)
+        row("first start, md.json is written", f"{cpu:.2f}", f"{wall:.2f}")
+        with_md, without = measure((ours, plain))
         row("stock module" if stock else "this module", *(f"{x:.2f}" for x in with_md))
-        row("static files, no module", *(f"{x:.2f}" for x in without))
+        row("the same files, no module", *(f"{x:.2f}" for x in without))
         row("share of the module, %", *(f"{100 * (a - b) / a:.1f}" for a, b in zip(with_md, without)))
-        cost = [(with_md[i] - without[i]) / count * 1e6 for i in (0, 2, 4, 5)]
+        cost = [(with_md[i] - without[i]) / count * (1e6 if i < 4 else 1048576) for i in (0, 2, 4, 5)]
         row("per domain: microseconds, bytes", f"{cost[0]:.0f}", "", f"{cost[1]:.0f}", "",
-            f"{cost[2] * 1.048576:.0f}", f"{cost[3] * 1.048576:.0f}")
+            f"{cost[2]:.0f}", f"{cost[3]:.0f}")
+        if shape == "aliases" and not stock:
+            row("graceful restart that renames all", "", "", *(f"{t:.2f}" for t in rename_all(ours)))
         return cost
     finally:
         ours.stop()
@@ -306,24 +309,59 @@ def scale_once(count, key_type, shape, stock=None):
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def bench_scale(count, key_types=("P-256", "RSA"), shapes=("aliases",), stock=False):
-    for key_type in key_types:
-        for shape in shapes:
-            small, large = (scale_once(n, key_type, shape) for n in (1000, count))
-            row(f"cost of a domain at {count} / at 1000",
-                *(f"{b / a:.2f}" if a > 0 else "-" for a, b in zip(small, large)))
-            if stock and stock_module():
-                scale_once(min(count, 5000), key_type, shape, stock_module())
+def rename_all(server):
+    """The first names are dropped, so that the domains have other names: CPU and wall seconds."""
+    server.start()
+    server.md_conf = [re.sub(r"MDomain \S+ ", "MDomain ", x) for x in server.md_conf]
+    server.vhosts = [x.replace("ServerName ", "ServerName www.") for x in server.vhosts]
+    server.write_conf()
+    wall, cpu = time_graceful(server)
+    moved = [path.name.startswith("www.") for path in (server.store / "domains").iterdir()]
+    assert all(moved), f"{moved.count(False)} directories have their old names"
+    return cpu, wall
+
+
+def scale_new(count, stock=None):
+    """No certificate is there: temporary ones are made at the first start."""
+    directory = workdir()
+    server = scale_server(Httpd(directory / "httpd", stock), count, "aliases")
+    try:
+        row(f"== {count} new domains, {'stock' if stock else 'this'} module", "CPU s", "wall s", "MB")
+        for what, action in (("first start", time_start), ("graceful restart", time_graceful)):
+            wall, cpu = action(server)
+            row(what, f"{cpu:.2f}", f"{wall:.2f}", f"{resident(server.pid(), 'VmRSS'):.1f}")
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def bench_scale(count, stock=False, shapes=False):
+    for key_type in ("P-256", "RSA"):
+        small, large = scale_once(1000, key_type), scale_once(count, key_type)
+        ratio = [f"{b / a:.2f}" if a > 0 else "-" for a, b in zip(small, large)]
+        row(f"cost of a domain, {count} / 1000", ratio[0], "", ratio[1], "", *ratio[2:])
+    for shape in [s for s in SHAPES if shapes and s != "aliases"]:
+        for n in (1000, 3000, count):
+            scale_once(n, "P-256", shape)
+    for n in (1000, count):
+        scale_new(n)
+    if stock and stock_module():
+        for n in (1000, 5000):
+            scale_once(n, "P-256", stock=stock_module())
+        scale_new(1000, stock_module())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["issue", "start", "memory"],
-                        help="issue, start, memory; all without")
-    parser.add_argument("--domains", type=int, help="in place of 60, 1000, 500")
+    parser.add_argument("what", nargs="*", default=["issue", "start", "memory", "scale"],
+                        help="issue, start, memory, scale; all without")
+    parser.add_argument("--domains", type=int, help="in place of 60, 1000, 500, 10000")
+    parser.add_argument("--stock", action="store_true", help="scale: the stock module as well, which is slow")
+    parser.add_argument("--shapes", action="store_true", help="scale: also other kinds of vhosts and settings")
     args = parser.parse_args()
-    benches = {"issue": (bench_issue, 60), "start": (bench_start, 1000), "memory": (bench_memory, 500)}
+    benches = {"issue": (bench_issue, 60), "start": (bench_start, 1000), "memory": (bench_memory, 500),
+               "scale": (lambda count: bench_scale(count, args.stock, args.shapes), 10000)}
     for what in args.what:
         bench, count = benches[what]
         bench(args.domains or count)
