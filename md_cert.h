@@ -44,8 +44,8 @@ md_cert_t *md_chain_leaf(const apr_array_header_t *chain); /* NULL if empty */
 
 int md_cert_fits_key(const md_cert_t *cert, const md_key_t *key);
 
-/* Does the PEM text of an unencrypted PKCS#8 key repeat the public key of the certificate, as files of
- * RSA and EC keys do? A quick yes, without decoding the key; 0 means to look closer. */
+/* Does the PEM text of an unencrypted PKCS#8 key repeat the public key of the certificate, as files
+ * of RSA and EC keys do? A quick yes, without decoding the key; 0 means to look closer. */
 int md_cert_fits_pem(const md_cert_t *cert, const char *pem, apr_size_t len);
 
 /* What a certificate says. Small, unlike its X509 object. */
