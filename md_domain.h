@@ -65,7 +65,6 @@ typedef struct md_domain_t {
     const int *fits;                 /* for each of them: its private key is there and fits */
     apr_array_header_t *obtained;    /* what the store has, per key spec: the same but for static
                                         files */
-    const char *renew_problem;       /* found at start (AH10173), or NULL */
     int is_forced;                   /* renew it now, whatever mode and window say (a2md) */
 } md_domain_t;
 

@@ -90,6 +90,22 @@ int md_renew_is_plausible(const md_reg_t *reg, const md_domain_t *domain, const 
            && md_issue_is_complete(reg->store, domain->name, md_domain_key_specs(domain, p), p);
 }
 
+const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    const char *why = NULL;
+    int i;
+
+    for (i = 0; i < specs->nelts; ++i) {
+        why = md_key_spec_problem(&APR_ARRAY_IDX(specs, i, md_key_spec_t), p);
+        if (why)
+            return apr_psprintf(p, "MDPrivateKeys: %s", why);
+    }
+    if (md_reg_challenge_types(reg, domain, &why, p)->nelts > 0)
+        return NULL;
+    return why ? why : "no challenge type is usable";
+}
+
 /* ---- staging ---- */
 
 /* What tells whether a staged renewal is for the configuration of today: not how far it got. */
@@ -151,7 +167,7 @@ static void prepare_issue(md_renew_t *renew)
 {
     const md_domain_t *domain = renew->domain;
     md_issue_t *issue = &renew->issue;
-    const char *why;
+    const char *problem;
 
     issue->p = renew->p;
     issue->store = renew->reg->store;
@@ -169,11 +185,12 @@ static void prepare_issue(md_renew_t *renew)
     issue->wish.key_spec = renew->reg->conf->account_key;
     issue->wish.id = domain->ca_account;
     issue->solver.store = renew->reg->store;
-    issue->solver.types = md_reg_challenge_types(renew->reg, domain, &why, renew->p);
+    issue->solver.types = md_reg_challenge_types(renew->reg, domain, &problem, renew->p);
     issue->solver.key_specs = issue->key_specs;
     issue->solver.acme_tls = domain->acme_tls;
-    if (issue->solver.types->nelts == 0)
-        md_fail(&renew->err, APR_EGENERAL, "%s", why);
+    problem = md_renew_problem(renew->reg, domain, renew->tmp);
+    if (problem) /* so that nothing is asked of the CA in vain */
+        md_fail(&renew->err, APR_EGENERAL, "%s", problem);
 }
 
 md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,

@@ -15,6 +15,9 @@ int md_renew_is_wanted(const md_domain_t *domain);
  * when nothing can be told. */
 apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now);
 
+/* What in the configuration makes every renewal fail, NULL if nothing is known of. */
+const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p);
+
 /* A claim of being finished counts only with the whole set in staging. */
 int md_renew_is_plausible(const md_reg_t *reg, const md_domain_t *domain, const md_job_t *job,
                           apr_pool_t *p);

@@ -296,7 +296,7 @@ static apr_status_t give_away(const md_store_t *store, md_store_group_t group, c
 static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, const char *name,
                              md_err_t *err, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, NULL, p);
+    const char *path = md_store_path(store, group, name, NULL, p), *aside;
     struct stat st;
     apr_status_t rv;
     int created;
@@ -305,6 +305,11 @@ static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, co
         && (st.st_mode & 0777) == (mode_t)(GROUPS[group].dir == D_READ ? 0755 : 0700))
         return APR_SUCCESS;
     rv = md_dir_make(path, GROUPS[group].dir, 1, &created, p);
+    if (APR_STATUS_IS_ENOTDIR(rv) && name
+        && md_store_put_aside(&aside, store, group, name, NULL, p) == APR_SUCCESS) {
+        md_log(MD_LOG_ERR, rv, "%s is no directory; kept as %s", path, aside);
+        rv = md_dir_make(path, GROUPS[group].dir, 1, &created, p);
+    }
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot create directory %s", path);
     return created ? give_away(store, group, path, !name, err) : APR_SUCCESS;

@@ -326,30 +326,14 @@ static apr_status_t step_assess(start_t *start)
     return APR_SUCCESS;
 }
 
-/* What would make every renewal fail, NULL if nothing is known. */
-static const char *renewal_problem(const start_t *start, const md_domain_t *domain)
-{
-    const apr_array_header_t *specs = md_domain_key_specs(domain, start->tmp);
-    const char *why = NULL;
-    int i;
-
-    for (i = 0; i < specs->nelts; ++i) {
-        why = md_key_spec_problem(&APR_ARRAY_IDX(specs, i, md_key_spec_t), start->tmp);
-        if (why)
-            return apr_psprintf(start->p, "MDPrivateKeys: %s", why);
-    }
-    if (md_reg_challenge_types(start->reg, domain, &why, start->p)->nelts > 0)
-        return NULL;
-    return why ? why : "no challenge type is usable";
-}
-
 /* What an administrator would otherwise only learn when the renewal fails. */
-static void test_renewal(const start_t *start, md_domain_t *domain)
+static void test_renewal(const start_t *start, const md_domain_t *domain)
 {
-    domain->renew_problem = renewal_problem(start, domain);
-    if (domain->renew_problem)
+    const char *problem = md_renew_problem(start->reg, domain, start->tmp);
+
+    if (problem)
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10173) "md[%s]: %s",
-                     domain->name, domain->renew_problem);
+                     domain->name, problem);
 }
 
 static apr_status_t step_watch(start_t *start)

@@ -493,7 +493,8 @@ def test_fallback_is_kept_and_refreshed(httpd):
 
 def test_fallback_that_cannot_be_made(httpd):
     (httpd.store / "domains").mkdir(parents=True)
-    (httpd.store / "domains/a.test").write_text("no directory")
+    for ending in "", ".damaged", *(f".damaged.{i}" for i in range(2, 10)):  # no more are kept
+        (httpd.store / f"domains/a.test{ending}").write_text("no directory")
     httpd.add_md_conf(f"{NO_RUN}\nMDomain a.test")
     vhost(httpd, "a.test")
     assert httpd.start(expect_success=False).returncode != 0

@@ -18,6 +18,7 @@ SPOILT = {  # what the section has, or what is done to the store; what the log s
                   r".*domains/cert\.test/pubcert\.pem"),
     "document.test": ("", r"md\[document\.test\]: .*md\.json.*; kept as \S+, it is written anew "
                       r"from the configuration"),
+    "file.test": ("MDPrivateKeys P-256", r"domains/file\.test is no directory; kept as \S+/file\.test\.damaged"),
 }
 
 
@@ -47,12 +48,13 @@ def test_one_domain_harms_no_other(env, workdir):
             add(env, name, section)
     cert, key = make_server_cert(workdir)  # on a vhost that has its own
     add(env, "both.test", vhost=f"SSLCertificateFile {cert}\nSSLCertificateKeyFile {key}")
+    (live / "file.test").write_text("no directory")
     for name in "new0.test", "new1.test":
         add(env, name)
     mark = len(env.error_log())
     env.start()
     assert serves(env, "old.test") and serves(env, "document.test")
-    env.await_md(["new0.test", "new1.test", "both.test"])
+    env.await_md(["new0.test", "new1.test", "both.test", "file.test"])
     env.wait_log(r"AH10059: The Managed Domain cert\.test ", count=2)
     for name in "x25519.test", "curve.test", "unsuitable.test":
         env.wait_log(rf"AH10056: processing {name}")
@@ -66,7 +68,10 @@ def test_one_domain_harms_no_other(env, workdir):
     status = {md["name"]: md for md in env.md_status()["managed-domains"]}
     for name in "x25519.test", "curve.test", "unsuitable.test":
         assert status[name]["state"] == 1 and status[name]["renewal"]["last"]["detail"], name
-    assert "no-such-curve" in status["curve.test"]["renewal"]["last"]["detail"]
+    for name in "x25519.test", "curve.test":  # which the CA was never asked for
+        assert status[name]["renewal"]["last"]["detail"].startswith("MDPrivateKeys: "), name
+        assert not (env.store / "staging" / name / "order.json").exists()
+        assert "activity" not in status[name]["renewal"]["last"]
     assert status["static.test"]["state"] == 1
     assert status["static.test"]["state-descr"].endswith("is missing")
     assert "renewal" not in status["static.test"]
