@@ -333,10 +333,13 @@ static const char *renewal_problem(const start_t *start, const md_domain_t *doma
     const char *why = NULL;
     int i;
 
-    for (i = 0; i < specs->nelts && !why; ++i)
-        why = md_key_spec_problem(&APR_ARRAY_IDX(specs, i, md_key_spec_t), start->p);
-    if (why || md_reg_challenge_types(start->reg, domain, &why, start->p)->nelts > 0)
-        return why;
+    for (i = 0; i < specs->nelts; ++i) {
+        why = md_key_spec_problem(&APR_ARRAY_IDX(specs, i, md_key_spec_t), start->tmp);
+        if (why)
+            return apr_psprintf(start->p, "MDPrivateKeys: %s", why);
+    }
+    if (md_reg_challenge_types(start->reg, domain, &why, start->p)->nelts > 0)
+        return NULL;
     return why ? why : "no challenge type is usable";
 }
 

@@ -23,9 +23,10 @@ static int is_in_section(const cmd_parms *cmd)
 
 static const char *set_setting(cmd_parms *cmd, void *dir_conf, int argc, char *const argv[])
 {
-    /* MDRequireHttps may stand in <If>, whose condition is never asked. */
+    /* MDRequireHttps may stand in <If>, whose condition is never asked; httpd knows no difference
+     * between that and <Files>. */
     static const int NOT_IN = NOT_IN_HTACCESS | NOT_IN_LIMIT | NOT_IN_DIRECTORY | NOT_IN_LOCATION
-                              | NOT_IN_FILES | NOT_IN_PROXY;
+                              | NOT_IN_PROXY;
     md_server_t *server = mod_md_server(cmd->server);
     md_directive_t directive = {
         .name = cmd->cmd->name,
@@ -88,7 +89,8 @@ static const char *define(md_domain_t **pdomain, const cmd_parms *cmd, const cha
                             cmd->cmd->name);
     wrong = md_config_define(pdomain, words->nelts, (const char *const *)words->elts, cmd->pool);
     if (wrong)
-        return apr_psprintf(cmd->pool, "%s %s", cmd->cmd->name, wrong);
+        return apr_psprintf(cmd->pool, "%s%s %s", cmd->cmd->name,
+                            *cmd->cmd->name == '<' ? ">" : "", wrong);
     (*pdomain)->defined_at = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename,
                                           cmd->directive->line_num);
     APR_ARRAY_PUSH(mod_md_process()->domains, md_domain_t *) = *pdomain;
@@ -103,6 +105,22 @@ static const char *set_mdomain(cmd_parms *cmd, void *dir_conf, const char *line)
     return define(&domain, cmd, line);
 }
 
+/* <IfModule> and its like are gone when a section is walked. Whatever container is left is about
+ * hosts or requests; it would apply to more than the domain it seems to belong to. */
+static const char *check_content(cmd_parms *cmd)
+{
+    const ap_directive_t *d;
+
+    for (d = cmd->directive->first_child; d; d = d->next) {
+        if (*d->directive != '<')
+            continue;
+        cmd->err_directive = d;
+        return apr_psprintf(cmd->pool, "%s> is not allowed inside an '<MDomain>' section",
+                            d->directive);
+    }
+    return NULL;
+}
+
 static const char *set_section(cmd_parms *cmd, void *dir_conf, const char *line)
 {
     md_server_t *server = mod_md_server(cmd->server);
@@ -113,6 +131,9 @@ static const char *set_section(cmd_parms *cmd, void *dir_conf, const char *line)
     if (!end)
         return apr_psprintf(cmd->pool, "%s> directive missing closing '>'", cmd->cmd->name);
     wrong = define(&domain, cmd, apr_pstrmemdup(cmd->pool, line, (apr_size_t)(end - line)));
+    if (wrong)
+        return wrong;
+    wrong = check_content(cmd);
     if (wrong)
         return wrong;
     server->section = domain;

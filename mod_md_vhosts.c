@@ -442,18 +442,20 @@ static void find_acme_tls(const md_reg_t *reg, md_domain_t *domain,
                           const apr_array_header_t *servers, server_rec *main_server)
 {
     int is_demanded = domain->ca_challenges && md_strings_has(domain->ca_challenges, "tls-alpn-01");
+    server_rec *s, *last_resort = NULL;
     const char *name;
-    server_rec *s;
     int i;
 
     apr_array_clear(domain->acme_tls);
     if (!is_demanded && !reg->https_reachable)
         servers = NULL;
+    else if (reg->conf->base_server && mod_md_server(main_server)->is_ssl)
+        last_resort = main_server;
     for (i = 0; i < domain->names->nelts; ++i) {
         name = APR_ARRAY_IDX(domain->names, i, const char *);
         s = find_server(servers, name, is_demanded ? 0 : reg->conf->port_https);
-        if (!s && servers && reg->conf->base_server)
-            s = main_server;
+        if (!s)
+            s = last_resort;
         if (!s)
             ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, main_server, APLOGNO(10168)
                          "%s: no https server_rec found for %s", domain->name, name);

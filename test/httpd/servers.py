@@ -18,6 +18,7 @@ import urllib.request
 from ports import free_ports
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
+READY = "configured -- resuming normal operations"
 TIMEOUT = 60 * (3 if os.environ.get("MD_SLOW") else 1)
 
 
@@ -50,16 +51,19 @@ def run(*args, **kw):
     return subprocess.run([str(a) for a in args], capture_output=True, text=True, **kw)
 
 
-def make_server_cert(directory):
-    """A self-signed certificate for localhost; returns its path and that of its key."""
-    cert, key = directory / "localhost.pem", directory / "localhost.key"
+def make_pair(directory, label, *alt_names):
+    """Paths of a self-signed certificate with these names ("DNS:...") and of its key."""
+    cert, key = directory / f"{label}.pem", directory / f"{label}.key"
     if not cert.exists():
         done = run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                   "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", 10,
-                   "-subj", "/CN=localhost", "-addext",
-                   "subjectAltName=DNS:localhost,IP:127.0.0.1")
+                   "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", 30,
+                   "-subj", f"/CN={label}", "-addext", "subjectAltName=" + ",".join(alt_names))
         assert done.returncode == 0, done.stderr
     return cert, key
+
+
+def make_server_cert(directory):
+    return make_pair(directory, "localhost", "DNS:localhost", "IP:127.0.0.1")
 
 
 class Pebble:
@@ -166,6 +170,7 @@ class Httpd:
         self.pid_path = self.dir / "httpd.pid"
         self.log_level = "info md:debug"
         self.md_conf, self.vhosts, self.global_conf = [], [], []
+        self.generations = 0  # that said they were ready before the one started last
 
     # ---- configuration ----
 
@@ -202,7 +207,8 @@ class Httpd:
                   f"DocumentRoot {self.docroot}", "TypesConfig /etc/mime.types",
                   f"<Directory {self.dir}>\nRequire all granted\n</Directory>",
                   "<Location /md-status>\nSetHandler md-status\n</Location>",
-                  f"SSLSessionCache shmcb:{self.dir}/ssl(512000)",
+                  "<IfModule ssl_module>", f"SSLSessionCache shmcb:{self.dir}/ssl(512000)",
+                  "</IfModule>",
                   *self.global_conf,
                   f"MDPortMap http:{self.http_port} https:{self.https_port}",
                   *self.md_conf, *self.vhosts]
@@ -236,6 +242,7 @@ class Httpd:
         return self.command("-t")
 
     def start(self, expect_success=True):
+        self.generations = self.error_log().count(READY)
         self.write_conf()
         done = self.command("-k", "start")
         if not expect_success:
@@ -246,12 +253,17 @@ class Httpd:
 
     def graceful(self, wait=True):
         """Reload; with `wait`, until the new generation is in service."""
-        marker = "configured -- resuming normal operations"
-        before = self.error_log().count(marker)
+        if wait:
+            self.await_generation("start")  # it may listen and not yet have said so
         self.write_conf()
+        self.generations = self.error_log().count(READY)
         os.kill(self.pid(), signal.SIGUSR1)
         if wait:
-            wait_for(lambda: self.error_log().count(marker) > before, TIMEOUT * 2, "graceful restart")
+            self.await_generation("graceful restart")
+
+    def await_generation(self, what):
+        """Until the one that was started last has said that it is there."""
+        wait_for(lambda: self.error_log().count(READY) > self.generations, TIMEOUT * 2, what)
 
     def pid(self):
         return int(self.pid_path.read_text())
@@ -356,13 +368,18 @@ class Httpd:
         finally:
             conn.close()
 
-    def raw(self, data, https=False):
-        """What comes back for these bytes."""
-        with socket.create_connection(("127.0.0.1", self.http_port), timeout=20) as sock:
+    def raw(self, data, tls_name=None):
+        """What comes back for these bytes, by https if a name for SNI is given."""
+        port = self.https_port if tls_name else self.http_port
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+            if tls_name:
+                context = ssl._create_unverified_context()
+                sock = context.wrap_socket(sock, server_hostname=tls_name)
             sock.sendall(data)
-            sock.shutdown(socket.SHUT_WR)
+            if not tls_name:
+                sock.shutdown(socket.SHUT_WR)
             got = b""
-            with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(ConnectionResetError, ssl.SSLError):
                 while chunk := sock.recv(65536):
                     got += chunk
             return got

@@ -2,18 +2,9 @@
 """Certificates from elsewhere, and the way from http to https."""
 import pytest
 
-from servers import run
+from servers import make_pair
 
 NAME = "static.example.org"
-
-
-def make_pair(directory, name=NAME):
-    cert, key = directory / "own.pem", directory / "own.key"
-    done = run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-               "-nodes", "-keyout", key, "-out", cert, "-days", 30, "-subj", f"/CN={name}",
-               "-addext", f"subjectAltName=DNS:{name}")
-    assert done.returncode == 0, done.stderr
-    return cert, key
 
 
 def add_static(httpd, cert, key, extra=""):
@@ -29,9 +20,9 @@ def ask(httpd, path, method="GET"):
 
 
 def test_static_files_are_served(httpd, workdir):
-    add_static(httpd, *make_pair(workdir))
+    add_static(httpd, *make_pair(workdir, "own", f"DNS:{NAME}"))
     httpd.start()
-    assert httpd.tls_cert(NAME).issuer.rfc4514_string() == f"CN={NAME}"
+    assert httpd.tls_cert(NAME).issuer.rfc4514_string() == "CN=own"
     stored = httpd.store_json("domains", NAME, "md.json")
     assert stored["renew-mode"] == 0 and stored["state"] == 2
     assert stored["cert-files"] == [str(workdir / "own.pem")]
@@ -39,7 +30,7 @@ def test_static_files_are_served(httpd, workdir):
 
 @pytest.mark.parametrize("broken", ["own.pem", "own.key"])
 def test_unusable_files_harm_that_domain_only(httpd, workdir, broken):
-    add_static(httpd, *make_pair(workdir))
+    add_static(httpd, *make_pair(workdir, "own", f"DNS:{NAME}"))
     (workdir / broken).write_text("garbage")
     httpd.start()
     assert "Fallback" in httpd.tls_cert(NAME).issuer.rfc4514_string()
@@ -51,7 +42,7 @@ def test_unusable_files_harm_that_domain_only(httpd, workdir, broken):
     ("temporary", "GET", 302), ("temporary", "POST", 307),
     ("permanent", "GET", 301), ("permanent", "POST", 308)])
 def test_redirect(httpd, workdir, mode, method, status):
-    add_static(httpd, *make_pair(workdir), f"MDRequireHttps {mode}")
+    add_static(httpd, *make_pair(workdir, "own", f"DNS:{NAME}"), f"MDRequireHttps {mode}")
     httpd.start()
     answer = ask(httpd, "/a%20b?c=d", method)
     assert answer.startswith(f"HTTP/1.1 {status} ")
@@ -61,6 +52,6 @@ def test_redirect(httpd, workdir, mode, method, status):
 
 
 def test_no_redirect_unless_it_is_set(httpd, workdir):
-    add_static(httpd, *make_pair(workdir))
+    add_static(httpd, *make_pair(workdir, "own", f"DNS:{NAME}"))
     httpd.start()
     assert "Location:" not in ask(httpd, "/")
