@@ -2,10 +2,10 @@
 /* Certificates and chains: reading them. */
 #include "md_cert.h"
 
+#include <arpa/inet.h>
 #include <string.h>
-#include <strings.h>
+#include <sys/socket.h>
 
-#include <apr_hash.h>
 #include <apr_strings.h>
 
 #include <openssl/bio.h>
@@ -58,13 +58,42 @@ static int is_end_of_pem(void)
     return ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
 }
 
-static apr_status_t read_blocks(apr_array_header_t *chain, BIO *bio, md_err_t *err,
-                                apr_pool_t *p)
+static X509 *decode(const unsigned char *der, long len)
 {
+    return d2i_X509(NULL, &der, len);
+}
+
+/* The same, out of `known` if it was there before. */
+static X509 *decode_known(const unsigned char *der, long len, apr_hash_t *known)
+{
+    md_cert_t *cert = apr_hash_get(known, der, len);
+    apr_pool_t *p = apr_hash_pool_get(known);
     X509 *x509;
 
+    if (!cert) {
+        x509 = decode(der, len);
+        if (!x509)
+            return NULL;
+        cert = md_cert_wrap(x509, p);
+        apr_hash_set(known, apr_pmemdup(p, der, (apr_size_t)len), len, cert);
+    }
+    X509_up_ref(cert->x509);
+    return cert->x509;
+}
+
+static apr_status_t read_blocks(apr_array_header_t *chain, BIO *bio, apr_hash_t *known,
+                                md_err_t *err, apr_pool_t *p)
+{
+    unsigned char *der;
+    X509 *x509;
+    long len;
+
     ERR_clear_error();
-    while ((x509 = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+    while (PEM_bytes_read_bio(&der, &len, NULL, PEM_STRING_X509, bio, NULL, NULL)) {
+        x509 = known && chain->nelts > 0 ? decode_known(der, len, known) : decode(der, len);
+        OPENSSL_free(der);
+        if (!x509)
+            break;
         APR_ARRAY_PUSH(chain, md_cert_t *) = md_cert_wrap(x509, p);
         if (chain->nelts > MD_MAX_CHAIN)
             return md_fail(err, APR_EINVAL, "more than %d certificates in a chain", MD_MAX_CHAIN);
@@ -73,8 +102,8 @@ static apr_status_t read_blocks(apr_array_header_t *chain, BIO *bio, md_err_t *e
                            : md_fail(err, APR_EINVAL, "a certificate cannot be decoded");
 }
 
-apr_status_t md_chain_from_pem(apr_array_header_t **pchain, const char *pem, apr_size_t len,
-                               md_err_t *err, apr_pool_t *p)
+apr_status_t md_chain_from_pem_shared(apr_array_header_t **pchain, const char *pem, apr_size_t len,
+                                      apr_hash_t *known, md_err_t *err, apr_pool_t *p)
 {
     apr_array_header_t *chain = apr_array_make(p, 3, sizeof(md_cert_t *));
     BIO *bio = BIO_new_mem_buf(pem, (int)len);
@@ -83,13 +112,19 @@ apr_status_t md_chain_from_pem(apr_array_header_t **pchain, const char *pem, apr
     *pchain = NULL;
     if (!bio)
         return md_fail(err, APR_ENOMEM, "no memory for a certificate chain");
-    rv = read_blocks(chain, bio, err, p);
+    rv = read_blocks(chain, bio, known, err, p);
     BIO_free(bio);
     if (rv == APR_SUCCESS && chain->nelts == 0 && len >= NO_PEM_MAX)
         rv = md_fail(err, APR_EINVAL, "no certificate in %lu bytes", (unsigned long)len);
     if (rv == APR_SUCCESS)
         *pchain = chain;
     return rv;
+}
+
+apr_status_t md_chain_from_pem(apr_array_header_t **pchain, const char *pem, apr_size_t len,
+                               md_err_t *err, apr_pool_t *p)
+{
+    return md_chain_from_pem_shared(pchain, pem, len, NULL, err, p);
 }
 
 const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p)
@@ -131,24 +166,24 @@ apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key
                             apr_pool_t *p)
 {
     const md_cert_t *leaf = md_chain_leaf(chain);
+    const md_cert_info_t *info;
     const char *uncovered;
-    md_window_t validity;
     int i;
 
     if (!leaf)
         return md_fail(err, APR_EINVAL, "the chain holds no certificate");
     if (!md_cert_fits_key(leaf, key))
         return md_fail(err, APR_EINVAL, "the certificate is for another private key");
-    uncovered = md_cert_uncovered(leaf, names, p);
+    info = md_cert_info(leaf, p);
+    uncovered = md_cert_uncovered(info, names, p);
     if (uncovered)
         return md_fail(err, APR_EINVAL, "the certificate does not cover %s", uncovered);
-    validity = md_cert_validity(leaf);
-    if (validity.start > now + CLOCK_SKEW)
+    if (info->validity.start > now + CLOCK_SKEW)
         return md_fail(err, APR_EINVAL, "the certificate is not valid before %s, check the clock",
-                       md_time_http(validity.start, p));
-    if (validity.end <= now)
+                       md_time_http(info->validity.start, p));
+    if (info->validity.end <= now)
         return md_fail(err, APR_EINVAL, "the certificate expired at %s, check the clock",
-                       md_time_http(validity.end, p));
+                       md_time_http(info->validity.end, p));
     for (i = 0; i + 1 < chain->nelts; ++i)
         if (!is_signed_by(APR_ARRAY_IDX(chain, i, md_cert_t *),
                           APR_ARRAY_IDX(chain, i + 1, md_cert_t *)))
@@ -220,64 +255,7 @@ static apr_time_t time_of(const ASN1_TIME *time)
     return apr_time_exp_get(&t, &x) == APR_SUCCESS ? t : 0;
 }
 
-md_window_t md_cert_validity(const md_cert_t *cert)
-{
-    md_window_t window;
-
-    window.start = time_of(X509_get0_notBefore(cert->x509));
-    window.end = time_of(X509_get0_notAfter(cert->x509));
-    return window;
-}
-
-int md_cert_has_names(const md_cert_t *cert)
-{
-    return X509_get_ext_by_NID(cert->x509, NID_subject_alt_name, -1) >= 0;
-}
-
-int md_cert_must_staple(const md_cert_t *cert)
-{
-    return X509_get_ext_by_NID(cert->x509, NID_tlsfeature, -1) >= 0;
-}
-
-/* ---- names: subjectAltName only, the common name never counts ---- */
-
-/* The text of a dNSName; NULL for other kinds and for names with a NUL inside, which are meant to
- * deceive. */
-static const char *dns_text(const GENERAL_NAME *name)
-{
-    const char *text;
-    int len;
-
-    if (name->type != GEN_DNS)
-        return NULL;
-    text = (const char *)ASN1_STRING_get0_data(name->d.dNSName);
-    len = ASN1_STRING_length(name->d.dNSName);
-    return text && len > 0 && strlen(text) == (size_t)len ? text : NULL;
-}
-
-static int is_address(const GENERAL_NAME *name, const ASN1_OCTET_STRING *address)
-{
-    return address && name->type == GEN_IPADD
-           && !ASN1_OCTET_STRING_cmp(name->d.iPAddress, address);
-}
-
-int md_cert_covers(const md_cert_t *cert, const char *wanted)
-{
-    GENERAL_NAMES *names = X509_get_ext_d2i(cert->x509, NID_subject_alt_name, NULL, NULL);
-    ASN1_OCTET_STRING *address = a2i_IPADDRESS(wanted);
-    const GENERAL_NAME *name;
-    int i, covers = 0;
-
-    for (i = 0; !covers && i < sk_GENERAL_NAME_num(names); ++i) {
-        name = sk_GENERAL_NAME_value(names, i);
-        covers = is_address(name, address)
-                 || (dns_text(name) && md_dns_name_covers(dns_text(name), wanted));
-    }
-    ASN1_OCTET_STRING_free(address);
-    GENERAL_NAMES_free(names);
-    ERR_clear_error();
-    return covers;
-}
+/* ---- names ---- */
 
 static const char *lower_copy(const char *text, apr_pool_t *p)
 {
@@ -289,75 +267,111 @@ static const char *lower_copy(const char *text, apr_pool_t *p)
     return copy;
 }
 
-static apr_hash_t *name_set(const md_cert_t *cert, apr_pool_t *p)
+/* The text of a dNSName; NULL for names with a NUL inside, which are meant to deceive. */
+static const char *dns_text(const ASN1_IA5STRING *name, apr_pool_t *p)
 {
-    GENERAL_NAMES *names = X509_get_ext_d2i(cert->x509, NID_subject_alt_name, NULL, NULL);
-    apr_hash_t *set = apr_hash_make(p);
+    const char *text = (const char *)ASN1_STRING_get0_data(name);
+    int len = ASN1_STRING_length(name);
+
+    return text && len > 0 && strlen(text) == (size_t)len ? lower_copy(text, p) : NULL;
+}
+
+static const char *address_text(const ASN1_OCTET_STRING *octets, apr_pool_t *p)
+{
+    int family = ASN1_STRING_length(octets) == 4 ? AF_INET : AF_INET6;
+    char text[INET6_ADDRSTRLEN];
+
+    if (ASN1_STRING_length(octets) != 4 && ASN1_STRING_length(octets) != 16)
+        return NULL;
+    return apr_pstrdup(p, inet_ntop(family, ASN1_STRING_get0_data(octets), text, sizeof(text)));
+}
+
+static apr_array_header_t *alt_names(const X509 *x509, apr_pool_t *p)
+{
+    apr_array_header_t *list;
+    const GENERAL_NAME *name;
+    GENERAL_NAMES *names;
     const char *text;
     int i;
 
+    if (X509_get_ext_by_NID(x509, NID_subject_alt_name, -1) < 0)
+        return NULL;
+    names = X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
+    list = apr_array_make(p, sk_GENERAL_NAME_num(names), sizeof(const char *));
     for (i = 0; i < sk_GENERAL_NAME_num(names); ++i) {
-        text = dns_text(sk_GENERAL_NAME_value(names, i));
+        name = sk_GENERAL_NAME_value(names, i);
+        text = name->type == GEN_DNS ? dns_text(name->d.dNSName, p)
+               : name->type == GEN_IPADD ? address_text(name->d.iPAddress, p) : NULL;
         if (text)
-            apr_hash_set(set, lower_copy(text, p), APR_HASH_KEY_STRING, "");
+            APR_ARRAY_PUSH(list, const char *) = text;
     }
     GENERAL_NAMES_free(names);
-    ERR_clear_error();
-    return set;
+    return list;
 }
 
-const char *md_cert_uncovered(const md_cert_t *cert, const apr_array_header_t *names,
+/* As alt_names writes it: IPv6 addresses have many forms. */
+static const char *wanted_text(const char *name, apr_pool_t *p)
+{
+    unsigned char octets[sizeof(struct in6_addr)];
+    char text[INET6_ADDRSTRLEN];
+
+    if (strchr(name, ':') && inet_pton(AF_INET6, name, octets) == 1)
+        return apr_pstrdup(p, inet_ntop(AF_INET6, octets, text, sizeof(text)));
+    return lower_copy(name, p);
+}
+
+const char *md_cert_uncovered(const md_cert_info_t *info, const apr_array_header_t *names,
                               apr_pool_t *p)
 {
-    apr_hash_t *set = name_set(cert, p);
-    const char *name, *lower, *dot;
+    apr_hash_t *set = apr_hash_make(p);
+    const char *text, *dot;
     int i;
 
+    for (i = 0; info->names && i < info->names->nelts; ++i)
+        apr_hash_set(set, APR_ARRAY_IDX(info->names, i, const char *), APR_HASH_KEY_STRING, "");
     for (i = 0; i < names->nelts; ++i) {
-        name = APR_ARRAY_IDX(names, i, const char *);
-        lower = lower_copy(name, p);
-        dot = strchr(lower, '.');
-        if (!apr_hash_get(set, lower, APR_HASH_KEY_STRING)
-            && !(dot && dot != lower
-                 && apr_hash_get(set, apr_pstrcat(p, "*", dot, NULL), APR_HASH_KEY_STRING))
-            && !(strpbrk(name, ":0123456789") && md_cert_covers(cert, name))) /* an address? */
-            return name;
+        text = wanted_text(APR_ARRAY_IDX(names, i, const char *), p);
+        dot = strchr(text, '.');
+        if (!apr_hash_get(set, text, APR_HASH_KEY_STRING)
+            && !(dot && dot != text
+                 && apr_hash_get(set, apr_pstrcat(p, "*", dot, NULL), APR_HASH_KEY_STRING)))
+            return APR_ARRAY_IDX(names, i, const char *);
     }
     return NULL;
 }
 
 /* ---- identification ---- */
 
-const char *md_cert_serial(const md_cert_t *cert, apr_pool_t *p)
+static const char *serial_text(const X509 *x509, apr_pool_t *p)
 {
-    const ASN1_INTEGER *serial = X509_get0_serialNumber(cert->x509);
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(x509);
 
     return md_hex_encode(ASN1_STRING_get0_data(serial), (apr_size_t)ASN1_STRING_length(serial), 1,
                          p);
 }
 
-const char *md_cert_fingerprint(const md_cert_t *cert, apr_pool_t *p)
+static const char *fingerprint(const X509 *x509, apr_pool_t *p)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int len = 0;
 
-    if (!X509_digest(cert->x509, EVP_sha256(), digest, &len))
+    if (!X509_digest(x509, EVP_sha256(), digest, &len))
         return NULL;
     return md_hex_encode(digest, len, 0, p);
 }
 
-const char *md_cert_issuer_name(const md_cert_t *cert, apr_pool_t *p)
+static const char *issuer_name(const X509 *x509, apr_pool_t *p)
 {
-    char *line = X509_NAME_oneline(X509_get_issuer_name(cert->x509), NULL, 0);
+    char *line = X509_NAME_oneline(X509_get_issuer_name(x509), NULL, 0);
     const char *name = line ? md_text_printable(line, p) : NULL;
 
     OPENSSL_free(line);
     return name;
 }
 
-const char *md_cert_issuer_uri(const md_cert_t *cert, apr_pool_t *p)
+static const char *issuer_uri(const X509 *x509, apr_pool_t *p)
 {
-    AUTHORITY_INFO_ACCESS *list = X509_get_ext_d2i(cert->x509, NID_info_access, NULL, NULL);
+    AUTHORITY_INFO_ACCESS *list = X509_get_ext_d2i(x509, NID_info_access, NULL, NULL);
     const ACCESS_DESCRIPTION *access;
     const ASN1_STRING *uri;
     const char *found = NULL;
@@ -372,13 +386,12 @@ const char *md_cert_issuer_uri(const md_cert_t *cert, apr_pool_t *p)
                                                  (apr_size_t)ASN1_STRING_length(uri)), p);
     }
     AUTHORITY_INFO_ACCESS_free(list);
-    ERR_clear_error();
     return found;
 }
 
 /* The content octets of the serial number's DER encoding: with a leading zero where the top bit is
  * set. */
-static const char *serial_octets(const md_cert_t *cert, apr_pool_t *p)
+static const char *serial_octets(const X509 *x509, apr_pool_t *p)
 {
     unsigned char *der = NULL;
     const unsigned char *content;
@@ -386,7 +399,7 @@ static const char *serial_octets(const md_cert_t *cert, apr_pool_t *p)
     int len, tag, class;
     long content_len;
 
-    len = i2d_ASN1_INTEGER(X509_get0_serialNumber(cert->x509), &der);
+    len = i2d_ASN1_INTEGER(X509_get0_serialNumber(x509), &der);
     content = der;
     if (len > 0 && !(ASN1_get_object(&content, &content_len, &tag, &class, len) & 0x80))
         text = md_base64url_encode(content, (apr_size_t)content_len, p);
@@ -394,15 +407,31 @@ static const char *serial_octets(const md_cert_t *cert, apr_pool_t *p)
     return text;
 }
 
-const char *md_cert_ari_id(const md_cert_t *cert, apr_pool_t *p)
+static const char *ari_id(X509 *x509, apr_pool_t *p)
 {
-    const ASN1_OCTET_STRING *aki = X509_get0_authority_key_id(cert->x509);
-    const char *serial = serial_octets(cert, p);
+    const ASN1_OCTET_STRING *aki = X509_get0_authority_key_id(x509);
+    const char *serial = serial_octets(x509, p);
 
-    ERR_clear_error();
     if (!aki || !serial)
         return NULL;
     return apr_pstrcat(p, md_base64url_encode(ASN1_STRING_get0_data(aki),
                                               (apr_size_t)ASN1_STRING_length(aki), p),
                        ".", serial, NULL);
+}
+
+const md_cert_info_t *md_cert_info(const md_cert_t *cert, apr_pool_t *p)
+{
+    md_cert_info_t *info = apr_pcalloc(p, sizeof(*info));
+
+    info->validity.start = time_of(X509_get0_notBefore(cert->x509));
+    info->validity.end = time_of(X509_get0_notAfter(cert->x509));
+    info->names = alt_names(cert->x509, p);
+    info->must_staple = X509_get_ext_by_NID(cert->x509, NID_tlsfeature, -1) >= 0;
+    info->serial = serial_text(cert->x509, p);
+    info->fingerprint = fingerprint(cert->x509, p);
+    info->issuer_name = issuer_name(cert->x509, p);
+    info->issuer_uri = issuer_uri(cert->x509, p);
+    info->ari_id = ari_id(cert->x509, p);
+    ERR_clear_error();
+    return info;
 }

@@ -3,6 +3,7 @@
 #ifndef MD_CERT_H
 #define MD_CERT_H
 
+#include <apr_hash.h>
 #include <apr_tables.h>
 #include <openssl/types.h>
 
@@ -22,6 +23,12 @@ MD_MUST_CHECK
 apr_status_t md_chain_from_pem(apr_array_header_t **pchain, const char *pem, apr_size_t len,
                                md_err_t *err, apr_pool_t *p);
 
+/* The same for one of many chains that share issuers: decoding takes long, so what stands behind a
+ * leaf is decoded once and kept in `known`, by its DER, for the life of that hash. */
+MD_MUST_CHECK
+apr_status_t md_chain_from_pem_shared(apr_array_header_t **pchain, const char *pem, apr_size_t len,
+                                      apr_hash_t *known, md_err_t *err, apr_pool_t *p);
+
 /* Concatenated PEM blocks. */
 const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p);
 
@@ -40,21 +47,25 @@ int md_cert_fits_key(const md_cert_t *cert, const md_key_t *key);
 /* Does the PEM text of an unencrypted PKCS#8 key repeat the public key of the certificate, as files
  * of RSA and EC keys do? A quick yes, without decoding the key; 0 means to look closer. */
 int md_cert_fits_pem(const md_cert_t *cert, const char *pem, apr_size_t len);
-md_window_t md_cert_validity(const md_cert_t *cert);
-int md_cert_has_names(const md_cert_t *cert);              /* is there a subjectAltName? */
-int md_cert_covers(const md_cert_t *cert, const char *name); /* DNS name or IP address, by SAN */
-/* The first of `names` that the certificate does not cover, NULL if it covers all; linear. */
-const char *md_cert_uncovered(const md_cert_t *cert, const apr_array_header_t *names,
-                              apr_pool_t *p);
-int md_cert_must_staple(const md_cert_t *cert);            /* RFC 7633 extension there? */
 
-/* Upper-case hex, even number of digits. */
-const char *md_cert_serial(const md_cert_t *cert, apr_pool_t *p);
-/* Lower-case hex of SHA-256 over the DER. */
-const char *md_cert_fingerprint(const md_cert_t *cert, apr_pool_t *p);
-const char *md_cert_issuer_name(const md_cert_t *cert, apr_pool_t *p);  /* /C=../O=../CN=.. */
-const char *md_cert_issuer_uri(const md_cert_t *cert, apr_pool_t *p);   /* caIssuers, or NULL */
-/* RFC 9773 4.1: base64url(AKI) "." base64url(serial, DER content octets); NULL without AKI. */
-const char *md_cert_ari_id(const md_cert_t *cert, apr_pool_t *p);
+/* What a certificate says. Small, unlike its X509 object. */
+typedef struct md_cert_info_t {
+    md_window_t validity;
+    apr_array_header_t *names;  /* DNS names (lower case) and IP addresses of the subjectAltName;
+                                   NULL: it has none. The common name never counts. */
+    int must_staple;            /* RFC 7633 extension there? */
+    const char *serial;         /* upper-case hex, even number of digits */
+    const char *fingerprint;    /* lower-case hex of SHA-256 over the DER */
+    const char *issuer_name;    /* /C=../O=../CN=.. */
+    const char *issuer_uri;     /* caIssuers, or NULL */
+    const char *ari_id;         /* RFC 9773 4.1: base64url(AKI) "." base64url(serial, DER content
+                                   octets); NULL without AKI */
+} md_cert_info_t;
+
+const md_cert_info_t *md_cert_info(const md_cert_t *cert, apr_pool_t *p);
+
+/* The first of `names` that the certificate does not cover, NULL if it covers all; linear. */
+const char *md_cert_uncovered(const md_cert_info_t *info, const apr_array_header_t *names,
+                              apr_pool_t *p);
 
 #endif

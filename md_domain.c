@@ -213,19 +213,17 @@ const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_poo
 }
 
 /* Why this certificate is not what the domain needs, NULL if it is. */
-static const char *deficiency(const md_domain_t *domain, const apr_array_header_t *chain,
-                              int fits, const char *spec, apr_pool_t *p)
+static const char *deficiency(const md_domain_t *domain, const md_cert_info_t *cert, int fits,
+                              const char *spec, apr_pool_t *p)
 {
-    const md_cert_t *leaf = md_chain_leaf(chain);
-
-    if (!leaf || !md_cert_has_names(leaf) || !fits)
+    if (!cert || !cert->names || !fits)
         return apr_psprintf(p, "certificate(%s) is missing", spec);
-    if (md_cert_uncovered(leaf, domain->names, p))
+    if (md_cert_uncovered(cert, domain->names, p))
         return apr_psprintf(p, "certificate(%s) does not cover all domains.", spec);
-    if (domain->must_staple && !md_cert_must_staple(leaf))
+    if (domain->must_staple && !cert->must_staple)
         return apr_psprintf(p, "'must-staple' is requested, but certificate(%s) has it not "
                             "enabled.", spec);
-    if (!domain->must_staple && md_cert_must_staple(leaf))
+    if (!domain->must_staple && cert->must_staple)
         return apr_psprintf(p, "'must-staple' is not requested, but certificate(%s) has it "
                             "enabled.", spec);
     return NULL;
@@ -253,9 +251,9 @@ void md_domain_assess(md_domain_t *domain, apr_pool_t *p)
 
     domain->state = MD_STATE_COMPLETE;
     domain->state_descr = NULL;
-    for (i = 0; i < domain->chains->nelts && !domain->state_descr; ++i)
+    for (i = 0; i < domain->certs->nelts && !domain->state_descr; ++i)
         domain->state_descr = deficiency(domain,
-                                         APR_ARRAY_IDX(domain->chains, i, apr_array_header_t *),
+                                         APR_ARRAY_IDX(domain->certs, i, const md_cert_info_t *),
                                          domain->fits[i], spec_label(domain, i, p), p);
     if (domain->state_descr)
         domain->state = MD_STATE_INCOMPLETE;

@@ -60,7 +60,7 @@ typedef struct md_domain_t {
     int is_used;                     /* some server matches */
     int is_on_tls;                   /* a server with TLS does */
     int is_watched;                  /* supervised by the engine */
-    apr_array_header_t *chains;      /* what is served: `apr_array_header_t *` (or NULL) per key
+    apr_array_header_t *certs;       /* what is served: `const md_cert_info_t *` (or NULL) per key
                                         spec, or per static file */
     const int *fits;                 /* for each of them: its private key is there and fits */
     apr_array_header_t *obtained;    /* what the store has, per key spec: the same but for static
@@ -85,11 +85,11 @@ int md_domain_contains(const md_domain_t *domain, const char *name);
 /* The key specs to use: never empty, one default spec if none is configured. */
 const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p);
 
-/* Settle state and state_descr by `chains` and `fits`. Pure. The first deficient certificate
+/* Settle state and state_descr by `certs` and `fits`. Pure. The first deficient certificate
  * counts. */
 void md_domain_assess(md_domain_t *domain, apr_pool_t *p);
 
-/* `rsa`, a curve, or the number of a static file: what chains[i] is called. */
+/* `rsa`, a curve, or the number of a static file: what certs[i] is called. */
 const char *md_domain_cert_label(const md_domain_t *domain, int i, apr_pool_t *p);
 
 /* An index over the names of many domains: exact names and wildcards by hash. */

@@ -589,53 +589,79 @@ void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
 
 /* ---- assessment ---- */
 
-/* The live chain (NULL if there is none); does its private key fit? */
-static int load_live(apr_array_header_t **pchain, const md_reg_t *reg, const md_domain_t *domain,
-                     const md_key_spec_t *spec, apr_pool_t *p, apr_pool_t *tmp)
+/* Reading the certificates of all domains. */
+typedef struct load_t {
+    const md_reg_t *reg;
+    apr_hash_t *issuers; /* see md_chain_from_pem_shared */
+    apr_pool_t *p, *tmp;
+} load_t;
+
+static apr_status_t parse_chain(apr_array_header_t **pchain, const load_t *load, const char *pem,
+                                apr_size_t len, md_err_t *err)
 {
-    const char *file = md_key_spec_file(spec, "pubcert", tmp);
+    apr_status_t rv = md_chain_from_pem_shared(pchain, pem, len, load->issuers, err, load->tmp);
+
+    if (rv == APR_SUCCESS && !md_chain_leaf(*pchain))
+        rv = md_fail(err, APR_EINVAL, "there is no certificate");
+    return rv;
+}
+
+static apr_status_t read_live(apr_array_header_t **pchain, const load_t *load, const char *name,
+                              const md_key_spec_t *spec, md_err_t *err)
+{
+    const char *file = md_key_spec_file(spec, "pubcert", load->tmp), *pem;
+    const md_store_t *store = load->reg->store;
+    apr_size_t len;
+    apr_status_t rv;
+
+    *pchain = NULL;
+    rv = md_store_load_text(&pem, &len, store, MD_STORE_DOMAINS, name, file, MD_MAX_FILE, err,
+                            load->tmp);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = parse_chain(pchain, load, pem, len, err);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "%s in %s", err->detail,
+                       md_store_path(store, MD_STORE_DOMAINS, name, file, load->tmp));
+    file = md_key_spec_file(spec, "privkey", load->tmp);
+    rv = md_store_check_key(store, MD_STORE_DOMAINS, name, file, md_chain_leaf(*pchain), err,
+                            load->tmp);
+    if (APR_STATUS_IS_ENOENT(rv))
+        rv = md_fail(err, APR_EINVAL, "there is no private key %s",
+                     md_store_path(store, MD_STORE_DOMAINS, name, file, load->tmp));
+    return rv;
+}
+
+static apr_status_t load_live(apr_array_header_t **pchain, const load_t *load,
+                              const md_domain_t *domain, const md_key_spec_t *spec)
+{
     md_err_t err;
     apr_status_t rv;
 
-    md_err_init(&err, tmp);
-    rv = md_store_load_chain(pchain, reg->store, MD_STORE_DOMAINS, domain->name, file, &err, p);
-    if (APR_STATUS_IS_ENOENT(rv)
-        && md_store_exists(reg->store, MD_STORE_DOMAINS, domain->name, file, tmp))
-        rv = md_fail(&err, APR_EINVAL, "there is no certificate in %s",
-                     md_store_path(reg->store, MD_STORE_DOMAINS, domain->name, file, tmp));
-    if (rv == APR_SUCCESS) {
-        file = md_key_spec_file(spec, "privkey", tmp);
-        rv = md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name, file,
-                                md_chain_leaf(*pchain), &err, tmp);
-        if (APR_STATUS_IS_ENOENT(rv))
-            rv = md_fail(&err, APR_EINVAL, "there is no private key %s",
-                         md_store_path(reg->store, MD_STORE_DOMAINS, domain->name, file, tmp));
-    }
-    if (is_damage(rv) && !reg->is_dry_run)
+    md_err_init(&err, load->tmp);
+    rv = read_live(pchain, load, domain->name, spec, &err);
+    if (is_damage(rv) && !load->reg->is_dry_run)
         md_log(MD_LOG_ERR, rv, "md[%s]: certificate(%s) cannot be used and is ordered anew: %s",
                domain->name, md_key_spec_name(spec), err.detail);
-    return rv == APR_SUCCESS;
+    return rv;
 }
 
 /* Certificate and key that the administrator brought. */
-static apr_status_t read_static(apr_array_header_t **pchain, const char *cert_file,
-                                const char *key_file, md_err_t *err, apr_pool_t *p,
-                                apr_pool_t *tmp)
+static apr_status_t read_static(apr_array_header_t **pchain, const load_t *load,
+                                const char *cert_file, const char *key_file, md_err_t *err)
 {
     apr_size_t len;
     apr_status_t rv;
     char *pem;
 
     *pchain = NULL;
-    rv = md_file_read_linked(&pem, &len, cert_file, MD_MAX_FILE, tmp);
+    rv = md_file_read_linked(&pem, &len, cert_file, MD_MAX_FILE, load->tmp);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "MDCertificateFile %s cannot be read", cert_file);
-    rv = md_chain_from_pem(pchain, pem, len, err, p);
-    if (rv == APR_SUCCESS && !md_chain_leaf(*pchain))
-        rv = md_fail(err, APR_EINVAL, "no certificate in it");
+    rv = parse_chain(pchain, load, pem, len, err);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "MDCertificateFile %s: %s", cert_file, err->detail);
-    rv = md_file_read_linked(&pem, &len, key_file, MD_MAX_FILE, tmp);
+    rv = md_file_read_linked(&pem, &len, key_file, MD_MAX_FILE, load->tmp);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "MDCertificateKeyFile %s cannot be read", key_file);
     if (!md_cert_fits_pem(md_chain_leaf(*pchain), pem, len))
@@ -645,69 +671,64 @@ static apr_status_t read_static(apr_array_header_t **pchain, const char *cert_fi
     return rv;
 }
 
-static int load_static(apr_array_header_t **pchain, const md_domain_t *domain, int i,
-                       apr_pool_t *p, apr_pool_t *tmp)
+static apr_status_t load_static(apr_array_header_t **pchain, const load_t *load,
+                                const md_domain_t *domain, int i)
 {
     md_err_t err;
     apr_status_t rv;
 
-    md_err_init(&err, tmp);
-    rv = read_static(pchain, APR_ARRAY_IDX(domain->cert_files, i, const char *),
-                     APR_ARRAY_IDX(domain->pkey_files, i, const char *), &err, p, tmp);
+    md_err_init(&err, load->tmp);
+    rv = read_static(pchain, load, APR_ARRAY_IDX(domain->cert_files, i, const char *),
+                     APR_ARRAY_IDX(domain->pkey_files, i, const char *), &err);
     if (rv != APR_SUCCESS)
         md_log(MD_LOG_ERR, rv, "md[%s]: %s; it is not served until that is repaired and the "
                "server reloaded", domain->name, err.detail);
-    return rv == APR_SUCCESS;
+    return rv;
 }
 
-/* Chains of the store per key spec; *pfits in `p`. */
-static apr_array_header_t *load_obtained(int **pfits, const md_reg_t *reg,
-                                         const md_domain_t *domain, apr_pool_t *p,
-                                         apr_pool_t *tmp)
+/* The `count` certificates of the store, per key spec, or of static files; *pfits tells which of
+ * them have their private key. */
+static apr_array_header_t *load_certs(const int **pfits, const load_t *load,
+                                      const md_domain_t *domain, const apr_array_header_t *specs,
+                                      int count)
 {
-    const apr_array_header_t *specs = md_domain_key_specs(domain, tmp);
-    apr_array_header_t *chain, *chains;
-    int i;
+    apr_array_header_t *certs = apr_array_make(load->p, count, sizeof(md_cert_info_t *)), *chain;
+    int *fits = apr_pcalloc(load->p, sizeof(int) * (apr_size_t)count), i;
+    apr_status_t rv;
 
-    chains = apr_array_make(p, specs->nelts, sizeof(apr_array_header_t *));
-    *pfits = apr_pcalloc(p, sizeof(int) * (apr_size_t)specs->nelts);
-    for (i = 0; i < specs->nelts; ++i) {
-        (*pfits)[i] = load_live(&chain, reg, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t), p,
-                                tmp);
-        APR_ARRAY_PUSH(chains, apr_array_header_t *) = chain;
+    for (i = 0; i < count; ++i) {
+        rv = specs ? load_live(&chain, load, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t))
+                   : load_static(&chain, load, domain, i);
+        fits[i] = rv == APR_SUCCESS;
+        APR_ARRAY_PUSH(certs, const md_cert_info_t *) =
+            md_chain_leaf(chain) ? md_cert_info(md_chain_leaf(chain), load->p) : NULL;
     }
-    return chains;
-}
-
-static void load_certificates(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p, apr_pool_t *tmp)
-{
-    apr_array_header_t *chain;
-    int i, *fits;
-
-    domain->chains = domain->obtained = load_obtained(&fits, reg, domain, p, tmp);
-    domain->fits = fits;
-    if (!domain->cert_files)
-        return;
-    fits = apr_pcalloc(p, sizeof(int) * (apr_size_t)domain->cert_files->nelts);
-    domain->chains = apr_array_make(p, 1, sizeof(apr_array_header_t *));
-    domain->fits = fits;
-    for (i = 0; i < domain->cert_files->nelts; ++i) {
-        fits[i] = load_static(&chain, domain, i, p, tmp);
-        APR_ARRAY_PUSH(domain->chains, apr_array_header_t *) = chain;
-    }
+    *pfits = fits;
+    return certs;
 }
 
 void md_reg_load(md_reg_t *reg, apr_pool_t *p)
 {
-    apr_pool_t *iter;
+    load_t load = { .reg = reg, .p = p };
+    const apr_array_header_t *specs;
+    md_domain_t *domain;
+    apr_pool_t *tmp;
     int i;
 
-    apr_pool_create(&iter, p);
+    apr_pool_create(&tmp, p);
+    apr_pool_create(&load.tmp, tmp);
+    load.issuers = apr_hash_make(tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
-        apr_pool_clear(iter);
-        load_certificates(reg, domain_at(reg, i), p, iter);
+        apr_pool_clear(load.tmp);
+        domain = domain_at(reg, i);
+        specs = md_domain_key_specs(domain, load.tmp);
+        domain->certs = domain->obtained = load_certs(&domain->fits, &load, domain, specs,
+                                                      specs->nelts);
+        if (domain->cert_files)
+            domain->certs = load_certs(&domain->fits, &load, domain, NULL,
+                                       domain->cert_files->nelts);
     }
-    apr_pool_destroy(iter);
+    apr_pool_destroy(tmp);
 }
 
 /* What only the store knows. */
@@ -877,7 +898,7 @@ int md_reg_cert_files(const md_reg_t *reg, const md_domain_t *domain, apr_array_
     const md_key_spec_t *spec;
     int i, pairs = 0;
 
-    for (i = 0; i < domain->chains->nelts; ++i) {
+    for (i = 0; i < domain->certs->nelts; ++i) {
         if (!domain->fits[i])
             continue;
         ++pairs;
@@ -898,14 +919,16 @@ static int fallback_is_good(const md_reg_t *reg, const md_domain_t *domain, apr_
                             apr_pool_t *p)
 {
     apr_array_header_t *chain;
+    const md_cert_info_t *cert;
 
     if (md_store_load_chain(&chain, reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_CERT,
                             NULL, p) != APR_SUCCESS)
         return 0;
+    cert = md_cert_info(md_chain_leaf(chain), p);
     return md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY,
                               md_chain_leaf(chain), NULL, p) == APR_SUCCESS
-           && md_cert_validity(md_chain_leaf(chain)).end > now + apr_time_from_sec(24 * 3600)
-           && !md_cert_uncovered(md_chain_leaf(chain), domain->names, p);
+           && cert->validity.end > now + apr_time_from_sec(24 * 3600)
+           && !md_cert_uncovered(cert, domain->names, p);
 }
 
 apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domain,

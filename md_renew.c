@@ -34,24 +34,22 @@ int md_renew_is_wanted(const md_domain_t *domain)
     return domain->renew_mode == MD_RENEW_AUTO && !domain->cert_files;
 }
 
-static apr_time_t chains_due(const apr_array_header_t *chains, const md_domain_t *domain,
-                             apr_time_t now)
+static apr_time_t certs_due(const apr_array_header_t *certs, const md_domain_t *domain,
+                            apr_time_t now)
 {
-    const apr_array_header_t *chain;
+    const md_cert_info_t *cert;
     apr_time_t earliest = 0, opens;
-    md_window_t validity;
     int i;
 
-    for (i = 0; chains && i < chains->nelts; ++i) {
-        chain = APR_ARRAY_IDX(chains, i, apr_array_header_t *);
-        if (!chain)
+    for (i = 0; certs && i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
+        if (!cert)
             return now;
-        validity = md_cert_validity(md_chain_leaf(chain));
-        opens = md_window_opens(&validity, &domain->renew_window);
+        opens = md_window_opens(&cert->validity, &domain->renew_window);
         if (!earliest || opens < earliest)
             earliest = opens;
     }
-    return chains ? earliest : now;
+    return certs ? earliest : now;
 }
 
 apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
@@ -60,23 +58,23 @@ apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
 
     if (domain->is_forced)
         return now;
-    due = domain->state == MD_STATE_INCOMPLETE ? now : chains_due(domain->chains, domain, now);
+    due = domain->state == MD_STATE_INCOMPLETE ? now : certs_due(domain->certs, domain, now);
     if (!domain->cert_files)
         return due;
     /* What was obtained for a domain with static files is not ordered again while it is good. */
-    obtained_due = chains_due(domain->obtained, domain, now);
+    obtained_due = certs_due(domain->obtained, domain, now);
     return obtained_due > due ? obtained_due : due;
 }
 
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now)
 {
-    const apr_array_header_t *chain;
+    const md_cert_info_t *cert;
     apr_interval_time_t least = -1, left;
     int i;
 
-    for (i = 0; domain->chains && i < domain->chains->nelts; ++i) {
-        chain = APR_ARRAY_IDX(domain->chains, i, apr_array_header_t *);
-        left = chain ? md_cert_validity(md_chain_leaf(chain)).end - now : 0;
+    for (i = 0; domain->certs && i < domain->certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(domain->certs, i, const md_cert_info_t *);
+        left = cert ? cert->validity.end - now : 0;
         if (least < 0 || left < least)
             least = left > 0 ? left : 0;
     }

@@ -25,42 +25,39 @@ static md_json_t *window_to_json(const md_window_t *window, apr_pool_t *p)
     return json;
 }
 
-static md_json_t *cert_to_json(const md_cert_t *cert, apr_pool_t *p)
+static md_json_t *cert_to_json(const md_cert_info_t *cert, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);
-    md_window_t validity = md_cert_validity(cert);
 
-    md_json_set_str(json, "issuer-name", md_cert_issuer_name(cert, p));
-    md_json_set_str(json, "issuer-uri", md_cert_issuer_uri(cert, p));
-    md_json_set(json, "valid", window_to_json(&validity, p));
-    md_json_set_str(json, "serial", md_cert_serial(cert, p));
-    md_json_set_str(json, "sha256-fingerprint", md_cert_fingerprint(cert, p));
-    md_json_set_str(json, "ari-cert-id", md_cert_ari_id(cert, p));
+    md_json_set_str(json, "issuer-name", cert->issuer_name);
+    md_json_set_str(json, "issuer-uri", cert->issuer_uri);
+    md_json_set(json, "valid", window_to_json(&cert->validity, p));
+    md_json_set_str(json, "serial", cert->serial);
+    md_json_set_str(json, "sha256-fingerprint", cert->fingerprint);
+    md_json_set_str(json, "ari-cert-id", cert->ari_id);
     return json;
 }
 
 /* Certificates under the names of their key specs, and the period in which all are valid.
- * `chains`: one per spec, NULL for those that are not there. */
-static md_json_t *certs_to_json(const apr_array_header_t *chains,
+ * `certs`: one per spec, NULL for those that are not there. */
+static md_json_t *certs_to_json(const apr_array_header_t *certs,
                                 const apr_array_header_t *labels, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);
-    md_window_t common = { 0, 0 }, validity;
-    const md_cert_t *leaf;
+    md_window_t common = { 0, 0 };
+    const md_cert_info_t *cert;
     int i, found = 0;
 
-    for (i = 0; chains && i < chains->nelts; ++i) {
-        if (!APR_ARRAY_IDX(chains, i, apr_array_header_t *))
+    for (i = 0; certs && i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
+        if (!cert)
             continue;
-        leaf = md_chain_leaf(APR_ARRAY_IDX(chains, i, apr_array_header_t *));
-        validity = md_cert_validity(leaf);
-        if (!found || validity.start > common.start)
-            common.start = validity.start;
-        if (!found || validity.end < common.end)
-            common.end = validity.end;
+        if (!found || cert->validity.start > common.start)
+            common.start = cert->validity.start;
+        if (!found || cert->validity.end < common.end)
+            common.end = cert->validity.end;
         found = 1;
-        md_json_set_key(json, APR_ARRAY_IDX(labels, i, const char *),
-                        cert_to_json(leaf, p));
+        md_json_set_key(json, APR_ARRAY_IDX(labels, i, const char *), cert_to_json(cert, p));
     }
     if (found && common.start < common.end)
         md_json_set(json, "valid", window_to_json(&common, p));
@@ -72,28 +69,30 @@ static md_json_t *served_certs(const md_domain_t *domain, apr_pool_t *p)
     apr_array_header_t *labels = md_strings_make(p);
     int i;
 
-    for (i = 0; i < domain->chains->nelts; ++i)
+    for (i = 0; i < domain->certs->nelts; ++i)
         APR_ARRAY_PUSH(labels, const char *) = md_domain_cert_label(domain, i, p);
-    return certs_to_json(domain->chains, labels, p);
+    return certs_to_json(domain->certs, labels, p);
 }
 
 static md_json_t *staged_certs(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
-    apr_array_header_t *chains = apr_array_make(p, specs->nelts, sizeof(apr_array_header_t *));
+    apr_array_header_t *certs = apr_array_make(p, specs->nelts, sizeof(md_cert_info_t *));
     apr_array_header_t *chain, *labels = md_strings_make(p);
+    const md_cert_info_t *cert;
     const md_key_spec_t *spec;
     int i;
 
     for (i = 0; i < specs->nelts; ++i) {
         spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
+        cert = NULL;
         if (md_store_load_chain(&chain, reg->store, MD_STORE_STAGING, domain->name,
-                                md_key_spec_file(spec, "pubcert", p), NULL, p) != APR_SUCCESS)
-            chain = NULL;
-        APR_ARRAY_PUSH(chains, apr_array_header_t *) = chain;
+                                md_key_spec_file(spec, "pubcert", p), NULL, p) == APR_SUCCESS)
+            cert = md_cert_info(md_chain_leaf(chain), p);
+        APR_ARRAY_PUSH(certs, const md_cert_info_t *) = cert;
         APR_ARRAY_PUSH(labels, const char *) = md_key_spec_name(spec);
     }
-    return certs_to_json(chains, labels, p);
+    return certs_to_json(certs, labels, p);
 }
 
 /* The member `renewal`, NULL when there is no (plausible) job. */

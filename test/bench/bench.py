@@ -5,15 +5,23 @@ issue   all domains staged, Pebble validating for up to 3 s each: ours, ours one
 start   time until the parent is ready with many new domains on a vhost each; second start against the same
         vhosts with static certificate files
 memory  the child that drives renewals, while and after it issues many domains
+scale   what managed domains with certificates add to start, graceful restart and memory of the parent, at 1,000
+        and at many domains, against the same vhosts and files without the module; and all domains new
 """
 import argparse
+import datetime
 import os
 import pathlib
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "httpd"))
 from servers import Httpd, Pebble, apxs, run, wait_for  # noqa: E402
@@ -83,21 +91,35 @@ def bench_issue(count):
         row("stock module", f"{stock:.1f}", f"{stock / ours:.1f}", f"{requests:.1f}")
 
 
-def time_start(server):
+def cpu_of(server):
+    """CPU seconds of the commands run so far and of the parent, if there is one."""
+    spent = os.times()
+    seconds = spent.children_user + spent.children_system
+    if server.pid_path.exists():
+        stat = pathlib.Path(f"/proc/{server.pid()}/stat").read_text().rsplit(")", 1)[1].split()
+        seconds += (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def timed(server, action):
     """Seconds of wall time until the parent serves; CPU seconds of the start command and the parent."""
-    server.write_conf()
-    before = os.times()
-    started = time.monotonic()
-    done = server.command("-k", "start")
-    assert done.returncode == 0, done.stderr
     marker = "resuming normal operations"
-    wait_for(lambda: marker in server.error_log(), 900, "the parent", every=0.01)
-    wall = time.monotonic() - started
-    after = os.times()
-    stat = pathlib.Path(f"/proc/{server.pid()}/stat").read_text().rsplit(")", 1)[1].split()
-    cpu = (after.children_user - before.children_user + after.children_system - before.children_system
-           + (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK"))
-    return wall, cpu
+    count, before, started = server.error_log().count(marker), cpu_of(server), time.monotonic()
+    action()
+    wait_for(lambda: server.error_log().count(marker) > count, 900, "the parent", every=0.01)
+    return time.monotonic() - started, cpu_of(server) - before
+
+
+def time_start(server):
+    def start():
+        done = server.command("-k", "start")
+        assert done.returncode == 0, done.stderr
+    server.write_conf()
+    return timed(server, start)
+
+
+def time_graceful(server):
+    return timed(server, lambda: os.kill(server.pid(), signal.SIGUSR1))
 
 
 def fresh_log(server):
@@ -181,14 +203,165 @@ def bench_memory(count):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+class PlainHttpd(Httpd):
+    """The same server without the module."""
+
+    def write_conf(self):
+        super().write_conf()
+        lines = self.conf.read_text().splitlines(keepends=True)
+        self.conf.write_text("".join(x for x in lines if not re.match("MD|LoadModule md_", x)))
+
+
+# What the vhosts of a domain `x` with the names x, www.x and mail.x have as aliases; None: no vhosts. And settings.
+SHAPES = {
+    "aliases": (("www.{}", "mail.{}"), ""),
+    "wildcard aliases": (("*.{}",), ""),
+    "MDMatchNames servernames": (("www.{}", "mail.{}"), "MDMatchNames servernames"),
+    "no vhosts": (None, "MDRenewMode always"),
+}
+
+
+def three_names(name):
+    return [name, f"www.{name}", f"mail.{name}"]
+
+
+def fill_store(live, count, key_type):
+    """A pair of files for each domain, as activation leaves them: the keys are few, the leafs have an issuer."""
+    def certify(names, key, issuer, days):
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
+        return (x509.CertificateBuilder().subject_name(subject).issuer_name(issuer)
+                .public_key(key.public_key()).serial_number(x509.random_serial_number())
+                .not_valid_before(now).not_valid_after(now + datetime.timedelta(days))
+                .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), False)
+                .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), False)
+                .sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench")])
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca_pem = certify(["bench"], ca_key, ca_name, 900)
+    keys = [rsa.generate_private_key(65537, 2048) if key_type == "RSA" else
+            ec.generate_private_key(ec.SECP256R1()) for _ in range(8)]
+    pems = [k.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                            serialization.NoEncryption()) for k in keys]
+    for i, name in enumerate(names(count)):
+        directory = live / name
+        directory.mkdir(mode=0o700, parents=True)
+        (directory / "privkey.pem").write_bytes(pems[i % 8])
+        (directory / "pubcert.pem").write_bytes(certify(three_names(name), keys[i % 8], ca_name, 90) + ca_pem)
+
+
+def scale_server(server, count, shape, files=None):
+    """Domains on their vhosts, or with `files` the vhosts with the certificates there."""
+    aliases, conf = SHAPES[shape]
+    server.log_level = "notice"
+    server.add_md_conf("MDCertificateAgreement accepted\nMDContactEmail a@example.org\nMDInitialDelay 1h\n"
+                       f"MDCertificateAuthority https://localhost:1/dir\n{conf}")
+    for name in names(count):
+        if not files:
+            server.add_md_conf("MDomain " + " ".join(three_names(name)))
+        if aliases:
+            server.add_vhost(name, [a.format(name) for a in aliases],
+                             extra=f"SSLCertificateFile {files}/{name}/pubcert.pem\n"
+                                   f"SSLCertificateKeyFile {files}/{name}/privkey.pem" if files else "")
+    return server
+
+
+def measure(servers, rounds=3):
+    """For each: least CPU and wall seconds of start and of graceful restart, and MB of the parent after each."""
+    found = [[] for _ in servers]
+    for _ in range(rounds):
+        for server, rows in zip(servers, found):
+            fresh_log(server)
+            wall, cpu = time_start(server)
+            started = resident(server.pid(), "VmRSS")
+            graceful_wall, graceful_cpu = time_graceful(server)
+            rows.append((cpu, wall, graceful_cpu, graceful_wall, started, resident(server.pid(), "VmRSS")))
+            server.stop()
+    return [[min(column) for column in zip(*rows)] for rows in found]
+
+
+def scale_once(count, key_type, shape="aliases", stock=None):
+    """Prints what was measured; returns what a domain costs: microseconds of start and graceful, bytes after each."""
+    directory = workdir()
+    ours = scale_server(Httpd(directory / "httpd", stock), count, shape)
+    files = ours.store / "domains"
+    fill_store(files, count, key_type)
+    plain = scale_server(PlainHttpd(directory / "plain"), count, shape, files)
+    try:
+        row(f"== {count} domains, {key_type}, {shape}", "start CPU s", "wall s", "graceful CPU", "wall s",
+            "start MB", "graceful MB")
+        wall, cpu = time_start(ours)
+        row("first start, md.json is written", f"{cpu:.2f}", f"{wall:.2f}")
+        with_md, without = measure((ours, plain))
+        row("stock module" if stock else "this module", *(f"{x:.2f}" for x in with_md))
+        row("the same files, no module", *(f"{x:.2f}" for x in without))
+        row("share of the module, %", *(f"{100 * (a - b) / a:.1f}" for a, b in zip(with_md, without)))
+        cost = [(with_md[i] - without[i]) / count * (1e6 if i < 4 else 1048576) for i in (0, 2, 4, 5)]
+        row("per domain: microseconds, bytes", f"{cost[0]:.0f}", "", f"{cost[1]:.0f}", "",
+            f"{cost[2]:.0f}", f"{cost[3]:.0f}")
+        if shape == "aliases" and not stock:
+            row("graceful restart that renames all", "", "", *(f"{t:.2f}" for t in rename_all(ours)))
+        return cost
+    finally:
+        ours.stop()
+        plain.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def rename_all(server):
+    """The first names are dropped, so that the domains have other names: CPU and wall seconds."""
+    server.start()
+    server.md_conf = [re.sub(r"MDomain \S+ ", "MDomain ", x) for x in server.md_conf]
+    server.vhosts = [x.replace("ServerName ", "ServerName www.") for x in server.vhosts]
+    server.write_conf()
+    wall, cpu = time_graceful(server)
+    moved = [path.name.startswith("www.") for path in (server.store / "domains").iterdir()]
+    assert all(moved), f"{moved.count(False)} directories have their old names"
+    return cpu, wall
+
+
+def scale_new(count, stock=None):
+    """No certificate is there: temporary ones are made at the first start."""
+    directory = workdir()
+    server = scale_server(Httpd(directory / "httpd", stock), count, "aliases")
+    try:
+        row(f"== {count} new domains, {'stock' if stock else 'this'} module", "CPU s", "wall s", "MB")
+        for what, action in (("first start", time_start), ("graceful restart", time_graceful)):
+            wall, cpu = action(server)
+            row(what, f"{cpu:.2f}", f"{wall:.2f}", f"{resident(server.pid(), 'VmRSS'):.1f}")
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def bench_scale(count, stock=False, shapes=False):
+    for key_type in ("P-256", "RSA"):
+        small, large = scale_once(1000, key_type), scale_once(count, key_type)
+        ratio = [f"{b / a:.2f}" if a > 0 else "-" for a, b in zip(small, large)]
+        row(f"cost of a domain, {count} / 1000", ratio[0], "", ratio[1], "", *ratio[2:])
+    for shape in [s for s in SHAPES if shapes and s != "aliases"]:
+        for n in (1000, 3000, count):
+            scale_once(n, "P-256", shape)
+    for n in (1000, count):
+        scale_new(n)
+    if stock and stock_module():
+        for n in (1000, 5000):
+            scale_once(n, "P-256", stock=stock_module())
+        scale_new(1000, stock_module())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["issue", "start", "memory"],
-                        help="issue, start, memory; all without")
-    parser.add_argument("--domains", type=int, help="in place of 60, 1000, 500")
+    parser.add_argument("what", nargs="*", default=["issue", "start", "memory", "scale"],
+                        help="issue, start, memory, scale; all without")
+    parser.add_argument("--domains", type=int, help="in place of 60, 1000, 500, 10000")
+    parser.add_argument("--stock", action="store_true", help="scale: the stock module as well, which is slow")
+    parser.add_argument("--shapes", action="store_true", help="scale: also other kinds of vhosts and settings")
     args = parser.parse_args()
-    benches = {"issue": (bench_issue, 60), "start": (bench_start, 1000), "memory": (bench_memory, 500)}
+    benches = {"issue": (bench_issue, 60), "start": (bench_start, 1000), "memory": (bench_memory, 500),
+               "scale": (lambda count: bench_scale(count, args.stock, args.shapes), 10000)}
     for what in args.what:
         bench, count = benches[what]
         bench(args.domains or count)

@@ -189,6 +189,7 @@ static void own_certificates(void **state)
     unsigned char digest[32] = { 1, 2, 3 };
     md_key_t *key = make_key(&P256), *other = make_key(&P256), *rsa = make_key(&RSA2048);
     md_cert_t *cert, *alpn, *rsa_cert;
+    const md_cert_info_t *info;
     const char *pem;
     apr_size_t len;
 
@@ -196,14 +197,16 @@ static void own_certificates(void **state)
     assert_int_equal(md_cert_make_fallback(&cert, names, key, &err, p), APR_SUCCESS);
     assert_true(md_cert_fits_key(cert, key));
     assert_false(md_cert_fits_key(cert, other));
-    assert_true(md_cert_covers(cert, "A.org"));
-    assert_true(md_cert_covers(cert, "x.b.org"));
-    assert_false(md_cert_covers(cert, "b.org"));
-    assert_string_equal(md_cert_uncovered(cert, names_of("a.org y.b.org c.org"), p), "c.org");
-    assert_null(md_cert_uncovered(cert, names, p));
-    assert_int_equal(strlen(md_cert_serial(cert, p)), 40);
-    assert_null(md_cert_ari_id(cert, p));
-    assert_false(md_cert_must_staple(cert));
+    info = md_cert_info(cert, p);
+    assert_null(md_cert_uncovered(info, names_of("A.org x.b.org"), p));
+    assert_string_equal(md_cert_uncovered(info, names_of("b.org"), p), "b.org");
+    assert_string_equal(md_cert_uncovered(info, names_of("a.org y.b.org c.org"), p), "c.org");
+    assert_null(md_cert_uncovered(info, names, p));
+    assert_int_equal(strlen(info->serial), 40);
+    assert_int_equal(strlen(info->fingerprint), 64);
+    assert_null(info->issuer_uri);
+    assert_null(info->ari_id);
+    assert_false(info->must_staple);
     assert_int_equal(md_cert_make_alpn(&alpn, "a.org", digest, key, &err, p), APR_SUCCESS);
     assert_int_equal(X509_get_ext_count(md_cert_x509(alpn)), 3);
 
@@ -234,6 +237,57 @@ static void own_certificates(void **state)
     pem = md_chain_to_pem(chain, p);
     assert_int_equal(md_chain_from_pem(&twice, pem, strlen(pem), &err, p), APR_SUCCESS);
     assert_int_equal(twice->nelts, 2);
+}
+
+static void addresses(void **state)
+{
+    X509 *x509 = X509_new();
+    X509_EXTENSION *ext = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name,
+                                              "IP:192.0.2.1,IP:2001:DB8:0:0::1,DNS:a.org");
+    const md_cert_info_t *info;
+
+    (void)state;
+    assert_int_equal(X509_add_ext(x509, ext, -1), 1);
+    X509_EXTENSION_free(ext);
+    info = md_cert_info(md_cert_wrap(x509, p), p);
+    assert_int_equal(info->names->nelts, 3);
+    assert_null(md_cert_uncovered(info, names_of("192.0.2.1 2001:db8::1 2001:0db8::0:1 a.org"), p));
+    assert_string_equal(md_cert_uncovered(info, names_of("192.0.2.2"), p), "192.0.2.2");
+    assert_string_equal(md_cert_uncovered(info, names_of("2001:db8::2"), p), "2001:db8::2");
+}
+
+/* Two leafs, the first of them behind both: it is decoded once. */
+static void chains_that_end_alike(void **state)
+{
+    static const char NO_DER[] = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    apr_hash_t *known = apr_hash_make(p);
+    apr_array_header_t *chain[2], *one = apr_array_make(p, 1, sizeof(md_cert_t *)), *damaged;
+    const char *pem[2], *text;
+    md_cert_t *cert;
+    apr_pool_t *sub;
+    int i;
+
+    (void)state;
+    for (i = 0; i < 2; ++i) {
+        assert_int_equal(md_cert_make_fallback(&cert, names_of("a.org"), make_key(&P256), &err, p),
+                         APR_SUCCESS);
+        apr_array_clear(one);
+        APR_ARRAY_PUSH(one, md_cert_t *) = cert;
+        pem[i] = md_chain_to_pem(one, p);
+    }
+    for (i = 0; i < 2; ++i) {
+        apr_pool_create(&sub, p);
+        text = apr_pstrcat(sub, pem[i], pem[0], NULL);
+        assert_int_equal(md_chain_from_pem_shared(&chain[i], text, strlen(text), known, &err, sub),
+                         APR_SUCCESS);
+        assert_int_equal(chain[i]->nelts, 2);
+        assert_int_equal(apr_hash_count(known), 1);
+        apr_pool_destroy(sub); /* what is known stays */
+    }
+    text = apr_pstrcat(p, pem[1], pem[0], NO_DER, NULL);
+    assert_int_equal(md_chain_from_pem_shared(&damaged, text, strlen(text), known, &err, p),
+                     APR_EINVAL);
+    assert_int_equal(apr_hash_count(known), 1);
 }
 
 static void chains_that_are_none(void **state)
@@ -307,7 +361,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(curves_by_all_their_names), TEST(keys_at_rest), TEST(thumbprint_of_the_rfc),
         TEST(signatures_verify), TEST(bindings_of_external_accounts), TEST(requests),
-        TEST(own_certificates), TEST(chains_that_are_none),
+        TEST(own_certificates), TEST(addresses), TEST(chains_that_end_alike),
+        TEST(chains_that_are_none),
     };
 
     apr_initialize();

@@ -236,16 +236,16 @@ static void add_ext(X509 *x509, int nid, const char *value)
     X509_EXTENSION_free(ext);
 }
 
-/* A chain of one certificate with these names; NULL: without subjectAltName; "": no certificate. */
-static apr_array_header_t *chain_of(const char *names, int must_staple)
+/* A certificate with these names; NULL: without subjectAltName; "": no certificate. */
+static const md_cert_info_t *cert_of(const char *names, int must_staple)
 {
-    apr_array_header_t *chain = apr_array_make(p, 1, sizeof(md_cert_t *)), *list;
+    apr_array_header_t *list;
     const char *alt = NULL;
     X509 *x509;
     int i;
 
     if (names && !*names)
-        return chain;
+        return NULL;
     x509 = X509_new();
     list = words(names ? names : "");
     for (i = 0; i < list->nelts; ++i)
@@ -255,17 +255,16 @@ static apr_array_header_t *chain_of(const char *names, int must_staple)
         add_ext(x509, NID_subject_alt_name, alt);
     if (must_staple)
         add_ext(x509, NID_tlsfeature, "status_request");
-    APR_ARRAY_PUSH(chain, md_cert_t *) = md_cert_wrap(x509, p);
-    return chain;
+    return md_cert_info(md_cert_wrap(x509, p), p);
 }
 
-static md_domain_t *with_live(md_domain_t *domain, apr_array_header_t *first,
-                              apr_array_header_t *second, const int *fits)
+static md_domain_t *with_live(md_domain_t *domain, const md_cert_info_t *first,
+                              const md_cert_info_t *second, const int *fits)
 {
-    domain->chains = apr_array_make(p, 2, sizeof(apr_array_header_t *));
-    APR_ARRAY_PUSH(domain->chains, apr_array_header_t *) = first;
+    domain->certs = apr_array_make(p, 2, sizeof(md_cert_info_t *));
+    APR_ARRAY_PUSH(domain->certs, const md_cert_info_t *) = first;
     if (md_domain_key_specs(domain, p)->nelts > 1)
-        APR_ARRAY_PUSH(domain->chains, apr_array_header_t *) = second;
+        APR_ARRAY_PUSH(domain->certs, const md_cert_info_t *) = second;
     domain->fits = fits;
     return domain;
 }
@@ -275,24 +274,23 @@ static void one_certificate(void **state)
     static const char MISSING[] = "certificate(rsa) is missing";
     static const char UNCOVERED[] = "certificate(rsa) does not cover all domains.";
     static const struct {
-        int is_there;
-        const char *cert_names; /* see chain_of */
+        const char *cert_names; /* see cert_of */
         int fits, wish, has;    /* must-staple wanted, in the certificate */
         const char *descr;
     } ROWS[] = {
-        { 1, "a.org b.org", 1, 0, 0, NULL },
-        { 1, "c.org B.org A.ORG", 1, 0, 0, NULL },
-        { 1, "a.org b.org", 1, 1, 1, NULL },
-        { 0, "", 0, 0, 0, MISSING },
-        { 1, "", 1, 0, 0, MISSING },
-        { 1, NULL, 1, 0, 0, MISSING },
-        { 1, "a.org b.org", 0, 0, 0, MISSING },
-        { 1, "a.org", 1, 0, 0, UNCOVERED },
-        { 1, "*.a.org b.org", 1, 0, 0, UNCOVERED },
-        { 1, "a.org", 1, 1, 0, UNCOVERED }, /* the first deficiency counts */
-        { 1, "a.org b.org", 1, 1, 0,
+        { "a.org b.org", 1, 0, 0, NULL },
+        { "c.org B.org A.ORG", 1, 0, 0, NULL },
+        { "a.org b.org", 1, 1, 1, NULL },
+        { "", 0, 0, 0, MISSING },
+        { "", 1, 0, 0, MISSING },
+        { NULL, 1, 0, 0, MISSING },
+        { "a.org b.org", 0, 0, 0, MISSING },
+        { "a.org", 1, 0, 0, UNCOVERED },
+        { "*.a.org b.org", 1, 0, 0, UNCOVERED },
+        { "a.org", 1, 1, 0, UNCOVERED }, /* the first deficiency counts */
+        { "a.org b.org", 1, 1, 0,
           "'must-staple' is requested, but certificate(rsa) has it not enabled." },
-        { 1, "a.org b.org", 1, 0, 1,
+        { "a.org b.org", 1, 0, 1,
           "'must-staple' is not requested, but certificate(rsa) has it enabled." },
     };
     md_domain_t *domain;
@@ -303,8 +301,7 @@ static void one_certificate(void **state)
         domain = domain_of("a.org b.org");
         domain->must_staple = ROWS[i].wish;
         domain->state_descr = "as of yesterday";
-        with_live(domain, ROWS[i].is_there ? chain_of(ROWS[i].cert_names, ROWS[i].has) : NULL, NULL,
-                  &ROWS[i].fits);
+        with_live(domain, cert_of(ROWS[i].cert_names, ROWS[i].has), NULL, &ROWS[i].fits);
         md_domain_assess(domain, p);
         assert_int_equal(domain->state, ROWS[i].descr ? MD_STATE_INCOMPLETE : MD_STATE_COMPLETE);
         if (ROWS[i].descr)
@@ -320,7 +317,7 @@ static void wildcards_are_covered(void **state)
     md_domain_t *domain = domain_of("*.a.org x.a.org a.org");
 
     (void)state;
-    with_live(domain, chain_of("a.org *.a.org", 0), NULL, FITS);
+    with_live(domain, cert_of("a.org *.a.org", 0), NULL, FITS);
     md_domain_assess(domain, p);
     assert_int_equal(domain->state, MD_STATE_COMPLETE);
 }
@@ -342,7 +339,7 @@ static void several_certificates(void **state)
     for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
         domain = domain_of("a.org");
         assert_null(md_key_specs_parse(&domain->key_specs, 2, SPECS, p));
-        with_live(domain, chain_of("a.org", 0), ROWS[i].second ? chain_of("a.org", 0) : NULL,
+        with_live(domain, cert_of("a.org", 0), ROWS[i].second ? cert_of("a.org", 0) : NULL,
                   ROWS[i].fits);
         md_domain_assess(domain, p);
         assert_int_equal(domain->state, ROWS[i].descr ? MD_STATE_INCOMPLETE : MD_STATE_COMPLETE);
