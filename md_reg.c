@@ -342,19 +342,16 @@ static apr_status_t load_staged(staged_t *set, const md_reg_t *reg, const char *
     return rv;
 }
 
-/* The account that the set was ordered with: a new one, else one that staging names, else the one
- * of the live set, which a renewal prefers. Another if that does not fit or is gone. */
+/* The account that staging names, else that of the live set, which a renewal prefers; else, or when
+ * that does not fit or is gone, the first one: so accounts that domains registered on their own are
+ * joined. */
 static void settle_account(md_domain_t *staged, const md_reg_t *reg, apr_pool_t *p)
 {
     md_acct_wish_t wish = { .ca_url = staged->ca_url, .eab_kid = staged->eab_kid,
                             .eab_hmac = staged->eab_hmac, .id = staged->ca_account };
     md_json_t *live;
-    const char *id;
 
-    if (md_acct_promote(&id, reg->store, staged->name, NULL, p) == APR_SUCCESS)
-        wish.id = id;
-    else if (!wish.id
-             && load_md(&live, reg, MD_STORE_DOMAINS, staged->name, NULL, p) == APR_SUCCESS)
+    if (!wish.id && load_md(&live, reg, MD_STORE_DOMAINS, staged->name, NULL, p) == APR_SUCCESS)
         wish.id = md_json_get_str(live, "ca.account");
     staged->ca_account = md_acct_find_id(reg->store, &wish, p);
 }

@@ -523,6 +523,7 @@ static const char *account_of(const char *name)
 /* Of several accounts that fit, a domain names the one that its renewals use. */
 static void domains_name_their_own_account(void **state)
 {
+    md_json_t *json;
     const char *id;
 
     (void)state;
@@ -531,16 +532,21 @@ static void domains_name_their_own_account(void **state)
     stage_set("a.org");
     stage_account("a.org", "https://ca.test/acct/2");
     stage_set("b.org");
+    assert_int_equal(md_store_load_json(&json, store, MD_STORE_STAGING, "b.org", "md.json", &err,
+                                        p), APR_SUCCESS);
+    md_json_set_str(json, "ca.account", "ACME-ca.test-0001");
+    assert_int_equal(md_store_save_json(store, MD_STORE_STAGING, "b.org", "md.json", json, &err, p),
+                     APR_SUCCESS);
     settle(make_reg("a.org;b.org"));
-    assert_string_equal(account_of("a.org"), "ACME-ca.test-0001"); /* a new one */
-    assert_string_equal(account_of("b.org"), "ACME-ca.test-0000");
-    stage_set("a.org");
+    assert_string_equal(account_of("a.org"), "ACME-ca.test-0000"); /* joined */
+    assert_string_equal(account_of("b.org"), "ACME-ca.test-0001"); /* as staging names it */
+    stage_set("b.org");
     settle(make_reg("a.org;b.org"));
-    assert_string_equal(account_of("a.org"), "ACME-ca.test-0001"); /* as before */
-    stage_set("a.org");
+    assert_string_equal(account_of("b.org"), "ACME-ca.test-0001"); /* as before */
+    stage_set("b.org");
     assert_int_equal(unlink(path("accounts/ACME-ca.test-0001/account.json")), 0);
     settle(make_reg("a.org;b.org"));
-    assert_string_equal(account_of("a.org"), "ACME-ca.test-0000");
+    assert_string_equal(account_of("b.org"), "ACME-ca.test-0000");
 }
 
 /* Versions up to 2.6 must not find an account `valid` whose key they cannot sign with. */
