@@ -38,12 +38,11 @@ static const char *directory_of(const char *path, apr_pool_t *p)
     return slash ? apr_pstrmemdup(p, path, (apr_size_t)(slash - path)) : ".";
 }
 
-apr_status_t md_dir_sync(const char *path, apr_pool_t *p)
+apr_status_t md_dir_sync(int dir, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     apr_status_t rv = APR_SUCCESS;
 
-    (void)p;
     if (fd < 0)
         return errno;
     if (fsync(fd) != 0)
@@ -70,8 +69,9 @@ static apr_status_t write_all(int fd, const char *data, apr_size_t len)
 
 /* A new file of our own beside `path`, complete. The name is unique, so that writers never meet
  * (they may be on several machines), and what a crash leaves is in nobody's way. */
-static apr_status_t write_beside(const char **ptmp, const char *path, const md_file_attr_t *attr,
-                                 const char *data, apr_size_t len, apr_pool_t *p)
+static apr_status_t write_beside(const char **ptmp, int dir, const char *path,
+                                 const md_file_attr_t *attr, const char *data, apr_size_t len,
+                                 apr_pool_t *p)
 {
     apr_uint64_t unique;
     apr_status_t rv;
@@ -81,7 +81,7 @@ static apr_status_t write_beside(const char **ptmp, const char *path, const md_f
     if (rv != APR_SUCCESS)
         return rv;
     *ptmp = apr_psprintf(p, "%s.%" APR_UINT64_T_HEX_FMT ".tmp", path, unique);
-    fd = open(*ptmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    fd = openat(dir, *ptmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return errno;
     rv = fchmod(fd, mode_of(attr->perms)) == 0 ? APR_SUCCESS : errno;
@@ -94,40 +94,40 @@ static apr_status_t write_beside(const char **ptmp, const char *path, const md_f
     if (close(fd) != 0 && rv == APR_SUCCESS)
         rv = errno;
     if (rv != APR_SUCCESS)
-        (void)unlink(*ptmp);
+        (void)unlinkat(dir, *ptmp, 0);
     return rv;
 }
 
-apr_status_t md_file_write(const char *path, const md_file_attr_t *attr, const char *data,
-                           apr_size_t len, apr_pool_t *p)
+apr_status_t md_file_write(int dir, const char *path, const md_file_attr_t *attr,
+                           const char *data, apr_size_t len, apr_pool_t *p)
 {
     const char *tmp;
     apr_status_t rv;
 
-    rv = write_beside(&tmp, path, attr, data, len, p);
+    rv = write_beside(&tmp, dir, path, attr, data, len, p);
     if (rv != APR_SUCCESS)
         return rv;
-    if (rename(tmp, path) != 0) {
+    if (renameat(dir, tmp, dir, path) != 0) {
         rv = errno;
-        (void)unlink(tmp);
+        (void)unlinkat(dir, tmp, 0);
         return rv;
     }
-    return attr->is_volatile ? APR_SUCCESS : md_dir_sync(directory_of(path, p), p);
+    return attr->is_volatile ? APR_SUCCESS : md_dir_sync(dir, directory_of(path, p));
 }
 
-apr_status_t md_file_create(const char *path, const md_file_attr_t *attr, const char *data,
-                            apr_size_t len, apr_pool_t *p)
+apr_status_t md_file_create(int dir, const char *path, const md_file_attr_t *attr,
+                            const char *data, apr_size_t len, apr_pool_t *p)
 {
     const char *tmp;
     apr_status_t rv;
 
-    rv = write_beside(&tmp, path, attr, data, len, p);
+    rv = write_beside(&tmp, dir, path, attr, data, len, p);
     if (rv != APR_SUCCESS)
         return rv;
-    if (link(tmp, path) != 0)
+    if (linkat(dir, tmp, dir, path, 0) != 0)
         rv = errno;
-    (void)unlink(tmp);
-    return rv == APR_SUCCESS ? md_dir_sync(directory_of(path, p), p) : rv;
+    (void)unlinkat(dir, tmp, 0);
+    return rv == APR_SUCCESS ? md_dir_sync(dir, directory_of(path, p)) : rv;
 }
 
 static apr_status_t read_all(char **pdata, apr_size_t *plen, int fd, apr_size_t max,
@@ -160,10 +160,10 @@ static apr_status_t read_all(char **pdata, apr_size_t *plen, int fd, apr_size_t 
     return APR_SUCCESS;
 }
 
-static apr_status_t read_file(char **pdata, apr_size_t *plen, const char *path, int flags,
-                              apr_size_t max, apr_pool_t *p)
+static apr_status_t read_file(char **pdata, apr_size_t *plen, int dir, const char *path,
+                              int flags, apr_size_t max, apr_pool_t *p)
 {
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | flags);
+    int fd = openat(dir, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | flags);
     apr_status_t rv;
 
     *pdata = NULL;
@@ -175,23 +175,24 @@ static apr_status_t read_file(char **pdata, apr_size_t *plen, const char *path, 
     return rv;
 }
 
-apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
-                          apr_pool_t *p)
+apr_status_t md_file_read(char **pdata, apr_size_t *plen, int dir, const char *path,
+                          apr_size_t max, apr_pool_t *p)
 {
-    return read_file(pdata, plen, path, O_NOFOLLOW, max, p);
+    return read_file(pdata, plen, dir, path, O_NOFOLLOW, max, p);
 }
 
 apr_status_t md_file_read_linked(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
                                  apr_pool_t *p)
 {
-    return read_file(pdata, plen, path, 0, max, p);
+    return read_file(pdata, plen, AT_FDCWD, path, 0, max, p);
 }
 
-const char *md_file_why(const char *path, apr_status_t rv, apr_size_t max, apr_pool_t *p)
+const char *md_file_why(int dir, const char *path, apr_status_t rv, apr_size_t max,
+                        apr_pool_t *p)
 {
     struct stat st;
 
-    if (lstat(path, &st) != 0)
+    if (fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return md_err_text(rv, p);
     if (S_ISLNK(st.st_mode))
         return "it is a symbolic link";
@@ -220,8 +221,7 @@ static apr_status_t make_parents(const char *path, apr_pool_t *p)
     return APR_SUCCESS;
 }
 
-apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int force, int *pcreated,
-                         apr_pool_t *p)
+apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int *pcreated, apr_pool_t *p)
 {
     int created = mkdir(path, 0700) == 0;
     apr_status_t rv = APR_SUCCESS;
@@ -239,7 +239,7 @@ apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int force, int
         *pcreated = created;
     if (!created && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)))
         return APR_ENOTDIR;
-    if ((created || force) && chmod(path, mode_of(perms)) != 0)
+    if (created && chmod(path, mode_of(perms)) != 0)
         rv = errno;
     return rv;
 }
@@ -260,28 +260,31 @@ static int is_directory(int dir_fd, const struct dirent *entry)
     return fstatat(dir_fd, entry->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
 }
 
-apr_status_t md_dir_list(apr_array_header_t **pnames, const char *path, int dirs_only,
+apr_status_t md_dir_list(apr_array_header_t **pnames, int dir, const char *path, int dirs_only,
                          apr_pool_t *p)
 {
     apr_array_header_t *names = apr_array_make(p, 20, sizeof(const char *));
-    DIR *dir = opendir(path);
+    int fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
+    apr_status_t rv = errno;
     struct dirent *entry;
 
-    if (!dir)
-        return errno;
-    while ((entry = readdir(dir)) != NULL) {
+    if (!stream) {
+        if (fd >= 0)
+            close(fd);
+        return rv;
+    }
+    while ((entry = readdir(stream)) != NULL) {
         if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
             continue;
-        if (!dirs_only || is_directory(dirfd(dir), entry))
+        if (!dirs_only || is_directory(fd, entry))
             APR_ARRAY_PUSH(names, const char *) = apr_pstrdup(p, entry->d_name);
     }
-    closedir(dir);
+    closedir(stream);
     qsort(names->elts, (size_t)names->nelts, sizeof(const char *), by_name);
     *pnames = names;
     return APR_SUCCESS;
 }
-
-static apr_status_t remove_at(int parent, const char *name);
 
 static apr_status_t remove_content(int fd)
 {
@@ -296,30 +299,24 @@ static apr_status_t remove_content(int fd)
     }
     while (rv == APR_SUCCESS && (entry = readdir(dir)) != NULL)
         if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-            rv = remove_at(fd, entry->d_name);
+            rv = md_dir_remove(fd, entry->d_name);
     closedir(dir);
     return rv;
 }
 
-static apr_status_t remove_at(int parent, const char *name)
+apr_status_t md_dir_remove(int dir, const char *path)
 {
     apr_status_t rv;
     int fd;
 
-    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
+    if (unlinkat(dir, path, 0) == 0 || errno == ENOENT)
         return APR_SUCCESS;
     rv = errno; /* EISDIR on Linux, EPERM elsewhere, for a directory */
-    fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return rv;
     rv = remove_content(fd);
     if (rv != APR_SUCCESS)
         return rv;
-    return unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
-}
-
-apr_status_t md_dir_remove(const char *path, apr_pool_t *p)
-{
-    (void)p;
-    return remove_at(AT_FDCWD, path);
+    return unlinkat(dir, path, AT_REMOVEDIR) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
 }

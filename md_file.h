@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files: whole ones, bounded, never changed in place. */
+/* Files: whole ones, bounded, never changed in place. A `path` is relative to the open directory
+ * `dir`, or to the current one if that is AT_FDCWD. */
 #ifndef MD_FILE_H
 #define MD_FILE_H
+
+#include <fcntl.h>
 
 #include <apr_file_io.h>
 #include <apr_user.h>
@@ -19,47 +22,48 @@ typedef struct md_file_attr_t {
  * fsync, rename, fsync of the directory. On failure the old content stands and the temporary file
  * is gone. */
 MD_MUST_CHECK
-apr_status_t md_file_write(const char *path, const md_file_attr_t *attr, const char *data,
-                           apr_size_t len, apr_pool_t *p);
+apr_status_t md_file_write(int dir, const char *path, const md_file_attr_t *attr,
+                           const char *data, apr_size_t len, apr_pool_t *p);
 
 /* As md_file_write, but APR_EEXIST when `path` is there already (by link(2)). */
 MD_MUST_CHECK
-apr_status_t md_file_create(const char *path, const md_file_attr_t *attr, const char *data,
-                            apr_size_t len, apr_pool_t *p);
+apr_status_t md_file_create(int dir, const char *path, const md_file_attr_t *attr,
+                            const char *data, apr_size_t len, apr_pool_t *p);
 
 /* All of a regular file of at most `max` bytes; NUL-terminated behind it, in `p`. No symbolic
  * link is followed in the last component, nothing but a regular file is opened (no blocking on a
  * FIFO). APR_ENOENT when there is none; APR_EINVAL when it is larger or no regular file. */
 MD_MUST_CHECK
-apr_status_t md_file_read(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
-                          apr_pool_t *p);
+apr_status_t md_file_read(char **pdata, apr_size_t *plen, int dir, const char *path,
+                          apr_size_t max, apr_pool_t *p);
 
-/* The same, but a symbolic link is followed. Not for places that children write to. */
+/* The same for a path from the current directory, but a symbolic link is followed. Not for places
+ * that children write to. */
 MD_MUST_CHECK
 apr_status_t md_file_read_linked(char **pdata, apr_size_t *plen, const char *path, apr_size_t max,
                                  apr_pool_t *p);
 
 /* Why md_file_read said `rv`: "it is a directory", "it has 300 bytes, ...", in `p`. */
-const char *md_file_why(const char *path, apr_status_t rv, apr_size_t max, apr_pool_t *p);
+const char *md_file_why(int dir, const char *path, apr_status_t rv, apr_size_t max,
+                        apr_pool_t *p);
 
-/* Create a directory with parents (mode 0700 for new parents), then set `perms` on the directory
- * if it was created or `force` is set. *pcreated (may be NULL) tells whether it was made. */
+/* Create a directory, its path from the current one, with parents (mode 0700), then set `perms` on
+ * it if it was made; *pcreated (may be NULL) tells that. APR_ENOTDIR when something else is there. */
 MD_MUST_CHECK
-apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int force, int *pcreated,
-                         apr_pool_t *p);
+apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int *pcreated, apr_pool_t *p);
 
 /* Names of the entries of a directory except "." and "..", in order of name; only directories
  * (links to directories included) when `dirs_only`. APR_ENOENT when there is none. */
 MD_MUST_CHECK
-apr_status_t md_dir_list(apr_array_header_t **pnames, const char *path, int dirs_only,
+apr_status_t md_dir_list(apr_array_header_t **pnames, int dir, const char *path, int dirs_only,
                          apr_pool_t *p);
 
 /* Remove whatever `path` is, a directory with everything below. No link is followed in it, even one
  * that appears while this works: children write to some of the directories that root removes.
  * Missing is success. */
-apr_status_t md_dir_remove(const char *path, apr_pool_t *p);
+apr_status_t md_dir_remove(int dir, const char *path);
 
 /* fsync a directory, so that a rename in it survives a crash. */
-apr_status_t md_dir_sync(const char *path, apr_pool_t *p);
+apr_status_t md_dir_sync(int dir, const char *path);
 
 #endif

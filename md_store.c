@@ -73,6 +73,51 @@ static const char *base_path(const md_store_t *store, const char *file, apr_pool
     return apr_pstrcat(p, store->base, "/", file, NULL);
 }
 
+/* Children write to shared groups, and one that was taken over could put a link in place of a
+ * directory: root goes through none below such a group. An open directory, or -1 with errno. */
+static int open_dir(const md_store_t *store, md_store_group_t group, const char *name,
+                    apr_pool_t *p)
+{
+    int parent = open(md_store_path(store, group, NULL, NULL, p),
+                      O_RDONLY | O_DIRECTORY | O_CLOEXEC), dir, error;
+
+    if (parent < 0)
+        return -1;
+    dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC
+                                   | (GROUPS[group].is_shared ? O_NOFOLLOW : 0));
+    error = errno;
+    close(parent);
+    errno = error;
+    return dir;
+}
+
+/* Where a file is: `path` in the open directory `dir`, or a plain path (AT_FDCWD). */
+typedef struct place_t {
+    int dir;
+    const char *path;
+} place_t;
+
+/* Every successful enter() is followed by a leave(). APR_ENOENT when there is no such directory. */
+static apr_status_t enter(place_t *place, const md_store_t *store, md_store_group_t group,
+                          const char *name, const char *file, apr_pool_t *p)
+{
+    place->dir = AT_FDCWD;
+    place->path = md_store_path(store, group, name, file, p);
+    if (!GROUPS[group].is_shared)
+        return APR_SUCCESS;
+    place->path = file;
+    place->dir = open_dir(store, group, name, p);
+    if (place->dir >= 0)
+        return APR_SUCCESS;
+    return errno == ENOTDIR || errno == ELOOP ? APR_ENOENT : errno;
+}
+
+static void leave(const place_t *place)
+{
+    if (place->dir != AT_FDCWD)
+        close(place->dir);
+}
+
 /* Names come from a configuration, a CA or a Host header: none may leave its directory. */
 static apr_status_t check_parts(const char *name, const char *file, md_err_t *err)
 {
@@ -121,7 +166,7 @@ static apr_status_t store_file_create(const char *path, apr_pool_t *p)
     md_random_bytes(pass, PASS_LEN);
     store_file_text(&text, pass, p);
     md_wipe(pass, PASS_LEN);
-    rv = md_file_create(path, &PRIVATE, text, strlen(text), p);
+    rv = md_file_create(AT_FDCWD, path, &PRIVATE, text, strlen(text), p);
     return APR_STATUS_IS_EEXIST(rv) ? APR_SUCCESS : rv; /* another process was first: use its */
 }
 
@@ -164,16 +209,17 @@ static void migrate_entry(md_store_t *store, md_store_group_t group, const char 
 {
     const char *pubcert = md_store_path(store, group, name, "pubcert.pem", p);
     const char *leaf, *chain = "";
+    int dir = open_dir(store, group, name, p);
     apr_size_t len;
     apr_status_t rv;
 
-    if (!md_store_exists(store, group, name, "privkey.pem", p)) {
-        rv = apr_file_rename(md_store_path(store, group, name, "pkey.pem", p),
-                             md_store_path(store, group, name, "privkey.pem", p), p);
-        if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
-            md_log(MD_LOG_ERR, rv, "migrating the store: cannot rename pkey.pem of %s/%s",
-                   GROUPS[group].name, name);
-    }
+    if (dir < 0)
+        return;
+    if (faccessat(dir, "privkey.pem", F_OK, 0) != 0
+        && renameat(dir, "pkey.pem", dir, "privkey.pem") != 0 && errno != ENOENT)
+        md_log(MD_LOG_ERR, errno, "migrating the store: cannot rename pkey.pem of %s/%s",
+               GROUPS[group].name, name);
+    close(dir);
     if (group != MD_STORE_DOMAINS && group != MD_STORE_ARCHIVE)
         return;
     if (md_store_exists(store, group, name, "pubcert.pem", p))
@@ -185,7 +231,7 @@ static void migrate_entry(md_store_t *store, md_store_group_t group, const char 
         != APR_SUCCESS)
         chain = "";
     leaf = apr_pstrcat(p, leaf, "\n", chain, NULL); /* the leaf may lack its last newline */
-    rv = md_file_write(pubcert, &PRIVATE, leaf, strlen(leaf), p);
+    rv = md_file_write(AT_FDCWD, pubcert, &PRIVATE, leaf, strlen(leaf), p);
     if (rv != APR_SUCCESS)
         md_log(MD_LOG_ERR, rv, "migrating the store: cannot write %s", pubcert);
 }
@@ -216,7 +262,7 @@ static apr_status_t migrate(md_store_t *store, double version, const char *path,
     if (version < 2.0)
         migrate_from_1(store, p);
     store_file_text(&text, store->pass, p);
-    rv = md_file_write(path, &PRIVATE, text, strlen(text), p);
+    rv = md_file_write(AT_FDCWD, path, &PRIVATE, text, strlen(text), p);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot write %s", path);
     md_log(MD_LOG_INFO, APR_SUCCESS, "migrated the store at %s to version 3", store->base);
@@ -248,7 +294,7 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
 
     store->base = apr_pstrdup(p, base);
     apr_pool_cleanup_register(p, store, wipe_pass, apr_pool_cleanup_null);
-    rv = md_dir_make(base, D_READ, 0, &created, p);
+    rv = md_dir_make(base, D_READ, &created, p);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot create the store directory %s", base);
     if (created)
@@ -260,10 +306,10 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
             rv = md_file_read_linked(&text, &len, path, MD_MAX_FILE, p);
         if (rv != APR_SUCCESS)
             return md_fail(err, rv, "cannot create %s: %s", path,
-                           md_file_why(path, rv, MD_MAX_FILE, p));
+                           md_file_why(AT_FDCWD, path, rv, MD_MAX_FILE, p));
     }
     if (rv != APR_SUCCESS)
-        return unusable(err, rv, path, md_file_why(path, rv, MD_MAX_FILE, p));
+        return unusable(err, rv, path, md_file_why(AT_FDCWD, path, rv, MD_MAX_FILE, p));
     rv = store_file_parse(store, &version, path, text, len, err, p);
     md_wipe(text, len);
     if (rv == APR_SUCCESS && version < STORE_VERSION)
@@ -277,56 +323,143 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
 
 /* ---- directories ---- */
 
-/* Directories that children write to belong to them; the group stays as it is. */
-static apr_status_t give_away(const md_store_t *store, md_store_group_t group, const char *path,
-                              int is_group, md_err_t *err)
+static mode_t dir_mode(md_store_group_t group)
 {
-    if (!store->has_owner || !GROUPS[group].is_shared)
+    return GROUPS[group].dir == D_READ ? 0755 : 0700;
+}
+
+/* Directories that children write to belong to them; the group stays as it is. */
+static apr_status_t give_away(const md_store_t *store, md_store_group_t group, int fd,
+                              const char *path, md_err_t *err)
+{
+    if (!store->has_owner || !GROUPS[group].is_shared || fchown(fd, store->owner, (gid_t)-1) == 0)
         return APR_SUCCESS;
-    /* A group may be a link to a directory elsewhere, made by the administrator; what is in it is
-     * the children's, and no link of theirs is followed. */
-    if ((is_group ? chown(path, store->owner, (gid_t)-1)
-                  : lchown(path, store->owner, (gid_t)-1)) != 0) {
-        md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", path);
-        return md_fail(err, errno, "Can't change owner of %s", path);
-    }
-    return APR_SUCCESS;
+    md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", path);
+    return md_fail(err, errno, "Can't change owner of %s", path);
+}
+
+/* Mode and owner of a directory in the store, which may be new. */
+static apr_status_t settle_dir(const md_store_t *store, md_store_group_t group, int fd,
+                               const char *path, int is_new, md_err_t *err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0
+        || ((st.st_mode & 0777) != dir_mode(group) && fchmod(fd, dir_mode(group)) != 0))
+        return md_fail(err, errno, "cannot set the mode of directory %s", path);
+    return is_new ? give_away(store, group, fd, path, err) : APR_SUCCESS;
+}
+
+/* A group may be a link to a directory elsewhere, made by the administrator. */
+static apr_status_t make_group(const md_store_t *store, md_store_group_t group, int is_given,
+                               md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, NULL, NULL, p);
+    int is_new = mkdir(path, 0700) == 0, fd;
+    apr_status_t rv;
+
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return md_fail(err, errno, "cannot create directory %s", path);
+    rv = settle_dir(store, group, fd, path, is_new || is_given, err);
+    close(fd);
+    return rv;
+}
+
+/* The directory `name`, made if there is none; -1 with errno. */
+static int make_and_open(int *pis_new, const md_store_t *store, md_store_group_t group,
+                         const char *name, apr_pool_t *p)
+{
+    *pis_new = mkdir(md_store_path(store, group, name, NULL, p), 0700) == 0;
+    return open_dir(store, group, name, p);
 }
 
 static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, const char *name,
                              md_err_t *err, apr_pool_t *p)
 {
     const char *path = md_store_path(store, group, name, NULL, p), *aside;
-    struct stat st;
-    apr_status_t rv;
-    int created;
+    int is_new, fd = make_and_open(&is_new, store, group, name, p);
+    apr_status_t rv = errno;
 
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)
-        && (st.st_mode & 0777) == (mode_t)(GROUPS[group].dir == D_READ ? 0755 : 0700))
-        return APR_SUCCESS;
-    rv = md_dir_make(path, GROUPS[group].dir, 1, &created, p);
-    if (APR_STATUS_IS_ENOTDIR(rv) && name
+    if (fd < 0 && (rv == ENOTDIR || rv == ELOOP)
         && md_store_put_aside(&aside, store, group, name, NULL, p) == APR_SUCCESS) {
         md_log(MD_LOG_ERR, rv, "%s is no directory; kept as %s", path, aside);
-        rv = md_dir_make(path, GROUPS[group].dir, 1, &created, p);
+        fd = make_and_open(&is_new, store, group, name, p);
+        rv = errno;
     }
-    if (rv != APR_SUCCESS)
+    if (fd < 0)
         return md_fail(err, rv, "cannot create directory %s", path);
-    return created ? give_away(store, group, path, !name, err) : APR_SUCCESS;
+    rv = settle_dir(store, group, fd, path, is_new, err);
+    close(fd);
+    return rv;
 }
 
-/* Children cannot make files in the base. What goes wrong is told when they need the lock. */
-static void make_engine_lock(const md_store_t *store, apr_pool_t *p)
+static apr_status_t make_dirs(const md_store_t *store, md_store_group_t group, const char *name,
+                              md_err_t *err, apr_pool_t *p)
 {
-    int fd = open(base_path(store, ENGINE_LOCK, p),
-                  O_WRONLY | O_CREAT | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0600);
+    apr_status_t rv = make_group(store, group, 0, err, p);
+
+    return rv == APR_SUCCESS ? make_dir(store, group, name, err, p) : rv;
+}
+
+/* A file of root's in a directory that becomes the children's. */
+static void adopt_file(const md_store_t *store, int dir, const char *file)
+{
+    int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat st;
 
     if (fd < 0)
         return;
-    if (store->has_owner && fchown(fd, store->owner, (gid_t)-1) != 0)
-        md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s",
-               base_path(store, ENGINE_LOCK, p));
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 && st.st_nlink == 1
+        && fchown(fd, store->owner, (gid_t)-1) != 0)
+        md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", file);
     close(fd);
+}
+
+/* What root left in a shared group before it knew who the children are (a tool may come first):
+ * they could not work there. */
+static void adopt(const md_store_t *store, md_store_group_t group, const char *name, apr_pool_t *p)
+{
+    int dir = open_dir(store, group, name, p), i;
+    apr_array_header_t *files;
+    struct stat st;
+
+    if (dir < 0)
+        return;
+    if (fstat(dir, &st) == 0 && st.st_uid == 0 && store->owner != 0
+        && md_dir_list(&files, dir, ".", 0, p) == APR_SUCCESS) {
+        for (i = 0; i < files->nelts; ++i)
+            adopt_file(store, dir, APR_ARRAY_IDX(files, i, const char *));
+        (void)give_away(store, group, dir, md_store_path(store, group, name, NULL, p), NULL);
+    }
+    close(dir);
+}
+
+static void adopt_all(const md_store_t *store, md_store_group_t group, apr_pool_t *p)
+{
+    apr_array_header_t *names = md_store_names(store, group, p);
+    apr_pool_t *iter;
+    int i;
+
+    apr_pool_create(&iter, p);
+    for (i = 0; i < names->nelts; ++i) {
+        apr_pool_clear(iter);
+        adopt(store, group, APR_ARRAY_IDX(names, i, const char *), iter);
+    }
+    apr_pool_destroy(iter);
+}
+
+/* Children cannot make files in the base: what root makes there for them is given to them. Not
+ * blocking for a FIFO in its place. */
+static int open_lock(const md_store_t *store, const char *file, mode_t mode, int is_shared,
+                     apr_pool_t *p)
+{
+    const char *path = base_path(store, file, p);
+    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
+
+    if (fd >= 0 && is_shared && store->has_owner && fchown(fd, store->owner, (gid_t)-1) != 0)
+        md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", path);
+    return fd;
 }
 
 apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_t *err,
@@ -337,17 +470,19 @@ apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_
     };
     apr_status_t rv = APR_SUCCESS;
     size_t i;
+    int lock;
 
     store->has_owner = owner != NULL;
     if (owner)
         store->owner = *owner;
     for (i = 0; i < sizeof(NEEDED) / sizeof(NEEDED[0]) && rv == APR_SUCCESS; ++i) {
-        rv = make_dir(store, NEEDED[i], NULL, err, p);
-        if (rv == APR_SUCCESS)
-            rv = give_away(store, NEEDED[i], md_store_path(store, NEEDED[i], NULL, NULL, p), 1,
-                           err);
+        rv = make_group(store, NEEDED[i], 1, err, p);
+        if (rv == APR_SUCCESS && owner && GROUPS[NEEDED[i]].is_shared)
+            adopt_all(store, NEEDED[i], p);
     }
-    make_engine_lock(store, p);
+    lock = open_lock(store, ENGINE_LOCK, 0600, 1, p);
+    if (lock >= 0) /* what goes wrong is told when it is needed */
+        close(lock);
     return rv;
 }
 
@@ -358,20 +493,23 @@ static apr_status_t read_part(char **ptext, apr_size_t *plen, const char **pwhy,
                               const md_store_t *store, md_store_group_t group, const char *name,
                               const char *file, apr_size_t max, md_err_t *err, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, file, p);
     apr_status_t rv;
+    place_t place;
 
     *ptext = NULL;
     *plen = 0;
     *pwhy = NULL;
     rv = check_parts(name, file, err);
+    if (rv == APR_SUCCESS)
+        rv = enter(&place, store, group, name, file, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = md_file_read(ptext, plen, path, max, p);
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
-        return APR_ENOENT;
-    if (rv != APR_SUCCESS)
-        *pwhy = md_file_why(path, rv, max, p);
+    rv = md_file_read(ptext, plen, place.dir, place.path, max, p);
+    if (APR_STATUS_IS_ENOTDIR(rv))
+        rv = APR_ENOENT;
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
+        *pwhy = md_file_why(place.dir, place.path, rv, max, p);
+    leave(&place);
     return rv;
 }
 
@@ -545,22 +683,24 @@ static apr_status_t save(const md_store_t *store, md_store_group_t group, const 
                          const char *file, const md_file_attr_t *attr, const char *text,
                          apr_size_t len, md_err_t *err, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, file, p), *aside;
+    const char *aside;
     apr_status_t rv;
+    place_t place;
 
     rv = check_parts(name, file, err);
     if (rv == APR_SUCCESS)
-        rv = make_dir(store, group, NULL, err, p);
-    if (rv == APR_SUCCESS)
-        rv = make_dir(store, group, name, err, p);
+        rv = make_dirs(store, group, name, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = md_file_write(path, attr, text, len, p);
-    if (rv == EISDIR && md_store_put_aside(&aside, store, group, name, file, p) == APR_SUCCESS)
-        rv = md_file_write(path, attr, text, len, p);
-    if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "cannot write %s", path);
-    return APR_SUCCESS;
+    rv = enter(&place, store, group, name, file, p);
+    if (rv == APR_SUCCESS) {
+        rv = md_file_write(place.dir, place.path, attr, text, len, p);
+        if (rv == EISDIR && md_store_put_aside(&aside, store, group, name, file, p) == APR_SUCCESS)
+            rv = md_file_write(place.dir, place.path, attr, text, len, p);
+        leave(&place);
+    }
+    return rv == APR_SUCCESS ? rv : md_fail(err, rv, "cannot write %s",
+                                            md_store_path(store, group, name, file, p));
 }
 
 apr_status_t md_store_save_text(const md_store_t *store, md_store_group_t group,
@@ -655,6 +795,7 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
     const char *text = md_json_text(json, 0, p), *id;
     md_file_attr_t attr = attr_of(store, group);
     apr_status_t rv;
+    place_t place;
     int n;
 
     for (n = 0; n < 1000; ++n) {
@@ -663,13 +804,13 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
         if (rv == APR_SUCCESS && !is_vacant(store, group, id, p))
             continue;
         if (rv == APR_SUCCESS)
-            rv = make_dir(store, group, NULL, err, p);
+            rv = make_dirs(store, group, id, err, p);
         if (rv == APR_SUCCESS)
-            rv = make_dir(store, group, id, err, p);
+            rv = enter(&place, store, group, id, file, p);
         if (rv != APR_SUCCESS)
             return rv;
-        rv = md_file_create(md_store_path(store, group, id, file, p), &attr, text, strlen(text),
-                            p);
+        rv = md_file_create(place.dir, place.path, &attr, text, strlen(text), p);
+        leave(&place);
         if (rv == APR_SUCCESS) {
             *pid = id;
             return rv;
@@ -694,33 +835,16 @@ static apr_status_t lock_file(int fd)
     return errno == EACCES ? EAGAIN : errno; /* POSIX allows both */
 }
 
-/* A lock that root made where others work must not keep them out. They might put a link in its
- * place: only a file that nothing else leads to is given away. */
-static apr_status_t share_lock(int fd, const apr_uid_t *owner)
+static apr_status_t try_lock(apr_file_t **plock, const md_store_t *store, const char *file,
+                             mode_t mode, int is_shared, md_err_t *err, apr_pool_t *p)
 {
-    struct stat st;
-
-    if (!owner)
-        return APR_SUCCESS;
-    if (fstat(fd, &st) != 0)
-        return errno;
-    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != geteuid())
-        return APR_SUCCESS;
-    return fchown(fd, *owner, (gid_t)-1) == 0 ? APR_SUCCESS : errno;
-}
-
-static apr_status_t try_lock(apr_file_t **plock, const char *path, mode_t mode,
-                             const apr_uid_t *owner, md_err_t *err, apr_pool_t *p)
-{
-    /* Not blocking for a FIFO in its place. */
-    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
+    const char *path = base_path(store, file, p);
+    int fd = open_lock(store, file, mode, is_shared, p);
     apr_status_t rv = errno;
 
     if (fd < 0)
-        return md_fail(err, rv, "cannot open %s: %s", path, md_file_why(path, rv, 0, p));
-    rv = share_lock(fd, owner);
-    if (rv == APR_SUCCESS)
-        rv = lock_file(fd);
+        return md_fail(err, rv, "cannot open %s: %s", path, md_file_why(AT_FDCWD, path, rv, 0, p));
+    rv = lock_file(fd);
     if (rv == APR_SUCCESS)
         return apr_os_file_put(plock, &fd, APR_FOPEN_WRITE, p);
     close(fd);
@@ -732,21 +856,19 @@ static apr_status_t try_lock(apr_file_t **plock, const char *path, mode_t mode,
 apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_err_t *err,
                                apr_pool_t *p)
 {
-    return try_lock(plock, base_path(store, ENGINE_LOCK, p), 0600,
-                    store->has_owner ? &store->owner : NULL, err, p);
+    return try_lock(plock, store, ENGINE_LOCK, 0600, 1, err, p);
 }
 
 apr_status_t md_store_lock(apr_file_t **plock, const md_store_t *store, apr_interval_time_t wait,
                            md_err_t *err, apr_pool_t *p)
 {
-    const char *path = base_path(store, STORE_LOCK, p);
     apr_time_t end = apr_time_now() + wait;
     apr_status_t rv;
 
-    rv = try_lock(plock, path, 0640, NULL, err, p);
+    rv = try_lock(plock, store, STORE_LOCK, 0640, 0, err, p);
     while (APR_STATUS_IS_EAGAIN(rv) && apr_time_now() < end) {
         apr_sleep(LOCK_INTERVAL);
-        rv = try_lock(plock, path, 0640, NULL, err, p);
+        rv = try_lock(plock, store, STORE_LOCK, 0640, 0, err, p);
     }
     return rv;
 }
@@ -762,9 +884,15 @@ int md_store_exists(const md_store_t *store, md_store_group_t group, const char 
                     const char *file, apr_pool_t *p)
 {
     struct stat st;
+    place_t place;
+    int exists;
 
-    return md_path_part_is_safe(name)
-           && stat(md_store_path(store, group, name, file, p), &st) == 0;
+    if (!md_path_part_is_safe(name)
+        || enter(&place, store, group, name, file ? file : ".", p) != APR_SUCCESS)
+        return 0;
+    exists = fstatat(place.dir, place.path, &st, 0) == 0;
+    leave(&place);
+    return exists;
 }
 
 apr_time_t md_store_modified(const md_store_t *store, md_store_group_t group, const char *name,
@@ -783,7 +911,8 @@ apr_array_header_t *md_store_names(const md_store_t *store, md_store_group_t gro
 {
     apr_array_header_t *names;
 
-    if (md_dir_list(&names, md_store_path(store, group, NULL, NULL, p), 1, p) != APR_SUCCESS)
+    if (md_dir_list(&names, AT_FDCWD, md_store_path(store, group, NULL, NULL, p), 1, p)
+        != APR_SUCCESS)
         return md_strings_make(p);
     return names;
 }
@@ -792,11 +921,15 @@ apr_array_header_t *md_store_files(const md_store_t *store, md_store_group_t gro
                                    const char *name, apr_pool_t *p)
 {
     apr_array_header_t *names;
+    apr_status_t rv;
+    place_t place;
 
     if (!md_path_part_is_safe(name)
-        || md_dir_list(&names, md_store_path(store, group, name, NULL, p), 0, p) != APR_SUCCESS)
+        || enter(&place, store, group, name, ".", p) != APR_SUCCESS)
         return md_strings_make(p);
-    return names;
+    rv = md_dir_list(&names, place.dir, place.path, 0, p);
+    leave(&place);
+    return rv == APR_SUCCESS ? names : md_strings_make(p);
 }
 
 /* ---- documents of the whole store ---- */
@@ -810,13 +943,13 @@ apr_status_t md_store_load_base_json(md_json_t **pjson, const md_store_t *store,
     char *text;
 
     *pjson = NULL;
-    rv = md_file_read(&text, &len, path, MD_MAX_FILE, p);
+    rv = md_file_read(&text, &len, AT_FDCWD, path, MD_MAX_FILE, p);
     if (APR_STATUS_IS_ENOENT(rv))
         return rv;
     if (rv == APR_SUCCESS)
         rv = parse_object(pjson, &why, text, len, p);
     else
-        why = md_file_why(path, rv, MD_MAX_FILE, p);
+        why = md_file_why(AT_FDCWD, path, rv, MD_MAX_FILE, p);
     return why ? md_fail(err, rv, "failed to load JSON file %s: %s", path, why) : rv;
 }
 
@@ -826,13 +959,13 @@ apr_status_t md_store_save_base_json(const md_store_t *store, const char *file,
     const char *path = base_path(store, file, p), *text = md_json_text(json, 0, p);
     apr_status_t rv;
 
-    rv = md_file_write(path, &PRIVATE, text, strlen(text), p);
+    rv = md_file_write(AT_FDCWD, path, &PRIVATE, text, strlen(text), p);
     return rv == APR_SUCCESS ? rv : md_fail(err, rv, "cannot write %s", path);
 }
 
 void md_store_remove_base(const md_store_t *store, const char *file, apr_pool_t *p)
 {
-    (void)md_dir_remove(base_path(store, file, p), p);
+    (void)md_dir_remove(AT_FDCWD, base_path(store, file, p));
 }
 
 /* ---- moving and removing ---- */
@@ -840,39 +973,55 @@ void md_store_remove_base(const md_store_t *store, const char *file, apr_pool_t 
 apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, const char *name,
                              const char *file, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, file, p);
     apr_status_t rv;
+    place_t place;
 
     rv = check_parts(name, file, NULL);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = md_dir_remove(path, p); /* there may be anything in place of a file */
-    return APR_STATUS_IS_ENOTDIR(rv) ? APR_SUCCESS : rv;
+    if (!file)
+        return md_dir_remove(AT_FDCWD, md_store_path(store, group, name, NULL, p));
+    rv = enter(&place, store, group, name, file, p);
+    if (rv == APR_SUCCESS) {
+        rv = md_dir_remove(place.dir, place.path); /* there may be anything in place of a file */
+        leave(&place);
+    }
+    return APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv) ? APR_SUCCESS : rv;
+}
+
+/* Rename in its directory; *pname is the new name. */
+static apr_status_t put_aside(const char **pname, const place_t *place, apr_pool_t *p)
+{
+    struct stat st;
+    int n;
+
+    for (n = 1; n <= MD_MAX_ASIDE; ++n) {
+        *pname = n == 1 ? apr_pstrcat(p, place->path, ".damaged", NULL)
+                        : apr_psprintf(p, "%s.damaged.%d", place->path, n);
+        if (fstatat(place->dir, *pname, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            continue;
+        return renameat(place->dir, place->path, place->dir, *pname) == 0 ? APR_SUCCESS : errno;
+    }
+    return APR_EEXIST;
 }
 
 apr_status_t md_store_put_aside(const char **paside, const md_store_t *store,
                                 md_store_group_t group, const char *name, const char *file,
                                 apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, file, p), *aside;
-    struct stat st;
+    place_t place = { AT_FDCWD, md_store_path(store, group, name, NULL, p) };
     apr_status_t rv;
-    int n;
 
     rv = check_parts(name, file, NULL);
+    if (rv == APR_SUCCESS && file)
+        rv = enter(&place, store, group, name, file, p);
     if (rv != APR_SUCCESS)
         return rv;
-    for (n = 1; n <= MD_MAX_ASIDE; ++n) {
-        aside = n == 1 ? apr_pstrcat(p, path, ".damaged", NULL)
-                       : apr_psprintf(p, "%s.damaged.%d", path, n);
-        if (lstat(aside, &st) == 0)
-            continue;
-        if (rename(path, aside) != 0)
-            return errno;
-        *paside = aside;
-        return APR_SUCCESS;
-    }
-    return APR_EEXIST;
+    rv = put_aside(paside, &place, p);
+    if (rv == APR_SUCCESS && place.dir != AT_FDCWD)
+        *paside = md_store_path(store, group, name, *paside, p);
+    leave(&place);
+    return rv;
 }
 
 apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, const char *from,
@@ -886,7 +1035,7 @@ apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, co
     if (rename(md_store_path(store, group, from, NULL, p),
                md_store_path(store, group, to, NULL, p)) != 0)
         return md_fail(err, errno, "cannot rename %s/%s to %s", GROUPS[group].name, from, to);
-    return md_dir_sync(md_store_path(store, group, NULL, NULL, p), p);
+    return md_dir_sync(AT_FDCWD, md_store_path(store, group, NULL, NULL, p));
 }
 
 /* When all numbers are taken the oldest set gives way. */
@@ -923,13 +1072,13 @@ apr_status_t md_store_archive(const char **parchived, const md_store_t *store,
 {
     apr_status_t rv;
 
-    rv = make_dir(store, MD_STORE_ARCHIVE, NULL, err, p);
+    rv = make_group(store, MD_STORE_ARCHIVE, 0, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     *parchived = md_store_path(store, MD_STORE_ARCHIVE, archive_slot(store, name, p), NULL, p);
     rv = move(md_store_path(store, group, name, NULL, p), *parchived, err);
     if (rv == APR_SUCCESS)
-        md_dir_sync(md_store_path(store, MD_STORE_ARCHIVE, NULL, NULL, p), p);
+        md_dir_sync(AT_FDCWD, md_store_path(store, MD_STORE_ARCHIVE, NULL, NULL, p));
     return rv;
 }
 
@@ -940,7 +1089,7 @@ static apr_status_t into_domains(const md_store_t *store, const char *name, md_e
 
     rv = move(md_store_path(store, MD_STORE_TMP, name, NULL, p),
               md_store_path(store, MD_STORE_DOMAINS, name, NULL, p), err);
-    md_dir_sync(md_store_path(store, MD_STORE_DOMAINS, NULL, NULL, p), p);
+    md_dir_sync(AT_FDCWD, md_store_path(store, MD_STORE_DOMAINS, NULL, NULL, p));
     return rv;
 }
 
@@ -950,7 +1099,7 @@ apr_status_t md_store_activate(const md_store_t *store, const char *name, md_err
     const char *live = md_store_path(store, MD_STORE_DOMAINS, name, NULL, p), *archived;
     apr_status_t rv;
 
-    rv = make_dir(store, MD_STORE_DOMAINS, NULL, err, p);
+    rv = make_group(store, MD_STORE_DOMAINS, 0, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     if (!md_store_exists(store, MD_STORE_DOMAINS, name, NULL, p))
@@ -980,7 +1129,7 @@ static void recover(const md_store_t *store, const char *name, apr_pool_t *p)
         md_store_remove(store, MD_STORE_TMP, name, NULL, p);
         return;
     }
-    if (make_dir(store, MD_STORE_DOMAINS, NULL, &err, p) == APR_SUCCESS
+    if (make_group(store, MD_STORE_DOMAINS, 0, &err, p) == APR_SUCCESS
         && into_domains(store, name, &err, p) == APR_SUCCESS)
         md_log(MD_LOG_NOTICE, APR_SUCCESS, "md[%s]: completed an activation that was interrupted",
                name);
@@ -1000,27 +1149,28 @@ void md_store_recover(const md_store_t *store, apr_pool_t *p)
 
 /* ---- what a crash leaves ---- */
 
-static void remove_if_stale(const char *dir, const char *file, apr_time_t before, apr_pool_t *p)
+static void remove_if_stale(int dir, const char *file, apr_time_t before)
 {
-    const char *path = apr_pstrcat(p, dir, "/", file, NULL);
     struct stat st;
 
-    if (is_unfinished(file) && lstat(path, &st) == 0 && S_ISREG(st.st_mode)
-        && apr_time_from_sec(st.st_mtime) < before)
-        (void)unlink(path);
+    if (is_unfinished(file) && fstatat(dir, file, &st, AT_SYMLINK_NOFOLLOW) == 0
+        && S_ISREG(st.st_mode) && apr_time_from_sec(st.st_mtime) < before)
+        (void)unlinkat(dir, file, 0);
 }
 
 void md_store_sweep(const md_store_t *store, md_store_group_t group, const char *name,
                     apr_time_t now, apr_pool_t *p)
 {
-    const char *dir = name ? md_store_path(store, group, name, NULL, p) : store->base;
+    int dir = name ? open_dir(store, group, name, p)
+                   : open(store->base, O_RDONLY | O_DIRECTORY | O_CLOEXEC), i;
     apr_array_header_t *files;
-    int i;
 
-    if (md_dir_list(&files, dir, 0, p) != APR_SUCCESS)
+    if (dir < 0)
         return;
-    for (i = 0; i < files->nelts; ++i)
-        remove_if_stale(dir, APR_ARRAY_IDX(files, i, const char *), now - STALE_AFTER, p);
+    if (md_dir_list(&files, dir, ".", 0, p) == APR_SUCCESS)
+        for (i = 0; i < files->nelts; ++i)
+            remove_if_stale(dir, APR_ARRAY_IDX(files, i, const char *), now - STALE_AFTER);
+    close(dir);
 }
 
 /* A file that children cannot read, but should. */
@@ -1045,8 +1195,7 @@ int md_store_open_to_children(const md_store_t *store, md_store_group_t group, c
 
     if (!store->has_owner)
         return 0;
-    dir = open(md_store_path(store, group, name, NULL, p),
-               O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    dir = open_dir(store, group, name, p);
     if (dir < 0)
         return 0;
     fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);

@@ -164,7 +164,8 @@ apr_status_t md_store_archive(const char **parchived, const md_store_t *store,
                               apr_pool_t *p);
 
 /* Rename a file that is of no use (with file NULL: all of `name`), or whatever is in its place, to
- * `<file>.damaged` beside it (*paside is the path): it is out of the way, and nothing is lost that somebody may repair. */
+ * `<file>.damaged` beside it (*paside is the path): it is out of the way, and nothing is lost that
+ * somebody may repair. */
 apr_status_t md_store_put_aside(const char **paside, const md_store_t *store,
                                 md_store_group_t group, const char *name, const char *file,
                                 apr_pool_t *p);

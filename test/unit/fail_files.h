@@ -119,6 +119,26 @@ int mkdir(const char *path, mode_t mode)
     return fails() ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
 }
 
+int mkdirat(int dir, const char *path, mode_t mode)
+{
+    return fails() ? -1 : (int)syscall(SYS_mkdirat, dir, path, mode);
+}
+
+int renameat(int from_dir, const char *from, int to_dir, const char *to)
+{
+    return fails() ? -1 : (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, 0);
+}
+
+int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
+{
+    return fails() ? -1 : (int)syscall(SYS_linkat, from_dir, from, to_dir, to, flags);
+}
+
+int fchown(int fd, uid_t owner, gid_t group)
+{
+    return fails() ? -1 : (int)syscall(SYS_fchown, fd, owner, group);
+}
+
 int rename(const char *from, const char *to)
 {
     return fails() ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);

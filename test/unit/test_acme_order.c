@@ -171,7 +171,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    md_dir_remove(*state, p);
+    md_dir_remove(AT_FDCWD, *state);
     free(*state);
     apr_pool_destroy(p);
     return 0;
@@ -239,7 +239,7 @@ static void survives_a_failure_of_every_request(void **state)
     int n, failures = 0;
 
     for (n = 1; n < 30; ++n) {
-        md_dir_remove(apr_pstrcat(p, base, "/md", NULL), p);
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
         assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
         fake_http_reset(p);
         script_good_ca(1);
@@ -295,7 +295,7 @@ static void says_what_is_wrong_and_stages_nothing(void **state)
     size_t i;
 
     for (i = 0; i < sizeof(BAD) / sizeof(BAD[0]); ++i) {
-        md_dir_remove(apr_pstrcat(p, base, "/md", NULL), p);
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
         assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
         fake_http_reset(p);
         memset(&bad, 0, sizeof(bad));

@@ -229,20 +229,20 @@ static void files_are_whole_and_exact(void **state)
     char *data;
 
     (void)state;
-    assert_int_equal(md_file_write(path, &MODE_0644, "one", 3, p), APR_SUCCESS);
+    assert_int_equal(md_file_write(AT_FDCWD, path, &MODE_0644, "one", 3, p), APR_SUCCESS);
     assert_int_equal(mode_of(path), 0644);
-    assert_int_equal(md_file_write(path, &MODE_0600, "second", 6, p), APR_SUCCESS);
+    assert_int_equal(md_file_write(AT_FDCWD, path, &MODE_0600, "second", 6, p), APR_SUCCESS);
     umask(old);
     assert_int_equal(mode_of(path), 0600);
-    assert_int_equal(md_file_read(&data, &len, path, 6, p), APR_SUCCESS);
+    assert_int_equal(md_file_read(&data, &len, AT_FDCWD, path, 6, p), APR_SUCCESS);
     assert_string_equal(data, "second");
-    assert_int_equal(md_file_read(&data, &len, path, 5, p), APR_EINVAL);
-    assert_int_equal(md_file_create(path, &MODE_0600, "x", 1, p), APR_EEXIST);
-    assert_int_equal(md_file_create(in_dir("new"), &MODE_0600, "x", 1, p), APR_SUCCESS);
-    assert_int_equal(md_dir_list(&names, dir, 0, p), APR_SUCCESS);
+    assert_int_equal(md_file_read(&data, &len, AT_FDCWD, path, 5, p), APR_EINVAL);
+    assert_int_equal(md_file_create(AT_FDCWD, path, &MODE_0600, "x", 1, p), APR_EEXIST);
+    assert_int_equal(md_file_create(AT_FDCWD, in_dir("new"), &MODE_0600, "x", 1, p), APR_SUCCESS);
+    assert_int_equal(md_dir_list(&names, AT_FDCWD, dir, 0, p), APR_SUCCESS);
     assert_int_equal(names->nelts, 2); /* no temporary file is left */
-    assert_true(APR_STATUS_IS_ENOENT(md_file_read(&data, &len, in_dir("none"), 9, p)));
-    assert_int_not_equal(md_file_write(in_dir("no/such/f"), &MODE_0600, "x", 1, p), APR_SUCCESS);
+    assert_true(APR_STATUS_IS_ENOENT(md_file_read(&data, &len, AT_FDCWD, in_dir("none"), 9, p)));
+    assert_int_not_equal(md_file_write(AT_FDCWD, in_dir("no/such/f"), &MODE_0600, "x", 1, p), APR_SUCCESS);
 }
 
 static void what_is_no_file_is_not_read(void **state)
@@ -254,13 +254,13 @@ static void what_is_no_file_is_not_read(void **state)
     assert_int_equal(mkfifo(in_dir("fifo"), 0600), 0);
     assert_int_equal(symlink("/etc/passwd", in_dir("link")), 0);
     assert_int_equal(mkdir(in_dir("sub"), 0700), 0);
-    assert_int_equal(md_file_read(&data, &len, in_dir("fifo"), 99, p), APR_EINVAL);
-    assert_int_equal(md_file_read(&data, &len, in_dir("link"), 99999, p), APR_EINVAL);
-    assert_int_equal(md_file_read(&data, &len, in_dir("sub"), 99, p), APR_EINVAL);
+    assert_int_equal(md_file_read(&data, &len, AT_FDCWD, in_dir("fifo"), 99, p), APR_EINVAL);
+    assert_int_equal(md_file_read(&data, &len, AT_FDCWD, in_dir("link"), 99999, p), APR_EINVAL);
+    assert_int_equal(md_file_read(&data, &len, AT_FDCWD, in_dir("sub"), 99, p), APR_EINVAL);
     assert_int_equal(symlink("/", in_dir("sub/root")), 0);
-    assert_int_equal(md_dir_remove(in_dir("sub"), p), APR_SUCCESS);
+    assert_int_equal(md_dir_remove(AT_FDCWD, in_dir("sub")), APR_SUCCESS);
     assert_int_equal(mode_of("/") != -1, 1);
-    assert_int_equal(md_dir_remove(in_dir("sub"), p), APR_SUCCESS);
+    assert_int_equal(md_dir_remove(AT_FDCWD, in_dir("sub")), APR_SUCCESS);
 }
 
 static void json_documents(void **state)
@@ -322,7 +322,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    md_dir_remove(dir, p);
+    md_dir_remove(AT_FDCWD, dir);
     apr_pool_destroy(p);
     return 0;
 }

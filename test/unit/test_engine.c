@@ -93,7 +93,7 @@ static int teardown(void **state)
 {
     apr_pool_t *dying = p;
 
-    md_dir_remove(*state, p);
+    md_dir_remove(AT_FDCWD, *state);
     free(*state);
     apr_pool_destroy(dying);
     return 0;

@@ -52,8 +52,8 @@ static void put(const char *rel, const char *text)
     char *parent = apr_pstrdup(p, path(rel));
 
     *strrchr(parent, '/') = '\0';
-    assert_int_equal(md_dir_make(parent, 0x0755, 0, NULL, p), APR_SUCCESS);
-    assert_int_equal(md_file_write(path(rel), &MODE_0644, text, strlen(text), p), APR_SUCCESS);
+    assert_int_equal(md_dir_make(parent, 0x0755, NULL, p), APR_SUCCESS);
+    assert_int_equal(md_file_write(AT_FDCWD, path(rel), &MODE_0644, text, strlen(text), p), APR_SUCCESS);
 }
 
 static apr_status_t reopen(void)
@@ -770,11 +770,80 @@ static void a_lock_that_root_makes_is_the_childrens(void **state)
     put("victim", "x");
     assert_int_equal(symlink(path("victim"), path("engine.lock")), 0);
     assert_int_not_equal(md_store_try_lock(&lock, store, &err, p), APR_SUCCESS);
-    assert_int_equal(unlink(path("engine.lock")), 0);
-    assert_int_equal(link(path("victim"), path("engine.lock")), 0);
-    if (md_store_try_lock(&lock, store, &err, p) == APR_SUCCESS)
-        md_store_unlock(lock);
     assert_int_equal(stat(path("victim"), &st), 0);
+    assert_int_equal(st.st_uid, 0);
+}
+
+/* Children write to shared groups. Whoever has taken one over must not get root to work elsewhere,
+ * by a link in place of a directory. */
+static void no_link_is_followed_below_shared_groups(void **state)
+{
+    static const md_store_group_t SHARED[] = {
+        MD_STORE_STAGING, MD_STORE_CHALLENGES, MD_STORE_OCSP
+    };
+    const char *link_path, *aside, *text;
+    apr_size_t len;
+    struct stat st;
+    size_t i;
+
+    (void)state;
+    put("victim/old.tmp", "x");
+    put("victim/secret", "x");
+    assert_int_equal(chmod(path("victim"), 0711), 0);
+    assert_int_equal(md_store_prepare(store, NULL, &err, p), APR_SUCCESS);
+    for (i = 0; i < sizeof(SHARED) / sizeof(SHARED[0]); ++i) {
+        link_path = md_store_path(store, SHARED[i], "a.test", NULL, p);
+        assert_int_equal(symlink(path("victim"), link_path), 0);
+        assert_int_equal(md_store_exists(store, SHARED[i], "a.test", NULL, p), 0);
+        assert_int_equal(md_store_exists(store, SHARED[i], "a.test", "secret", p), 0);
+        assert_int_equal(md_store_load_text(&text, &len, store, SHARED[i], "a.test", "secret", 99,
+                                            &err, p), APR_ENOENT);
+        assert_int_equal(md_store_files(store, SHARED[i], "a.test", p)->nelts, 0);
+        assert_int_equal(md_store_remove(store, SHARED[i], "a.test", "secret", p), APR_SUCCESS);
+        md_store_sweep(store, SHARED[i], "a.test", apr_time_now() + apr_time_from_sec(9999), p);
+        assert_int_not_equal(md_store_put_aside(&aside, store, SHARED[i], "a.test", "secret", p),
+                             APR_SUCCESS);
+        assert_int_equal(md_store_save_text(store, SHARED[i], "a.test", "new", "x", &err, p),
+                         APR_SUCCESS);
+        assert_int_equal(lstat(link_path, &st), 0);
+        assert_true(S_ISDIR(st.st_mode));
+        link_path = apr_pstrcat(p, link_path, ".damaged", NULL);
+        assert_int_equal(md_store_remove(store, SHARED[i], "a.test.damaged", NULL, p), APR_SUCCESS);
+        assert_int_not_equal(lstat(link_path, &st), 0);
+        assert_int_equal(mode_of("victim"), 0711);
+        assert_int_equal(stat(path("victim/secret"), &st) | stat(path("victim/old.tmp"), &st), 0);
+        assert_int_not_equal(stat(path("victim/new"), &st), 0);
+    }
+}
+
+/* A tool may have come before the first server: children could not work in what it left. */
+static void what_root_left_for_children_is_given_to_them(void **state)
+{
+    static const char *const LEFT[] = {
+        "staging/a.test", "staging/a.test/order.json", "challenges/a.test",
+        "challenges/a.test/acme-tls-alpn-01-privkey.pem"
+    };
+    const apr_uid_t nobody = 65534;
+    struct stat st;
+    size_t i;
+
+    (void)state;
+    if (geteuid() != 0)
+        return;
+    for (i = 0; i < 2; ++i)
+        put(LEFT[2 * i + 1], "x");
+    put("accounts/x/account.json", "x");
+    put("victim", "x");
+    assert_int_equal(symlink(path("victim"), path("staging/a.test/link")), 0);
+    assert_int_equal(link(path("victim"), path("staging/a.test/other")), 0);
+    assert_int_equal(md_store_prepare(store, &nobody, &err, p), APR_SUCCESS);
+    for (i = 0; i < sizeof(LEFT) / sizeof(LEFT[0]); ++i) {
+        assert_int_equal(stat(path(LEFT[i]), &st), 0);
+        assert_int_equal(st.st_uid, nobody);
+    }
+    assert_int_equal(stat(path("victim"), &st), 0);
+    assert_int_equal(st.st_uid, 0);
+    assert_int_equal(stat(path("accounts/x/account.json"), &st), 0);
     assert_int_equal(st.st_uid, 0);
 }
 
@@ -869,7 +938,7 @@ static int activate_failing(int at, int is_crash, int error)
 
 static void empty_store(void)
 {
-    md_dir_remove(path(""), p);
+    md_dir_remove(AT_FDCWD, path(""));
     assert_int_equal(reopen(), APR_SUCCESS);
 }
 
@@ -971,7 +1040,7 @@ static void archive_cannot_be_made(void **state)
     md_reg_t *reg = make_reg(NAME);
 
     (void)state;
-    md_dir_remove(path("archive"), p);
+    md_dir_remove(AT_FDCWD, path("archive"));
     put("archive", "a file");
     settle(reg);
     assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
@@ -1149,7 +1218,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    md_dir_remove(dir, p);
+    md_dir_remove(AT_FDCWD, dir);
     apr_pool_destroy(p);
     return 0;
 }
@@ -1175,6 +1244,8 @@ int main(void)
         TEST(a_lock_is_waited_for), TEST(a_lock_file_that_is_none),
         TEST(a_lock_that_root_makes_is_the_childrens),
         TEST(what_root_writes_for_children_is_theirs),
+        TEST(what_root_left_for_children_is_given_to_them),
+        TEST(no_link_is_followed_below_shared_groups),
         TEST(activation_survives_a_crash), TEST(activation_survives_one_failure),
         TEST(activation_on_a_read_only_disk), TEST(renames_survive_a_crash),
         TEST(archive_of_one_domain_is_full), TEST(archive_cannot_be_made),
