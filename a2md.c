@@ -66,11 +66,13 @@ static const apr_getopt_option_t COMMAND_OPTIONS[] = {
 
 /* ---- log ---- */
 
-static int log_level = MD_LOG_INFO;
+static int log_level = MD_LOG_INFO; /* unless options change it */
+static int is_quiet;                /* that much is of no interest now */
 
 static int log_is_level(md_log_level_t level)
 {
-    return (int)level <= log_level;
+    return (int)level <= log_level && !(is_quiet && level == MD_LOG_INFO
+                                        && log_level == MD_LOG_INFO);
 }
 
 static const char *level_name(int level)
@@ -138,7 +140,7 @@ void a2md_show(a2md_t *tool, md_json_t *json)
     const apr_array_header_t *names;
     int i;
 
-    md_domain_mask(json);
+    md_domain_mask(json, tool->p);
     if (tool->output) {
         md_json_append(tool->output, json);
         return;
@@ -177,38 +179,43 @@ static const apr_getopt_option_t *options_of(const a2md_command_t *command, apr_
     return (const apr_getopt_option_t *)options->elts;
 }
 
-/* That a store is new is worth no line. */
-static apr_status_t open_store(a2md_t *tool)
+static apr_status_t open_store(a2md_t *tool, md_err_t *err)
 {
-    int level = log_level;
     md_store_t *store;
-    md_err_t err;
     apr_status_t rv;
 
-    md_err_init(&err, tool->p);
-    log_level = level < MD_LOG_NOTICE ? level : MD_LOG_NOTICE;
-    rv = md_store_open(&store, tool->dir, &err, tool->p);
-    log_level = level;
-    if (rv == APR_SUCCESS)
-        tool->reg = md_reg_make(store, tool->conf,
-                                apr_array_make(tool->p, 1, sizeof(md_domain_t *)), tool->p);
-    else
-        md_log(MD_LOG_ERR, rv, "%s", err.detail);
-    return rv;
+    is_quiet = 1; /* that a store is new */
+    rv = md_store_open(&store, tool->dir, err, tool->p);
+    is_quiet = 0;
+    if (rv != APR_SUCCESS)
+        return rv;
+    tool->reg = md_reg_make(store, tool->conf, apr_array_make(tool->p, 1, sizeof(md_domain_t *)),
+                            tool->p);
+    tool->reg->is_tool = 1;
+    return APR_SUCCESS;
+}
+
+/* What was printed may not have arrived: a full disk behind a pipe or a file. */
+static apr_status_t end_output(void)
+{
+    return fflush(stdout) == 0 && !ferror(stdout) ? APR_SUCCESS : APR_EGENERAL;
 }
 
 static int execute(a2md_t *tool, const a2md_command_t *command, int argc, const char *const *argv)
 {
+    apr_status_t rv;
     md_err_t err;
-    apr_status_t rv = open_store(tool);
 
     md_err_init(&err, tool->p);
+    rv = open_store(tool, &err);
     if (rv == APR_SUCCESS)
         rv = command->run(tool, argc, argv, &err);
     if (rv != APR_SUCCESS && err.detail)
         md_log(MD_LOG_ERR, rv, "%s", err.detail);
     if (tool->output)
         print_result(tool, rv);
+    if (rv == APR_SUCCESS)
+        rv = end_output();
     return rv == APR_SUCCESS ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -217,7 +224,7 @@ static int run_command(a2md_t *tool, const a2md_command_t *command, int argc,
                        const char *const *argv)
 {
     const apr_getopt_option_t *options = options_of(command, tool->p);
-    const char *value;
+    const char *value, *wrong;
     apr_getopt_t *getopt;
     apr_status_t rv;
     int opt;
@@ -239,6 +246,10 @@ static int run_command(a2md_t *tool, const a2md_command_t *command, int argc,
         return command_usage(command, options, "an argument is missing");
     if (!tool->dir)
         return command_usage(command, options, "the directory of the store is missing: a2md -d");
+    wrong = tool->conf->proxy_url ? md_uri_check_http(tool->conf->proxy_url, tool->p) : NULL;
+    if (wrong)
+        return command_usage(command, options, apr_psprintf(tool->p, "the proxy is no URL: %s",
+                                                            wrong));
     return execute(tool, command, argc - getopt->ind, argv + getopt->ind);
 }
 

@@ -4,15 +4,15 @@
 
 #include <stdio.h>
 
+#include <apr_strings.h>
+
 #include "md_acme_acct.h"
 #include "md_log.h"
 #include "md_text.h"
 
-#define NEW_ACCOUNT ".newreg" /* in staging, until the account is one of ours */
-
 static apr_status_t open_ca(md_acme_t **pacme, a2md_t *tool, const char *url, md_err_t *err)
 {
-    md_route_t route = { .ca_file = tool->conf->ca_file, .proxy_url = tool->conf->proxy_url };
+    md_route_t route = md_config_route(md_domain_make("", tool->p), tool->conf);
     md_http_t *http;
     apr_status_t rv;
 
@@ -23,11 +23,10 @@ static apr_status_t open_ca(md_acme_t **pacme, a2md_t *tool, const char *url, md
     return md_acme_load_directory(*pacme, apr_time_now(), err, tool->p);
 }
 
-static apr_status_t open_given_ca(md_acme_t **pacme, a2md_t *tool, md_err_t *err)
+static apr_status_t check_ca(const a2md_t *tool, md_err_t *err)
 {
-    if (!tool->ca_url)
-        return md_fail(err, APR_EINVAL, "the URL of the CA is missing: a2md -a");
-    return open_ca(pacme, tool, tool->ca_url, err);
+    return tool->ca_url ? APR_SUCCESS
+                        : md_fail(err, APR_EINVAL, "the URL of the CA is missing: a2md -a");
 }
 
 static apr_status_t load(md_acct_t **pacct, a2md_t *tool, const char *id, md_err_t *err)
@@ -35,82 +34,113 @@ static apr_status_t load(md_acct_t **pacct, a2md_t *tool, const char *id, md_err
     apr_status_t rv = md_acct_load(pacct, tool->reg->store, MD_STORE_ACCOUNTS, id, err, tool->p);
 
     if (APR_STATUS_IS_ENOENT(rv))
-        return md_fail(err, rv, "%s: there is no such account", id);
+        return md_fail(err, rv, "there is no such account");
     if (rv == APR_SUCCESS && tool->ca_url && !md_text_same((*pacct)->ca_url, tool->ca_url))
-        return md_fail(err, APR_EINVAL, "%s: is an account at %s, not at %s", id, (*pacct)->ca_url,
+        return md_fail(err, APR_EINVAL, "it is one at %s, not at %s", (*pacct)->ca_url,
                        tool->ca_url);
     return rv;
 }
 
 /* ---- newreg ---- */
 
+/* Where the account is until it is one of ours: a place for this call alone. */
+static const char *staging_place(apr_pool_t *p)
+{
+    unsigned char bytes[8];
+
+    md_random_bytes(bytes, sizeof(bytes));
+    return apr_pstrcat(p, ".newreg-", md_hex_encode(bytes, sizeof(bytes), 0, p), NULL);
+}
+
+static apr_status_t newreg(const char **pid, a2md_t *tool, const md_acct_wish_t *wish,
+                           md_err_t *err)
+{
+    const md_store_t *store = tool->reg->store;
+    const char *place = staging_place(tool->p);
+    md_acme_t *acme;
+    apr_status_t rv;
+
+    rv = open_ca(&acme, tool, tool->ca_url, err);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = md_acct_register(acme, store, place, wish, err, tool->p);
+    if (rv == APR_SUCCESS && md_acct_promote(pid, store, place, err, tool->p) != APR_SUCCESS)
+        return md_fail(err, err->rv, "the account is registered, but not stored: %s. It is kept in "
+                       "%s", apr_pstrdup(tool->p, err->detail),
+                       md_store_path(store, MD_STORE_STAGING, place, NULL, tool->p));
+    md_store_remove(store, MD_STORE_STAGING, place, NULL, tool->p);
+    return rv;
+}
+
 apr_status_t a2md_acme_newreg(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
 {
     md_acct_wish_t wish = { .ca_url = tool->ca_url, .agreement = tool->terms };
-    const md_store_t *store = tool->reg->store;
     apr_array_header_t *contacts;
-    md_acme_t *acme;
     const char *id;
     apr_status_t rv;
 
-    rv = a2md_contacts(&contacts, argc, argv, err, tool->p);
+    rv = check_ca(tool, err);
     if (rv == APR_SUCCESS)
-        rv = open_given_ca(&acme, tool, err);
+        rv = a2md_contacts(&contacts, argc, argv, err, tool->p);
     if (rv != APR_SUCCESS)
         return rv;
     wish.contacts = contacts;
-    rv = md_acct_register(acme, store, NEW_ACCOUNT, &wish, err, tool->p);
+    rv = newreg(&id, tool, &wish, err);
     if (rv == APR_SUCCESS)
-        rv = md_acct_promote(&id, store, NEW_ACCOUNT, err, tool->p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    md_store_remove(store, MD_STORE_STAGING, NEW_ACCOUNT, NULL, tool->p);
-    printf("registered: %s\n", id);
-    return APR_SUCCESS;
+        printf("registered: %s\n", id);
+    return rv;
 }
 
 /* ---- validate, agree ---- */
 
-static apr_status_t validate(a2md_t *tool, const char *id, md_err_t *err)
+/* One thing that is done with an account at the CA of -a. */
+typedef apr_status_t acct_fn(a2md_t *tool, md_acme_t *acme, md_acct_t *acct, md_err_t *err);
+
+/* Accounts are looked up before the CA is asked, once for all. */
+static apr_status_t for_each(a2md_t *tool, int argc, const char *const *argv, acct_fn *what,
+                             md_err_t *err)
 {
+    apr_status_t rv = check_ca(tool, err);
+    md_acme_t *acme = NULL;
     md_acct_t *acct;
-    md_acme_t *acme;
-    apr_status_t rv;
-
-    rv = load(&acct, tool, id, err);
-    if (rv == APR_SUCCESS)
-        rv = open_given_ca(&acme, tool, err);
-    return rv == APR_SUCCESS ? md_acct_verify(acme, acct, err, tool->p) : rv;
-}
-
-apr_status_t a2md_acme_validate(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
-{
-    apr_status_t rv = APR_SUCCESS;
     int i;
 
     for (i = 0; i < argc && rv == APR_SUCCESS; ++i) {
-        rv = validate(tool, argv[i], err);
+        rv = load(&acct, tool, argv[i], err);
+        if (rv == APR_SUCCESS && !acme)
+            rv = open_ca(&acme, tool, tool->ca_url, err);
         if (rv == APR_SUCCESS)
-            printf("account valid: %s\n", argv[i]);
-        else
-            md_log(MD_LOG_ERR, APR_SUCCESS, "account is not valid: %s", argv[i]);
+            rv = what(tool, acme, acct, err);
+        if (rv != APR_SUCCESS)
+            rv = md_fail(err, rv, "account %s: %s", argv[i], apr_pstrdup(tool->p, err->detail));
     }
     return rv;
 }
 
-static apr_status_t agree(a2md_t *tool, md_acme_t *acme, const char *id, md_err_t *err)
+static apr_status_t validate(a2md_t *tool, md_acme_t *acme, md_acct_t *acct, md_err_t *err)
+{
+    apr_status_t rv = md_acct_verify(acme, acct, err, tool->p);
+
+    if (rv == APR_SUCCESS)
+        printf("account valid: %s\n", acct->id);
+    return rv;
+}
+
+apr_status_t a2md_acme_validate(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
+{
+    return for_each(tool, argc, argv, validate, err);
+}
+
+static apr_status_t agree(a2md_t *tool, md_acme_t *acme, md_acct_t *acct, md_err_t *err)
 {
     const char *terms = md_acme_directory(acme)->terms_of_service;
-    md_acct_t *acct;
     apr_status_t rv;
 
-    rv = load(&acct, tool, id, err);
-    if (rv == APR_SUCCESS)
-        rv = md_acct_agree(acme, acct, err, tool->p);
+    rv = md_acct_agree(acme, acct, err, tool->p);
     if (rv != APR_SUCCESS)
         return rv;
     acct->agreement = terms ? terms : tool->terms;
-    rv = md_acct_save(acct, tool->reg->store, MD_STORE_ACCOUNTS, id, err, tool->p);
+    rv = md_acct_save(acct, tool->reg->store, MD_STORE_ACCOUNTS, acct->id, err, tool->p);
     if (rv == APR_SUCCESS)
         printf("agreed terms-of-service: %s\n", acct->url);
     return rv;
@@ -118,20 +148,13 @@ static apr_status_t agree(a2md_t *tool, md_acme_t *acme, const char *id, md_err_
 
 apr_status_t a2md_acme_agree(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
 {
-    md_acme_t *acme;
-    apr_status_t rv;
-    int i;
-
-    rv = open_given_ca(&acme, tool, err);
-    for (i = 0; i < argc && rv == APR_SUCCESS; ++i)
-        rv = agree(tool, acme, argv[i], err);
-    return rv;
+    return for_each(tool, argc, argv, agree, err);
 }
 
 /* ---- delreg ---- */
 
-/* Without -a the account goes even if its CA cannot be told: then into the archive, as its key is
- * all that could end it there. */
+/* The account goes, though it may still be one at its CA: into the archive, as its key is all that
+ * could end it there. */
 static apr_status_t forget(a2md_t *tool, const char *id, const md_err_t *why, md_err_t *err)
 {
     const char *archived;
@@ -139,16 +162,26 @@ static apr_status_t forget(a2md_t *tool, const char *id, const md_err_t *why, md
 
     rv = md_store_archive(&archived, tool->reg->store, MD_STORE_ACCOUNTS, id, err, tool->p);
     if (rv == APR_SUCCESS)
-        md_log(MD_LOG_WARNING, why->rv, "%s: is still an account at its CA, which could not be "
-               "told: %s. It was moved to %s", id, why->detail, archived);
+        md_log(MD_LOG_WARNING, why->rv, "%s: may still be an account at its CA: %s. It was moved "
+               "to %s", id, why->detail, archived);
     return rv;
+}
+
+static apr_status_t deactivate(a2md_t *tool, const char *id, md_err_t *err)
+{
+    md_acct_t *acct;
+    md_acme_t *acme;
+    apr_status_t rv;
+
+    rv = load(&acct, tool, id, err);
+    if (rv == APR_SUCCESS)
+        rv = open_ca(&acme, tool, acct->ca_url, err);
+    return rv == APR_SUCCESS ? md_acct_deactivate(acme, acct, err, tool->p) : rv;
 }
 
 static apr_status_t delreg(a2md_t *tool, const char *id, md_err_t *err)
 {
     const md_store_t *store = tool->reg->store;
-    md_acct_t *acct;
-    md_acme_t *acme;
     apr_status_t rv;
     md_err_t why;
 
@@ -157,17 +190,13 @@ static apr_status_t delreg(a2md_t *tool, const char *id, md_err_t *err)
         md_log(MD_LOG_INFO, APR_SUCCESS, "%s: there is no such account", id);
         return APR_SUCCESS;
     }
-    rv = load(&acct, tool, id, &why);
-    if (rv == APR_SUCCESS)
-        rv = open_ca(&acme, tool, acct->ca_url, &why);
-    if (rv == APR_SUCCESS)
-        rv = md_acct_deactivate(acme, acct, &why, tool->p);
-    if (rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv))
+    rv = deactivate(tool, id, &why);
+    if (rv == APR_SUCCESS || md_problem_is(&why, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST))
         return md_store_remove(store, MD_STORE_ACCOUNTS, id, NULL, tool->p);
-    if (!tool->ca_url)
+    /* What a CA says to the key of an account that was ended before (RFC 8555 7.3.6). */
+    if (!tool->ca_url || md_problem_is(&why, MD_PROBLEM_UNAUTHORIZED))
         return forget(tool, id, &why, err);
-    md_err_copy(err, &why);
-    return rv;
+    return md_fail(err, rv, "account %s: %s", id, why.detail);
 }
 
 apr_status_t a2md_acme_delreg(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)

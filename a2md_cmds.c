@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include <apr_hash.h>
 
 #include "md_log.h"
 #include "md_renew.h"
@@ -25,8 +24,9 @@ static apr_status_t load(md_domain_t **pdomain, a2md_t *tool, const char *name, 
                                     : rv;
 }
 
-/* In order of name. What cannot be read is told, and hides nothing else. */
-static apr_array_header_t *load_all(a2md_t *tool)
+/* In order of name. What cannot be read is told, and hides nothing else: *prv is the first failure
+ * (may be NULL). */
+static apr_array_header_t *load_all(apr_status_t *prv, a2md_t *tool)
 {
     apr_array_header_t *names = md_store_names(tool->reg->store, MD_STORE_DOMAINS, tool->p);
     apr_array_header_t *domains = domain_list(tool->p);
@@ -41,8 +41,11 @@ static apr_array_header_t *load_all(a2md_t *tool)
                                 tool->p);
         if (rv == APR_SUCCESS)
             APR_ARRAY_PUSH(domains, md_domain_t *) = domain;
-        else if (!APR_STATUS_IS_ENOENT(rv))
-            md_log(MD_LOG_WARNING, rv, "%s", err.detail);
+        if (rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv))
+            continue;
+        md_log(MD_LOG_ERR, rv, "%s", err.detail);
+        if (prv && *prv == APR_SUCCESS)
+            *prv = rv;
     }
     return domains;
 }
@@ -143,7 +146,7 @@ static apr_status_t check_names(const md_domain_t *domain, md_err_t *err)
 
 static apr_status_t check_overlap(a2md_t *tool, md_domain_t *domain, md_err_t *err)
 {
-    apr_array_header_t *domains = load_all(tool);
+    apr_array_header_t *domains = load_all(NULL, tool);
     md_index_t *index = md_index_make(tool->p);
     md_domain_t *other;
     const char *name;
@@ -196,44 +199,62 @@ apr_status_t a2md_add(a2md_t *tool, int argc, const char *const *argv, md_err_t 
     return rv == APR_SUCCESS ? save_and_show(tool, domain, err) : rv;
 }
 
-/* The domains called so, or that have these DNS names; as many as are there before the first that
- * is not. */
-static apr_status_t find(apr_array_header_t **pfound, a2md_t *tool, int argc,
-                         const char *const *argv, md_err_t *err)
+/* The domain that has this DNS name, NULL if there is none. */
+static md_domain_t *find_by_dns_name(a2md_t *tool, const char *name)
 {
-    apr_array_header_t *domains = load_all(tool);
+    apr_array_header_t *domains = load_all(NULL, tool);
     md_index_t *index = md_index_make(tool->p);
-    apr_hash_t *by_name = apr_hash_make(tool->p);
-    md_domain_t *domain;
-    const char *name;
+    const char *shared;
     int i;
 
-    *pfound = domain_list(tool->p);
-    for (i = 0; i < domains->nelts; ++i) {
-        domain = APR_ARRAY_IDX(domains, i, md_domain_t *);
-        apr_hash_set(by_name, domain->name, APR_HASH_KEY_STRING, domain);
-        (void)md_index_add(index, domain, &name);
-    }
+    for (i = 0; i < domains->nelts; ++i)
+        (void)md_index_add(index, APR_ARRAY_IDX(domains, i, md_domain_t *), &shared);
+    return md_index_find(index, name);
+}
+
+static int is_among(const apr_array_header_t *domains, const md_domain_t *domain)
+{
+    int i;
+
+    for (i = 0; i < domains->nelts; ++i)
+        if (!strcmp(APR_ARRAY_IDX(domains, i, md_domain_t *)->name, domain->name))
+            return 1;
+    return 0;
+}
+
+/* The domains called so, or that have these DNS names, each once; as many as are there before the
+ * first that is not. */
+static apr_status_t find(apr_array_header_t *found, a2md_t *tool, int argc,
+                         const char *const *argv, md_err_t *err)
+{
+    md_domain_t *domain;
+    apr_status_t rv;
+    int i;
+
     for (i = 0; i < argc; ++i) {
-        domain = apr_hash_get(by_name, argv[i], APR_HASH_KEY_STRING);
-        if (!domain)
-            domain = md_index_find(index, argv[i]);
-        if (!domain)
-            return md_fail(err, APR_ENOENT, "%s: there is no such managed domain", argv[i]);
-        APR_ARRAY_PUSH(*pfound, md_domain_t *) = domain;
+        rv = md_reg_load_domain(&domain, tool->reg, argv[i], err, tool->p);
+        if (APR_STATUS_IS_ENOENT(rv)) {
+            domain = find_by_dns_name(tool, argv[i]);
+            rv = domain ? APR_SUCCESS
+                        : md_fail(err, APR_ENOENT, "%s: there is no such managed domain", argv[i]);
+        }
+        if (rv != APR_SUCCESS)
+            return rv;
+        if (!is_among(found, domain))
+            APR_ARRAY_PUSH(found, md_domain_t *) = domain;
     }
     return APR_SUCCESS;
 }
 
 apr_status_t a2md_load(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
 {
-    apr_array_header_t *domains;
+    apr_array_header_t *domains = domain_list(tool->p);
     apr_status_t rv = APR_SUCCESS;
 
     if (argc > 0)
-        rv = find(&domains, tool, argc, argv, err);
+        rv = find(domains, tool, argc, argv, err);
     else
-        domains = load_all(tool);
+        domains = load_all(&rv, tool);
     assess(tool, domains);
     return rv;
 }
@@ -379,22 +400,32 @@ apr_status_t a2md_store_add(a2md_t *tool, int argc, const char *const *argv, md_
 apr_status_t a2md_store_list(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
 {
     apr_array_header_t *names = md_store_names(tool->reg->store, MD_STORE_DOMAINS, tool->p);
+    apr_status_t rv, first = APR_SUCCESS;
+    const char *name;
     md_json_t *json;
-    apr_status_t rv;
+    md_err_t why;
     int i;
 
     (void)argc;
     (void)argv;
+    (void)err;
+    md_err_init(&why, tool->p);
     for (i = 0; i < names->nelts; ++i) {
-        rv = md_store_load_json(&json, tool->reg->store, MD_STORE_DOMAINS,
-                                APR_ARRAY_IDX(names, i, const char *), MD_DOMAIN_JSON, err,
-                                tool->p);
-        if (rv == APR_SUCCESS)
+        name = APR_ARRAY_IDX(names, i, const char *);
+        rv = md_store_load_json(&json, tool->reg->store, MD_STORE_DOMAINS, name, MD_DOMAIN_JSON,
+                                &why, tool->p);
+        if (rv == APR_SUCCESS) {
+            if (!md_json_get_str(json, "name"))
+                md_json_set_str(json, "name", name);
             a2md_show(tool, json);
-        else if (!APR_STATUS_IS_ENOENT(rv))
-            md_log(MD_LOG_WARNING, rv, "%s", err->detail);
+        }
+        if (rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv))
+            continue;
+        md_log(MD_LOG_ERR, rv, "%s", why.detail);
+        if (first == APR_SUCCESS)
+            first = rv;
     }
-    return APR_SUCCESS;
+    return first;
 }
 
 apr_status_t a2md_store_remove(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
@@ -408,10 +439,23 @@ apr_status_t a2md_store_remove(a2md_t *tool, int argc, const char *const *argv, 
             && !md_store_exists(store, MD_STORE_DOMAINS, argv[i], MD_DOMAIN_JSON, tool->p))
             return md_fail(err, APR_ENOENT, "%s: there is no such managed domain", argv[i]);
         rv = md_store_remove(store, MD_STORE_DOMAINS, argv[i], MD_DOMAIN_JSON, tool->p);
-        if (rv != APR_SUCCESS && !tool->is_forced)
+        if (rv != APR_SUCCESS)
             return md_fail(err, rv, "%s: its document cannot be removed", argv[i]);
     }
     return APR_SUCCESS;
+}
+
+static apr_status_t change_raw(md_domain_t *domain, a2md_t *tool, int argc,
+                               const char *const *argv, md_err_t *err)
+{
+    if (tool->ca_url)
+        domain->ca_urls = words(1, &tool->ca_url, tool->p);
+    if (argc == 0)
+        return APR_SUCCESS;
+    if (strcmp(argv[0], "domains"))
+        return md_fail(err, APR_ENOTIMPL, "%s: '%s' is nothing that can be changed", domain->name,
+                       argv[0]);
+    return set_names(domain, tool, argc - 1, argv + 1, err);
 }
 
 apr_status_t a2md_store_update(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
@@ -420,14 +464,9 @@ apr_status_t a2md_store_update(a2md_t *tool, int argc, const char *const *argv, 
     apr_status_t rv;
 
     rv = load(&domain, tool, argv[0], err);
-    if (rv == APR_SUCCESS && tool->ca_url)
-        domain->ca_urls = words(1, &tool->ca_url, tool->p);
-    if (rv == APR_SUCCESS && argc > 1)
-        rv = !strcmp(argv[1], "domains")
-             ? set_names(domain, tool, argc - 2, argv + 2, err)
-             : md_fail(err, APR_ENOTIMPL, "%s: '%s' is nothing that can be changed", domain->name,
-                       argv[1]);
     if (rv == APR_SUCCESS)
+        rv = change_raw(domain, tool, argc - 1, argv + 1, err);
+    if (rv == APR_SUCCESS && (tool->ca_url || argc > 1))
         rv = md_reg_save_domain(tool->reg, domain, err, tool->p);
     if (rv == APR_SUCCESS)
         a2md_show(tool, md_domain_to_json(domain, tool->p));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* a2md drive: the engine of the server, run until every domain has its certificates or an error. */
+/* a2md drive: one attempt for each domain by the engine of the server; what comes of it is put into
+ * service at once. */
 #include "a2md.h"
 
 #include <string.h>
@@ -9,9 +10,9 @@
 #include "md_log.h"
 #include "md_renew.h"
 
-#define TICK      apr_time_from_msec(50)
-#define LOCK_TICK apr_time_from_msec(200)
-#define LOCK_WAIT apr_time_from_sec(120)
+#define LOCK_TICK     apr_time_from_msec(200)
+#define LOCK_WAIT     apr_time_from_sec(120)
+#define ACTIVATE_WAIT apr_time_from_sec(30)
 
 static md_domain_t *domain_at(const a2md_t *tool, int i)
 {
@@ -32,18 +33,18 @@ static apr_status_t check(const md_domain_t *domain, md_err_t *err)
     return APR_SUCCESS;
 }
 
-/* Leave those to the registry that are to be driven now. A domain that cannot be driven keeps
- * nobody else from it: *prv has the first failure. */
-static void choose(apr_status_t *prv, a2md_t *tool, md_err_t *err)
+/* Leave those to the registry that are to be driven now. One that cannot be driven is told, and
+ * keeps nobody else from it. */
+static apr_status_t choose(a2md_t *tool)
 {
     apr_array_header_t *all = tool->reg->domains;
+    apr_status_t rv, first = APR_SUCCESS;
     apr_time_t now = apr_time_now();
     md_domain_t *domain;
-    apr_status_t rv;
-    md_err_t why;
+    md_err_t err;
     int i;
 
-    md_err_init(&why, tool->p);
+    md_err_init(&err, tool->p);
     tool->reg->domains = apr_array_make(tool->p, all->nelts, sizeof(md_domain_t *));
     for (i = 0; i < all->nelts; ++i) {
         domain = APR_ARRAY_IDX(all, i, md_domain_t *);
@@ -51,29 +52,26 @@ static void choose(apr_status_t *prv, a2md_t *tool, md_err_t *err)
             md_log(MD_LOG_INFO, APR_SUCCESS, "%s: is not up for renewal", domain->name);
             continue;
         }
-        rv = check(domain, &why);
+        rv = check(domain, &err);
         if (rv == APR_SUCCESS) {
             domain->is_watched = domain->is_forced = 1;
             APR_ARRAY_PUSH(tool->reg->domains, md_domain_t *) = domain;
+            continue;
         }
-        else if (*prv == APR_SUCCESS) {
-            *prv = rv;
-            md_err_copy(err, &why);
-        }
-        else {
-            md_log(MD_LOG_ERR, rv, "%s", why.detail);
-        }
+        md_log(MD_LOG_ERR, rv, "%s", err.detail);
+        if (first == APR_SUCCESS)
+            first = rv;
     }
+    return first;
 }
 
-/* The attempts of before do not count for this one: no record, no waiting. */
+/* The attempts of before do not count for this one. */
 static void prepare(a2md_t *tool)
 {
     const md_domain_t *domain;
     int i;
 
     md_reg_load_reachability(tool->reg, tool->p);
-    tool->reg->activates_at_once = 1;
     tool->reg->only_challenge = tool->challenge;
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
         domain = domain_at(tool, i);
@@ -84,120 +82,99 @@ static void prepare(a2md_t *tool)
 }
 
 /* A server that is at work in staging is not disturbed. */
-static apr_status_t await_turn(a2md_t *tool, md_err_t *err)
+static apr_status_t await_turn(apr_file_t **plock, a2md_t *tool, md_err_t *err)
 {
     apr_time_t end = apr_time_now() + LOCK_WAIT;
-    apr_file_t *lock;
     apr_status_t rv;
-    md_err_t why;
 
-    md_err_init(&why, tool->p);
-    rv = md_store_try_lock(&lock, tool->reg->store, &why, tool->p);
+    rv = md_store_try_lock(plock, tool->reg->store, err, tool->p);
     if (APR_STATUS_IS_EAGAIN(rv))
         md_log(MD_LOG_INFO, APR_SUCCESS, "waiting for the renewals that the server has in work");
     while (APR_STATUS_IS_EAGAIN(rv) && apr_time_now() < end) {
         apr_sleep(LOCK_TICK);
-        rv = md_store_try_lock(&lock, tool->reg->store, &why, tool->p);
+        rv = md_store_try_lock(plock, tool->reg->store, err, tool->p);
     }
-    if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "%s", why.detail);
-    prepare(tool);
-    md_store_unlock(lock);
-    return APR_SUCCESS;
+    return rv;
 }
 
 /* ---- driving ---- */
 
-/* An attempt has ended when its record says so, or there is none. */
-static int is_settled(const a2md_t *tool, apr_pool_t *tmp)
+static apr_status_t conclude(a2md_t *tool, const md_domain_t *domain, apr_status_t rv)
 {
-    md_job_t *job;
-    int i;
-
-    for (i = 0; i < tool->reg->domains->nelts; ++i)
-        if (md_job_load(&job, tool->reg->store, MD_STORE_STAGING, domain_at(tool, i)->name, NULL,
-                        tmp) == APR_SUCCESS && !job->finished && job->errors == 0)
-            return 0;
-    return 1;
-}
-
-static void run_engine(a2md_t *tool, md_engine_t *engine)
-{
-    apr_time_t now, wake_at;
-    apr_pool_t *iter;
-    int is_done;
-
-    apr_pool_create(&iter, tool->p);
-    do {
-        apr_pool_clear(iter);
-        now = apr_time_now();
-        wake_at = md_engine_run(engine, now);
-        is_done = !md_engine_is_busy(engine) && is_settled(tool, iter);
-        if (!is_done)
-            apr_sleep(wake_at > now && wake_at - now < TICK ? wake_at - now : TICK);
-    } while (!is_done);
-    apr_pool_destroy(iter);
-}
-
-/* Why the last attempt failed, from its record. The engine has told the log. */
-static apr_status_t failure_of(const md_job_t *job)
-{
-    apr_status_t rv = (apr_status_t)md_json_get_int(job->last, "status", APR_EGENERAL);
-
-    return rv == APR_SUCCESS ? APR_EGENERAL : rv;
-}
-
-static apr_status_t conclude(a2md_t *tool, const md_domain_t *domain)
-{
-    md_job_t *job;
     md_err_t err;
-    apr_status_t rv;
 
     md_err_init(&err, tool->p);
-    (void)md_job_load(&job, tool->reg->store, MD_STORE_STAGING, domain->name, NULL, tool->p);
-    rv = job->finished ? md_reg_activate_domain(tool->reg, domain->name, &err, tool->p)
-                       : failure_of(job);
     if (rv != APR_SUCCESS)
-        md_job_remove(tool->reg->store, MD_STORE_STAGING, domain->name, tool->p);
+        return rv;
+    rv = md_reg_activate_domain(tool->reg, domain->name, &err, tool->p);
+    if (APR_STATUS_IS_ENOENT(rv))
+        md_log(MD_LOG_ERR, rv, "%s: its new set is not in staging any more", domain->name);
     return rv;
 }
 
-static apr_status_t drive_all(a2md_t *tool, md_err_t *err)
+/* The first failure counts. A server that starts activates what is staged, too: one at a time. */
+static apr_status_t activate(a2md_t *tool, const md_engine_t *engine, md_err_t *err)
 {
     apr_status_t rv, first = APR_SUCCESS;
-    md_engine_t *engine;
-    apr_pool_t *p;
+    apr_file_t *lock;
     int i;
 
-    rv = await_turn(tool, err);
+    rv = md_store_lock(&lock, tool->reg->store, ACTIVATE_WAIT, err, tool->p);
     if (rv != APR_SUCCESS)
         return rv;
-    apr_pool_create(&p, tool->p);
-    rv = md_engine_create(&engine, tool->reg, A2MD_USER_AGENT, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    run_engine(tool, engine);
-    apr_pool_destroy(p); /* stops it */
     for (i = 0; i < tool->reg->domains->nelts; ++i)
         md_reg_keep_account(tool->reg, domain_at(tool, i)->name, tool->p);
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
-        rv = conclude(tool, domain_at(tool, i));
+        rv = conclude(tool, domain_at(tool, i), md_engine_result(engine, i)->rv);
         if (first == APR_SUCCESS)
             first = rv;
     }
+    md_store_unlock(lock);
     return first;
+}
+
+static apr_status_t run_engine(a2md_t *tool, md_err_t *err)
+{
+    md_engine_t *engine;
+    apr_status_t rv;
+
+    rv = md_engine_create(&engine, tool->reg, A2MD_USER_AGENT, err, tool->p);
+    if (rv == APR_SUCCESS)
+        rv = md_engine_drive(engine, err);
+    return rv == APR_SUCCESS ? activate(tool, engine, err) : rv;
+}
+
+/* What goes wrong is told here. */
+static apr_status_t drive_all(a2md_t *tool)
+{
+    apr_file_t *lock;
+    apr_status_t rv;
+    md_err_t err;
+
+    md_err_init(&err, tool->p);
+    rv = await_turn(&lock, tool, &err);
+    if (rv == APR_SUCCESS) {
+        md_err_clear(&err);
+        prepare(tool);
+        rv = run_engine(tool, &err);
+        md_store_unlock(lock);
+    }
+    if (rv != APR_SUCCESS && err.detail)
+        md_log(MD_LOG_ERR, rv, "%s", err.detail);
+    return rv;
 }
 
 apr_status_t a2md_drive(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
 {
-    apr_status_t rv, driven;
+    apr_status_t loaded, chosen, driven = APR_SUCCESS;
 
-    rv = a2md_load(tool, argc, argv, err);
-    if (rv != APR_SUCCESS)
-        return rv;
-    choose(&rv, tool, err);
-    if (tool->reg->domains->nelts == 0)
-        return rv;
-    driven = drive_all(tool, err);
-    return rv == APR_SUCCESS ? driven : rv;
+    loaded = a2md_load(tool, argc, argv, err);
+    if (loaded != APR_SUCCESS && argc > 0)
+        return loaded;
+    chosen = choose(tool);
+    if (tool->reg->domains->nelts > 0)
+        driven = drive_all(tool);
+    if (loaded != APR_SUCCESS)
+        return loaded;
+    return chosen != APR_SUCCESS ? chosen : driven;
 }

@@ -277,7 +277,10 @@ static int is_gone(const md_err_t *err)
            || APR_STATUS_IS_EINVAL(err->rv);
 }
 
-apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+/* RFC 8555 7.3.1: what the CA says about the account, which signs from now on. APR_ENOENT when it is
+ * of no use. */
+static apr_status_t fetch(md_json_t **pjson, md_acme_t *acme, const md_acct_t *acct, md_err_t *err,
+                          apr_pool_t *p)
 {
     const char *status;
     md_reply_t *reply;
@@ -286,6 +289,7 @@ apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *er
     md_acme_use_account(acme, acct);
     rv = md_acme_fetch(&reply, acme, acct->url, NULL, MD_MAX_ACME_BODY, err, p);
     if (rv == APR_SUCCESS) {
+        *pjson = reply->json;
         status = md_json_get_str(reply->json, "status");
         if (!status || !strcmp(status, "valid"))
             return APR_SUCCESS;
@@ -299,36 +303,58 @@ apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *er
     return APR_ENOENT;
 }
 
-/* One more word from the account about itself. */
-static apr_status_t update(md_acme_t *acme, const md_acct_t *acct, const md_json_t *payload,
-                           md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
 {
-    md_reply_t *reply;
+    md_json_t *json;
 
-    md_acme_use_account(acme, acct);
-    return md_acme_post(&reply, acme, acct->url, payload, err, p);
+    return fetch(&json, acme, acct, err, p);
 }
 
-apr_status_t md_acct_agree(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+/* Take over what the CA says. */
+static void see(md_acct_t *acct, const md_json_t *json, apr_pool_t *p)
 {
-    md_json_t *payload = md_json_object(p);
+    apr_array_header_t *contacts = md_json_get_strings(json, "contact", p);
 
+    if (!json)
+        return;
+    acct->registration = json;
+    if (contacts)
+        acct->contacts = contacts;
+    if (md_json_get_str(json, "status"))
+        acct->status = md_json_get_str(json, "status");
+}
+
+apr_status_t md_acct_agree(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *payload = md_json_object(p), *json;
+    md_reply_t *reply;
+    apr_status_t rv;
+
+    rv = fetch(&json, acme, acct, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    see(acct, json, p);
     /* Some CAs take an update without contacts for none at all. */
     md_json_set_strings(payload, "contact", acct->contacts);
     md_json_set_bool(payload, "termsOfServiceAgreed", 1);
-    return update(acme, acct, payload, err, p);
+    rv = md_acme_post(&reply, acme, acct->url, payload, err, p);
+    if (rv == APR_SUCCESS)
+        see(acct, reply->json, p);
+    return rv;
 }
 
 apr_status_t md_acct_deactivate(md_acme_t *acme, const md_acct_t *acct, md_err_t *err,
                                 apr_pool_t *p)
 {
     md_json_t *payload = md_json_object(p);
+    md_reply_t *reply;
     apr_status_t rv;
 
     md_json_set_str(payload, "status", "deactivated");
-    rv = update(acme, acct, payload, err, p);
+    md_acme_use_account(acme, acct);
+    rv = md_acme_post(&reply, acme, acct->url, payload, err, p);
     md_acme_use_account(acme, NULL);
-    return rv != APR_SUCCESS && is_gone(err) ? APR_ENOENT : rv;
+    return rv;
 }
 
 /* Use the account if it is there, fits, and the CA agrees; APR_ENOENT otherwise. */

@@ -67,11 +67,11 @@ apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const ch
 MD_MUST_CHECK
 apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p);
 
-/* Agree to the terms of service that the CA has now (7.3.3). */
+/* Agree to the terms of service that the CA has now (7.3.3); `acct` is then as the CA has it. */
 MD_MUST_CHECK
-apr_status_t md_acct_agree(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p);
+apr_status_t md_acct_agree(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p);
 
-/* End the account at the CA (7.3.6). APR_ENOENT when it has none any more. */
+/* End the account at the CA (7.3.6). */
 MD_MUST_CHECK
 apr_status_t md_acct_deactivate(md_acme_t *acme, const md_acct_t *acct, md_err_t *err,
                                 apr_pool_t *p);

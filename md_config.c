@@ -774,22 +774,26 @@ void md_config_complete_windows(md_domain_t *domain, const md_conf_t *main_conf)
         domain->warn_window = main_conf->warn_window;
 }
 
-/* A domain that comes from the store alone has no section, but what is private to it. */
-static const char *own_or_main(const char *of_section, const char *stored, const char *of_main)
+/* A domain that comes from the store alone has no section: what a tool was told beats what was private
+ * to it there. */
+static const char *choose(const md_domain_t *domain, const char *of_section, const char *stored,
+                          const char *of_main)
 {
-    const char *own = of_section ? of_section : stored;
-
-    return unless_none(own ? own : of_main);
+    if (!domain->conf)
+        return of_main ? of_main : stored;
+    return of_section ? of_section : of_main;
 }
 
 md_route_t md_config_route(const md_domain_t *domain, const md_conf_t *main_conf)
 {
-    const md_conf_t *own = domain->conf;
+    static const md_conf_t NONE = { .ca_file = NULL };
+    const md_conf_t *own = domain->conf ? domain->conf : &NONE;
     md_route_t route;
 
-    route.ca_file = own_or_main(own ? own->ca_file : NULL, domain->ca_certs, main_conf->ca_file);
-    route.proxy_url = domain->proxy_url ? domain->proxy_url : main_conf->proxy_url;
-    route.proxy_ca_file = own_or_main(own ? own->proxy_ca_file : NULL, domain->proxy_ca_certs,
-                                      main_conf->proxy_ca_file);
+    route.ca_file = unless_none(choose(domain, own->ca_file, domain->ca_certs,
+                                       main_conf->ca_file));
+    route.proxy_url = choose(domain, own->proxy_url, domain->proxy_url, main_conf->proxy_url);
+    route.proxy_ca_file = unless_none(choose(domain, own->proxy_ca_file, domain->proxy_ca_certs,
+                                             main_conf->proxy_ca_file));
     return route;
 }

@@ -8,6 +8,7 @@
 
 #include <apr_hash.h>
 #include <apr_strings.h>
+#include <apr_uri.h>
 
 #include "md_text.h"
 
@@ -177,8 +178,9 @@ md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p)
         domain->ca_urls = md_strings_make(p);
         APR_ARRAY_PUSH(domain->ca_urls, const char *) = domain->ca_url;
     }
-    if (!domain->cert_files)
-        domain->pkey_files = NULL;
+    if (!domain->cert_files || !domain->pkey_files
+        || domain->cert_files->nelts != domain->pkey_files->nelts) /* no pairs, of no use */
+        domain->cert_files = domain->pkey_files = NULL;
     if (domain->state == 3) /* `expired` of old stores */
         domain->state = MD_STATE_COMPLETE;
     if (!domain->eab_kid || !domain->eab_hmac)
@@ -186,10 +188,15 @@ md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p)
     return domain;
 }
 
-void md_domain_mask(md_json_t *json)
+void md_domain_mask(md_json_t *json, apr_pool_t *p)
 {
+    const char *url = md_json_get_str(json, "proxy-url");
+    apr_uri_t uri;
+
     if (md_json_has(json, "eab.hmac"))
         md_json_set_str(json, "eab.hmac", "***");
+    if (url && apr_uri_parse(p, url, &uri) == APR_SUCCESS && uri.password)
+        md_json_set_str(json, "proxy-url", apr_uri_unparse(p, &uri, 0)); /* without it */
 }
 
 /* ---- state ---- */

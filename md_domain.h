@@ -76,7 +76,7 @@ md_json_t *md_domain_to_json(const md_domain_t *domain, apr_pool_t *p);
 md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p);
 
 /* Hide the secrets in such a document from those who look at it. */
-void md_domain_mask(md_json_t *json);
+void md_domain_mask(md_json_t *json, apr_pool_t *p);
 
 /* Does one of the names (or wildcards) cover `name`? */
 int md_domain_contains(const md_domain_t *domain, const char *name);

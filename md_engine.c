@@ -59,6 +59,7 @@ struct md_engine_t {
     apr_time_t next_check;     /* the earliest check_at of idle slots */
     apr_time_t regular_at;     /* the next regular round */
     ca_t *cas;
+    int is_single;             /* see md_engine_drive */
     int is_stopping;
     int threads_alive;
 
@@ -221,54 +222,80 @@ static void end_run(slot_t *slot)
     slot->pool = NULL;
 }
 
-/* When there is nothing to do for a domain now: look at it again at `check_at`. */
-static void rest(slot_t *slot, apr_time_t check_at)
+/* When there is nothing to do for a domain now: look at it again at `check_at`. A single attempt is
+ * at its end: its run is kept for the result. */
+static void rest(const md_engine_t *engine, slot_t *slot, apr_time_t check_at)
 {
-    end_run(slot);
+    if (!engine->is_single)
+        end_run(slot);
     slot->where = SLOT_IDLE;
-    slot->check_at = check_at;
+    slot->check_at = engine->is_single ? 0 : check_at;
+}
+
+static void begin(md_engine_t *engine, slot_t *slot, md_job_t *job, apr_time_t now)
+{
+    md_log(MD_LOG_DEBUG, APR_SUCCESS, MD_LOGNO(10052) "md(%s): state=%d, driving",
+           slot->domain->name, slot->domain->state);
+    slot->where = SLOT_IN_FLIGHT;
+    slot->renew = md_renew_create(engine->reg, slot->domain, job, now, slot->pool);
+    md_renew_use_ca(slot->renew, find_ca(engine, slot->renew, slot->domain));
+    slot->key = now;
+}
+
+/* The record of the domain; a new one in place of one that is damaged, or claims what is not so. */
+static md_job_t *load_job(const md_engine_t *engine, const slot_t *slot)
+{
+    const char *name = slot->domain->name;
+    apr_status_t rv;
+    md_job_t *job;
+    md_err_t err;
+
+    md_err_init(&err, slot->pool);
+    rv = md_job_load(&job, engine->reg->store, MD_STORE_STAGING, name, &err, slot->pool);
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
+        md_log(MD_LOG_WARNING, rv, "md[%s]: %s; the record begins anew", name, err.detail);
+    if (rv == APR_SUCCESS && md_renew_is_plausible(engine->reg, slot->domain, job, slot->pool))
+        return job;
+    return md_job_make(MD_STORE_STAGING, name, slot->pool);
 }
 
 /* Look at the job of the domain: begin a run, or tell when to look again. The regular round comes
  * in any case; 0 stands for it. */
 static void look(md_engine_t *engine, slot_t *slot)
 {
-    const md_domain_t *domain = slot->domain;
     apr_time_t now = apr_time_now(), renew_at;
-    apr_status_t rv;
     md_job_t *job;
-    md_err_t err;
 
     slot->pool = own_pool();
     if (!slot->pool) {
-        rest(slot, 0);
+        rest(engine, slot, 0);
         return;
     }
-    md_err_init(&err, slot->pool);
-    rv = md_job_load(&job, engine->reg->store, MD_STORE_STAGING, domain->name, &err, slot->pool);
-    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_WARNING, rv, "md[%s]: %s; the record begins anew", domain->name, err.detail);
-    else if (rv == APR_SUCCESS
-             && !md_renew_is_plausible(engine->reg, domain, job, slot->pool))
-        job = md_job_make(MD_STORE_STAGING, domain->name, slot->pool);
-    renew_at = md_renew_at(domain, now);
-    if (job->next_run > now)
-        rest(slot, job->next_run);
-    else if (!md_renew_is_wanted(domain) || (job->finished && job->notified_renewed))
-        rest(slot, 0);
-    else if (renew_at > now)
-        rest(slot, renew_at);
-    else {
-        md_log(MD_LOG_DEBUG, APR_SUCCESS, MD_LOGNO(10052) "md(%s): state=%d, driving", domain->name,
-               domain->state);
-        slot->where = SLOT_IN_FLIGHT;
-        slot->renew = md_renew_create(engine->reg, domain, job, now, slot->pool);
-        md_renew_use_ca(slot->renew, find_ca(engine, slot->renew, domain));
-        slot->key = now;
+    if (engine->is_single) {
+        begin(engine, slot, md_job_make(MD_STORE_STAGING, slot->domain->name, slot->pool), now);
+        return;
     }
+    job = load_job(engine, slot);
+    renew_at = md_renew_at(slot->domain, now);
+    if (job->next_run > now)
+        rest(engine, slot, job->next_run);
+    else if (!md_renew_is_wanted(slot->domain) || (job->finished && job->notified_renewed))
+        rest(engine, slot, 0);
+    else if (renew_at > now)
+        rest(engine, slot, renew_at);
+    else
+        begin(engine, slot, job, now);
 }
 
-static void advance(slot_t *slot)
+/* A wait that is too long for a place in flight. The run goes on from the store by then. */
+static void park(const md_engine_t *engine, slot_t *slot)
+{
+    if (engine->is_single)
+        md_renew_give_up(slot->renew);
+    rest(engine, slot, slot->key);
+}
+
+static void advance(const md_engine_t *engine, slot_t *slot)
 {
     apr_time_t now = apr_time_now();
 
@@ -278,14 +305,14 @@ static void advance(slot_t *slot)
         break;
     case MD_STEP_WAIT:
         slot->key = md_renew_wake_at(slot->renew);
-        if (slot->key - now > PARK_AFTER) /* goes on from the store by then */
-            rest(slot, slot->key);
+        if (slot->key - now > PARK_AFTER)
+            park(engine, slot);
         break;
     case MD_STEP_DONE:
-        rest(slot, 0);
+        rest(engine, slot, 0);
         break;
     case MD_STEP_FAILED:
-        rest(slot, md_renew_next_run(slot->renew));
+        rest(engine, slot, md_renew_next_run(slot->renew));
         break;
     }
 }
@@ -346,7 +373,7 @@ static void work_on(md_engine_t *engine, slot_t *slot)
     if (slot->where == SLOT_WAITING)
         look(engine, slot);
     else
-        advance(slot);
+        advance(engine, slot);
     lock(engine);
     --engine->working;
     slot->is_taken = 0;
@@ -354,14 +381,12 @@ static void work_on(md_engine_t *engine, slot_t *slot)
     apr_thread_cond_broadcast(engine->changed);
 }
 
-static void *APR_THREAD_FUNC worker(apr_thread_t *thread, void *baton)
+/* Called locked. */
+static void work(md_engine_t *engine)
 {
-    md_engine_t *engine = baton;
     apr_time_t now;
     slot_t *slot;
 
-    (void)thread;
-    lock(engine);
     while (!engine->is_stopping && has_work(engine)) {
         now = apr_time_now();
         slot = take(engine, now);
@@ -370,6 +395,15 @@ static void *APR_THREAD_FUNC worker(apr_thread_t *thread, void *baton)
         else
             wait_for_work(engine, now);
     }
+}
+
+static void *APR_THREAD_FUNC worker(apr_thread_t *thread, void *baton)
+{
+    md_engine_t *engine = baton;
+
+    (void)thread;
+    lock(engine);
+    work(engine);
     --engine->threads_alive;
     unlock(engine);
     return NULL;
@@ -500,14 +534,26 @@ apr_time_t md_engine_run(md_engine_t *engine, apr_time_t now)
     return wake_at;
 }
 
-int md_engine_is_busy(md_engine_t *engine)
+apr_status_t md_engine_drive(md_engine_t *engine, md_err_t *err)
 {
-    int is_busy;
-
+    engine->is_single = 1;
+    engine->thread_pool = own_pool();
+    if (!engine->thread_pool)
+        return md_fail(err, APR_ENOMEM, "no memory for threads");
     lock(engine);
-    is_busy = has_work(engine);
+    collect_due(engine, apr_time_now());
+    start_threads(engine);
+    work(engine); /* with the others, or alone */
     unlock(engine);
-    return is_busy;
+    join_threads(engine);
+    return APR_SUCCESS;
+}
+
+const md_err_t *md_engine_result(const md_engine_t *engine, int i)
+{
+    static const md_err_t NO_MEMORY = { .rv = APR_ENOMEM };
+
+    return engine->slots[i].renew ? md_renew_result(engine->slots[i].renew) : &NO_MEMORY;
 }
 
 void md_engine_stop(md_engine_t *engine)

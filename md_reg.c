@@ -640,7 +640,7 @@ static apr_status_t load_live(apr_array_header_t **pchain, const load_t *load,
 
     md_err_init(&err, load->tmp);
     rv = read_live(pchain, load, domain->name, spec, &err);
-    if (is_damage(rv) && !load->reg->is_dry_run)
+    if (is_damage(rv) && !load->reg->is_dry_run && !load->reg->is_tool)
         md_log(MD_LOG_ERR, rv, "md[%s]: certificate(%s) cannot be used and is ordered anew: %s",
                domain->name, md_key_spec_name(spec), err.detail);
     return rv;

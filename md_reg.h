@@ -13,7 +13,7 @@ typedef struct md_reg_t {
     apr_array_header_t *domains;     /* `md_domain_t *`, in order of definition */
     md_index_t *index;               /* by DNS name */
     int is_dry_run;                  /* the real start follows: what stays as it is is told there */
-    int activates_at_once;           /* what is staged needs no restart (a2md) */
+    int is_tool;                     /* a2md: no restart follows, and nobody reads job records */
     const char *only_challenge;      /* the one type to use, NULL: as configured (a2md) */
     int http_reachable, https_reachable; /* ports 80 and 443 lead here */
 } md_reg_t;

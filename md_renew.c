@@ -237,6 +237,8 @@ static void save_job(md_renew_t *renew)
 {
     md_err_t err;
 
+    if (renew->reg->is_tool)
+        return;
     md_err_init(&err, renew->tmp);
     if (md_job_save(renew->job, renew->reg->store, &err, renew->tmp) != APR_SUCCESS)
         md_log(MD_LOG_ERR, err.rv, "md[%s]: cannot save the progress of the renewal: %s",
@@ -317,7 +319,7 @@ static void finish(md_renew_t *renew, apr_time_t now)
                   renew->tmp);
     md_job_log(job, now, "finished", NULL, NULL);
     save_job(renew); /* who reads the next line finds it true */
-    if (!renew->reg->activates_at_once)
+    if (!renew->reg->is_tool)
         md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10059) "The Managed Domain %s has been setup "
                "and changes will be activated on next (graceful) server restart.",
                renew->domain->name);
@@ -326,10 +328,20 @@ static void finish(md_renew_t *renew, apr_time_t now)
     save_job(renew);
 }
 
-static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
+static void tell_failure(const md_renew_t *renew)
+{
+    const char *activity = renew->issue.activity;
+    const md_err_t *err = &renew->err;
+
+    md_log(MD_LOG_ERR, err->rv, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s",
+           renew->domain->name, err->detail, activity ? " while[" : "", activity ? activity : "",
+           activity ? "]" : "", err->type ? " problem[" : "", err->type ? err->type : "",
+           err->type ? "]" : "");
+}
+
+static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice)
 {
     const md_err_t *err = &renew->err;
-    const char *activity = renew->issue.activity, *name = renew->domain->name;
     apr_interval_time_t delay;
     md_job_t *job = renew->job;
 
@@ -337,19 +349,38 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
     delay = md_job_backoff(job->errors, renew->reg->conf->retry_delay,
                            md_problem_is_input_related(err), dice);
     job->next_run = now + delay > err->retry_after ? now + delay : err->retry_after;
-    md_job_result(job, activity, err, renew->tmp);
+    md_job_result(job, renew->issue.activity, err, renew->tmp);
     md_job_log(job, now, "renewal-error", err->type, err->detail);
     md_job_log(job, now, "message-errored", NULL, NULL);
     save_job(renew);
-    md_log(MD_LOG_ERR, err->rv, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s", name, err->detail,
-           activity ? " while[" : "", activity ? activity : "", activity ? "]" : "",
-           err->type ? " problem[" : "", err->type ? err->type : "", err->type ? "]" : "");
-    md_log(MD_LOG_INFO, APR_SUCCESS, MD_LOGNO(10057) "md[%s]: encountered error for the %d. time, "
-           "next run in %s", name, job->errors, md_duration_print(job->next_run - now, renew->tmp));
+}
+
+static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
+{
+    const md_job_t *job = renew->job;
+
+    record_failure(renew, now, dice);
+    tell_failure(renew);
+    if (!renew->reg->is_tool)
+        md_log(MD_LOG_INFO, APR_SUCCESS, MD_LOGNO(10057) "md[%s]: encountered error for the %d. "
+               "time, next run in %s", renew->domain->name, job->errors,
+               md_duration_print(job->next_run - now, renew->tmp));
     /* An answer of the CA says that its directory is all right; anything else may come from an old
      * one. */
-    if (!err->type && renew->issue.acme)
+    if (!renew->err.type && renew->issue.acme)
         md_acme_forget_directory(renew->issue.acme);
+}
+
+void md_renew_give_up(md_renew_t *renew)
+{
+    md_fail(&renew->err, APR_EAGAIN, "the CA wants to be asked again at %s, not earlier; what is "
+            "done so far is kept until then", md_time_http(renew->issue.wake_at, renew->tmp));
+    tell_failure(renew);
+}
+
+const md_err_t *md_renew_result(const md_renew_t *renew)
+{
+    return &renew->err;
 }
 
 md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice)
@@ -362,8 +393,10 @@ md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice)
     if (renew->err.rv == APR_SUCCESS)
         step = md_issue_step(&renew->issue, now, &renew->err);
     note_account(renew);
-    if (step == MD_STEP_DONE)
+    if (step == MD_STEP_DONE) {
+        md_err_clear(&renew->err);
         finish(renew, now);
+    }
     else if (step == MD_STEP_FAILED && !APR_STATUS_IS_EINTR(renew->err.rv)) /* not: stopped */
         fail(renew, now, dice);
     else {

@@ -37,9 +37,16 @@ const char *md_renew_ca_url(const md_renew_t *renew);
 void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme);
 
 /* One step. After MD_STEP_DONE and MD_STEP_FAILED the job is settled and saved, with its next run,
- * and the log told (AH10059, AH10056, AH10057). `dice` is a random byte. */
+ * and the log told (AH10059, AH10056, AH10057); for a tool nothing is saved. `dice` is a random
+ * byte. */
 md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice);
 apr_time_t md_renew_wake_at(const md_renew_t *renew);
+
+/* After MD_STEP_WAIT: do not wait, that is the failure. */
+void md_renew_give_up(md_renew_t *renew);
+
+/* After the end of a run: why it failed, rv APR_SUCCESS if it did not. Lives as long as the run. */
+const md_err_t *md_renew_result(const md_renew_t *renew);
 
 /* After MD_STEP_FAILED: when to try again, 0: with the regular checks. */
 apr_time_t md_renew_next_run(const md_renew_t *renew);

@@ -117,7 +117,7 @@ md_json_t *md_status_domain(const md_reg_t *reg, const md_domain_t *domain, int 
     apr_time_t renew_at = md_renew_at(domain, now);
     apr_status_t rv;
 
-    md_domain_mask(json);
+    md_domain_mask(json, p);
     md_json_set(json, "cert", served_certs(domain, p));
     md_json_set_time(json, "renew-at", renew_at);
     md_json_set_bool(json, "watched", domain->is_watched);

@@ -22,6 +22,8 @@
 
 APLOG_USE_MODULE(md);
 
+#define COURTESY_WAIT apr_time_from_sec(2)
+
 /* ---- records ---- */
 
 static md_process_t *process;
@@ -256,22 +258,24 @@ static apr_status_t step_link_servers(start_t *start)
 }
 
 /* Servers that share the store may start at the same time: MDStoreLocks lets one at a time move
- * things about. */
+ * things about. Without it, only somebody who does so at this moment (a2md) is given some time. */
 static apr_status_t step_activate(start_t *start)
 {
     apr_interval_time_t wait = start->reg->conf->store_locks;
     apr_file_t *lock = NULL;
+    apr_status_t rv;
 
-    if (wait > 0
-        && md_store_lock(&lock, start->store, wait, &start->err, start->tmp) != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, start->err.rv, start->s, APLOGNO(10398)
+    rv = md_store_lock(&lock, start->store, wait > 0 ? wait : COURTESY_WAIT, &start->err,
+                       start->tmp);
+    if (rv != APR_SUCCESS && wait > 0) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, start->s, APLOGNO(10398)
                      "unable to obtain global registry lock, nothing staged is activated until the "
                      "next restart: %s", start->err.detail);
         return APR_SUCCESS;
     }
     md_reg_sync_names(start->reg, start->tmp);
     md_reg_activate(start->reg, start->tmp);
-    if (lock)
+    if (rv == APR_SUCCESS)
         md_store_unlock(lock);
     return APR_SUCCESS;
 }
