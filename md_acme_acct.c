@@ -277,8 +277,8 @@ static int is_gone(const md_err_t *err)
            || APR_STATUS_IS_EINVAL(err->rv);
 }
 
-/* RFC 8555 7.3.1: what the CA says about the account, which signs from now on. APR_ENOENT when it is
- * of no use. */
+/* RFC 8555 7.3.1: what the CA says about the account, which signs from now on. APR_ENOENT when it
+ * is of no use. */
 static apr_status_t fetch(md_json_t **pjson, md_acme_t *acme, const md_acct_t *acct, md_err_t *err,
                           apr_pool_t *p)
 {

@@ -774,8 +774,8 @@ void md_config_complete_windows(md_domain_t *domain, const md_conf_t *main_conf)
         domain->warn_window = main_conf->warn_window;
 }
 
-/* A domain that comes from the store alone has no section: what a tool was told beats what was private
- * to it there. */
+/* A domain that comes from the store alone has no section: what a tool was told beats what was
+ * private to it there. */
 static const char *choose(const md_domain_t *domain, const char *of_section, const char *stored,
                           const char *of_main)
 {

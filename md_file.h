@@ -48,7 +48,8 @@ const char *md_file_why(int dir, const char *path, apr_status_t rv, apr_size_t m
                         apr_pool_t *p);
 
 /* Create a directory, its path from the current one, with parents (mode 0700), then set `perms` on
- * it if it was made; *pcreated (may be NULL) tells that. APR_ENOTDIR when something else is there. */
+ * it if it was made; *pcreated (may be NULL) tells that. APR_ENOTDIR when something else is
+ * there. */
 MD_MUST_CHECK
 apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int *pcreated, apr_pool_t *p);
 

@@ -895,17 +895,6 @@ int md_store_exists(const md_store_t *store, md_store_group_t group, const char 
     return exists;
 }
 
-apr_time_t md_store_modified(const md_store_t *store, md_store_group_t group, const char *name,
-                             const char *file, apr_pool_t *p)
-{
-    apr_finfo_t info;
-
-    if (apr_stat(&info, md_store_path(store, group, name, file, p), APR_FINFO_MTIME, p)
-        != APR_SUCCESS)
-        return 0;
-    return info.mtime;
-}
-
 apr_array_header_t *md_store_names(const md_store_t *store, md_store_group_t group,
                                    apr_pool_t *p)
 {
@@ -1038,6 +1027,15 @@ apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, co
     return md_dir_sync(AT_FDCWD, md_store_path(store, group, NULL, NULL, p));
 }
 
+/* 0 if there is none. */
+static apr_time_t archived_at(const md_store_t *store, const char *slot, apr_pool_t *p)
+{
+    struct stat st;
+
+    return stat(md_store_path(store, MD_STORE_ARCHIVE, slot, NULL, p), &st) == 0
+           ? apr_time_from_sec(st.st_mtime) : 0;
+}
+
 /* When all numbers are taken the oldest set gives way. */
 static const char *archive_slot(const md_store_t *store, const char *name, apr_pool_t *p)
 {
@@ -1047,7 +1045,7 @@ static const char *archive_slot(const md_store_t *store, const char *name, apr_p
 
     for (n = 1; n <= MD_MAX_ARCHIVE; ++n) {
         slot = apr_psprintf(p, "%s.%d", name, n);
-        modified = md_store_modified(store, MD_STORE_ARCHIVE, slot, NULL, p);
+        modified = archived_at(store, slot, p);
         if (!modified)
             return slot;
         if (!oldest || modified < oldest_time) {

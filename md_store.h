@@ -106,8 +106,6 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
 
 int md_store_exists(const md_store_t *store, md_store_group_t group, const char *name,
                     const char *file, apr_pool_t *p); /* file NULL: the directory */
-apr_time_t md_store_modified(const md_store_t *store, md_store_group_t group, const char *name,
-                             const char *file, apr_pool_t *p); /* 0 if missing */
 
 /* Locks between processes, also of servers that share a store. md_store_unlock gives one back, as
  * does the end of the process, however it comes; its handle lives in `p`. APR_EAGAIN if another has
