@@ -456,6 +456,7 @@ ONLY_STOCK = {
 }
 ONLY_OURS = {
     r"engine.lock": "one process at a time renews",
+    r"store.lock": "one process at a time activates, be it a2md",
     r"(domains|archive)/[^/]*/fallback-(privkey|pubcert)\.pem": "one for all specs",
     r"staging/broken.test/privkey.p-256.pem": "made while the CA validates",
 }

@@ -163,6 +163,7 @@ def test_off_unless_it_is_set(locked, setting):
     ("directory", "it is a directory"), ("fifo", "it is no regular file")])
 def test_lock_file_that_is_none(locked, obstacle, why):
     path = locked.store / "store.lock"
+    path.unlink(missing_ok=True)
     os.mkdir(path) if obstacle == "directory" else os.mkfifo(path)
     locked.add_md_conf("MDStoreLocks on")
     locked.start()
