@@ -250,6 +250,67 @@ static void nothing_to_do_starts_no_thread(void **state)
     assert_int_equal(fake_http_count(""), 0);
 }
 
+static void become_a_tool(void)
+{
+    int i;
+
+    reg->is_tool = 1;
+    for (i = 0; i < COUNT; ++i)
+        APR_ARRAY_IDX(reg->domains, i, md_domain_t *)->is_forced = 1;
+}
+
+/* Whatever a server noted before, and without a note of its own. */
+static void a_tool_makes_one_attempt_for_each(void **state)
+{
+    const int complete = 10;
+    const md_domain_t *other;
+    const char *name;
+    md_job_t *job;
+    int i;
+
+    (void)state;
+    assert_null(md_reg_index(reg, &other, &name, p));
+    for (i = 0; i < complete; ++i)
+        save_pair(name_of(i));
+    job = md_job_make(MD_STORE_STAGING, name_of(COUNT - 1), p);
+    job->next_run = apr_time_now() + apr_time_from_sec(3600);
+    assert_int_equal(md_job_save(job, store, &err, p), APR_SUCCESS);
+    become_a_tool();
+    assert_int_equal(md_engine_drive(engine, &err), APR_SUCCESS);
+    assert_int_equal(fake_http_count("/new-order"), COUNT - complete);
+    for (i = 0; i < COUNT; ++i) {
+        assert_int_equal(md_engine_result(engine, i)->rv, i < complete ? APR_SUCCESS : APR_EINVAL);
+        assert_int_equal(job_of(i)->errors, 0);
+        assert_null(job_of(i)->last);
+    }
+    assert_non_null(strstr(md_engine_result(engine, complete)->detail,
+                           "the chain holds no certificate"));
+}
+
+static void a_tool_does_not_wait_for_hours(void **state)
+{
+    static const fake_answer_t BUSY = {
+        "POST", "/new-order", 429, 0, "application/problem+json", "Retry-After: 3600",
+        "{\"type\":\"urn:ietf:params:acme:error:rateLimited\",\"detail\":\"busy\"}", -1
+    };
+    apr_time_t start = apr_time_now();
+    const md_err_t *result;
+    int i;
+
+    (void)state;
+    fake_http_reset(p);
+    fake_http_answer(BUSY);
+    fake_http_script(SCRIPT);
+    become_a_tool();
+    assert_int_equal(md_engine_drive(engine, &err), APR_SUCCESS);
+    assert_true(apr_time_now() - start < apr_time_from_sec(60));
+    for (i = 0; i < COUNT; ++i) {
+        result = md_engine_result(engine, i);
+        assert_true(result->rv == APR_BADARG || result->rv == APR_EAGAIN);
+        assert_non_null(result->detail);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +320,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(stops_in_the_middle_and_records_no_error, setup, teardown),
         cmocka_unit_test_setup_teardown(another_process_at_work_is_waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_to_do_starts_no_thread, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_tool_makes_one_attempt_for_each, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_tool_does_not_wait_for_hours, setup, teardown),
     };
 
     apr_initialize();
