@@ -757,12 +757,15 @@ void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
         put_aside(reg, MD_STORE_DOMAINS, domain->name, MD_DOMAIN_JSON,
                   "it is written anew from the configuration", &err, tmp);
     current = md_domain_to_json(domain, tmp);
-    if (!stored || !md_json_equal(stored, current)) {
+    rv = APR_SUCCESS;
+    if (!stored) /* all of it is from the configuration: thousands of new domains wait for no disk */
+        rv = md_store_save_json_volatile(reg->store, MD_STORE_DOMAINS, domain->name,
+                                         MD_DOMAIN_JSON, current, &err, tmp);
+    else if (!md_json_equal(stored, current))
         rv = md_reg_save_domain(reg, domain, &err, tmp);
-        if (rv != APR_SUCCESS)
-            md_log(MD_LOG_ERR, rv, MD_LOGNO(10172) "md[%s]: error syncing to store: %s",
-                   domain->name, err.detail);
-    }
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_ERR, rv, MD_LOGNO(10172) "md[%s]: error syncing to store: %s",
+               domain->name, err.detail);
     apr_pool_destroy(tmp);
 }
 

@@ -719,6 +719,17 @@ apr_status_t md_store_save_json(const md_store_t *store, md_store_group_t group,
     return md_store_save_text(store, group, name, file, md_json_text(json, 0, p), err, p);
 }
 
+apr_status_t md_store_save_json_volatile(const md_store_t *store, md_store_group_t group,
+                                         const char *name, const char *file,
+                                         const md_json_t *json, md_err_t *err, apr_pool_t *p)
+{
+    md_file_attr_t attr = attr_of(store, group);
+    const char *text = md_json_text(json, 0, p);
+
+    attr.is_volatile = 1;
+    return save(store, group, name, file, &attr, text, strlen(text), err, p);
+}
+
 apr_status_t md_store_save_chain(const md_store_t *store, md_store_group_t group,
                                  const char *name, const char *file,
                                  const apr_array_header_t *chain, md_err_t *err, apr_pool_t *p)

@@ -88,8 +88,12 @@ MD_MUST_CHECK
 apr_status_t md_store_save_chain(const md_store_t *store, md_store_group_t group,
                                  const char *name, const char *file,
                                  const apr_array_header_t *chain, md_err_t *err, apr_pool_t *p);
-/* A plain key and its certificate that can be made again (temporary certificates): atomic, not
- * synced to disk. */
+/* The same for what can be made again: not synced to disk. A document; a plain key and its
+ * certificate (temporary certificates). */
+MD_MUST_CHECK
+apr_status_t md_store_save_json_volatile(const md_store_t *store, md_store_group_t group,
+                                         const char *name, const char *file,
+                                         const md_json_t *json, md_err_t *err, apr_pool_t *p);
 MD_MUST_CHECK
 apr_status_t md_store_save_volatile(const md_store_t *store, md_store_group_t group,
                                     const char *name, const char *key_file,
