@@ -281,6 +281,10 @@ static void look(md_engine_t *engine, slot_t *slot)
         rest(engine, slot, job->next_run);
     else if (!md_renew_is_wanted(slot->domain) || (job->finished && job->notified_renewed))
         rest(engine, slot, 0);
+    else if (job->finished && md_renew_is_staged(engine->reg, slot->domain, slot->pool)) {
+        md_renew_announce(engine->reg, slot->domain, job, now, slot->pool);
+        rest(engine, slot, 0);
+    }
     else if (renew_at > now)
         rest(engine, slot, renew_at);
     else
@@ -309,8 +313,6 @@ static void advance(const md_engine_t *engine, slot_t *slot)
             park(engine, slot);
         break;
     case MD_STEP_DONE:
-        rest(engine, slot, 0);
-        break;
     case MD_STEP_FAILED:
         rest(engine, slot, md_renew_next_run(slot->renew));
         break;

@@ -555,38 +555,6 @@ static void repair_accounts(const md_reg_t *reg, apr_pool_t *p)
     apr_pool_destroy(iter);
 }
 
-void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
-{
-    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p);
-    apr_hash_t *names = apr_hash_make(p);
-    const char *name;
-    apr_pool_t *iter;
-    md_err_t err;
-    int i, pass;
-
-    repair_accounts(reg, p);
-    for (i = 0; i < staged->nelts; ++i)
-        apr_hash_set(names, APR_ARRAY_IDX(staged, i, const char *), APR_HASH_KEY_STRING, "");
-    apr_pool_create(&iter, p);
-    for (pass = 0; pass < 2; ++pass) { /* accounts first: several sets may share one */
-        for (i = 0; i < reg->domains->nelts; ++i) {
-            name = domain_at(reg, i)->name;
-            if (!apr_hash_get(names, name, APR_HASH_KEY_STRING))
-                continue;
-            apr_pool_clear(iter);
-            if (pass == 0) {
-                repair_staged(reg, name, iter);
-                md_reg_keep_account(reg, name, iter);
-            }
-            else {
-                md_err_init(&err, iter);
-                (void)md_reg_activate_domain(reg, name, &err, iter);
-            }
-        }
-    }
-    apr_pool_destroy(iter);
-}
-
 /* ---- assessment ---- */
 
 /* Reading the certificates of all domains. */
@@ -730,6 +698,76 @@ void md_reg_load(md_reg_t *reg, apr_pool_t *p)
     }
     apr_pool_destroy(tmp);
 }
+
+/* ---- activation of all ---- */
+
+static int are_valid(const apr_array_header_t *certs, apr_time_t now)
+{
+    int i;
+
+    for (i = 0; i < certs->nelts; ++i)
+        if (APR_ARRAY_IDX(certs, i, const md_cert_info_t *)->validity.end <= now)
+            return 0;
+    return 1;
+}
+
+/* MDActivationDelay: a set whose time has not come stays staged, as long as what is live will do. */
+static int is_premature(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    md_reg_t quiet = *reg;
+    load_t load = { .reg = &quiet, .issuers = apr_hash_make(p), .p = p, .tmp = p };
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    md_domain_t live = *domain;
+    apr_time_t now = apr_time_now();
+    md_job_t *job;
+
+    if (md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p) != APR_SUCCESS
+        || job->valid_from <= now)
+        return 0;
+    quiet.is_dry_run = 1; /* damage is told when all is loaded */
+    live.cert_files = live.pkey_files = NULL;
+    live.certs = load_certs(&live.fits, &load, &live, specs, specs->nelts);
+    md_domain_assess(&live, p);
+    if (live.state != MD_STATE_COMPLETE || !are_valid(live.certs, now))
+        return 0;
+    md_log(MD_LOG_INFO, APR_SUCCESS, "%s: the staged set waits until %s (MDActivationDelay)",
+           domain->name, md_time_http(job->valid_from, p));
+    return 1;
+}
+
+void md_reg_activate(md_reg_t *reg, apr_pool_t *p)
+{
+    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p);
+    apr_hash_t *names = apr_hash_make(p);
+    const char *name;
+    apr_pool_t *iter;
+    md_err_t err;
+    int i, pass;
+
+    repair_accounts(reg, p);
+    for (i = 0; i < staged->nelts; ++i)
+        apr_hash_set(names, APR_ARRAY_IDX(staged, i, const char *), APR_HASH_KEY_STRING, "");
+    apr_pool_create(&iter, p);
+    for (pass = 0; pass < 2; ++pass) { /* accounts first: several sets may share one */
+        for (i = 0; i < reg->domains->nelts; ++i) {
+            name = domain_at(reg, i)->name;
+            if (!apr_hash_get(names, name, APR_HASH_KEY_STRING))
+                continue;
+            apr_pool_clear(iter);
+            if (pass == 0) {
+                repair_staged(reg, name, iter);
+                md_reg_keep_account(reg, name, iter);
+            }
+            else if (!is_premature(reg, domain_at(reg, i), iter)) {
+                md_err_init(&err, iter);
+                (void)md_reg_activate_domain(reg, name, &err, iter);
+            }
+        }
+    }
+    apr_pool_destroy(iter);
+}
+
+/* ---- the state ---- */
 
 /* What only the store knows. */
 static void take_from_store(md_domain_t *domain, const md_domain_t *stored, apr_pool_t *p)

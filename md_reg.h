@@ -41,8 +41,9 @@ apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, 
                                 apr_pool_t *p);
 
 /* Put every complete staged set into service: AH10068; or AH10069 for a damaged one, which goes to
- * the archive. Incomplete ones stay. Before that, damaged documents of staging and accounts are put
- * aside, and accounts staged by any domain are kept. */
+ * the archive. Incomplete ones stay, and those whose time has not come (MDActivationDelay). Before
+ * that, damaged documents of staging and accounts are put aside, and accounts staged by any domain
+ * are kept. */
 void md_reg_activate(md_reg_t *reg, apr_pool_t *p);
 
 /* The two parts of it for one domain: an account that it staged becomes a stored one, and that for

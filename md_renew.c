@@ -84,8 +84,11 @@ apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now
 int md_renew_is_plausible(const md_reg_t *reg, const md_domain_t *domain, const md_job_t *job,
                           apr_pool_t *p)
 {
-    if (!job->finished || !job->notified_renewed)
-        return 1;
+    return !job->finished || !job->notified_renewed || md_renew_is_staged(reg, domain, p);
+}
+
+int md_renew_is_staged(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
     return md_store_exists(reg->store, MD_STORE_STAGING, domain->name, MD_DOMAIN_JSON, p)
            && md_issue_is_complete(reg->store, domain->name, md_domain_key_specs(domain, p), p);
 }
@@ -145,15 +148,30 @@ static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
     return staged->ca_url;
 }
 
+/* MDRetryFailover: each CA gets that many attempts, then comes the next one of the list, and after
+ * the last the first again. What an earlier version staged at another listed CA goes on there. */
+static const char *due_ca(const md_renew_t *renew, const char *staged)
+{
+    const apr_array_header_t *urls = renew->domain->ca_urls;
+    int failed = renew->job->errors / renew->reg->conf->retry_failover;
+
+    if (staged && renew->job->errors == 0)
+        return staged;
+    return APR_ARRAY_IDX(urls, failed % urls->nelts, const char *);
+}
+
 static apr_status_t prepare_staging(md_renew_t *renew)
 {
+    const char *staged_at = staged_ca(renew, renew->tmp);
     md_domain_t staged = *renew->domain;
 
-    renew->ca_url = apr_pstrdup(renew->p, staged_ca(renew, renew->tmp));
-    if (renew->ca_url)
+    renew->ca_url = apr_pstrdup(renew->p, due_ca(renew, staged_at));
+    if (staged_at && !strcmp(staged_at, renew->ca_url))
         return APR_SUCCESS;
+    if (staged_at)
+        md_log(MD_LOG_INFO, APR_SUCCESS, "md[%s]: no certificate from %s after %d attempts, the "
+               "next CA is %s", renew->domain->name, staged_at, renew->job->errors, renew->ca_url);
     md_reg_reset_staging(renew->reg->store, renew->domain->name, renew->tmp);
-    renew->ca_url = APR_ARRAY_IDX(renew->domain->ca_urls, 0, const char *);
     staged.ca_url = renew->ca_url;
     staged.ca_account = NULL;
     return md_store_save_json(renew->reg->store, MD_STORE_STAGING, renew->domain->name,
@@ -233,16 +251,20 @@ apr_time_t md_renew_wake_at(const md_renew_t *renew)
     return renew->issue.wake_at;
 }
 
-static void save_job(md_renew_t *renew)
+static void keep_job(const md_reg_t *reg, const md_job_t *job, apr_pool_t *tmp)
 {
     md_err_t err;
 
-    if (renew->reg->is_tool)
-        return;
-    md_err_init(&err, renew->tmp);
-    if (md_job_save(renew->job, renew->reg->store, &err, renew->tmp) != APR_SUCCESS)
+    md_err_init(&err, tmp);
+    if (md_job_save(job, reg->store, &err, tmp) != APR_SUCCESS)
         md_log(MD_LOG_ERR, err.rv, "md[%s]: cannot save the progress of the renewal: %s",
-               renew->domain->name, err.detail);
+               job->name, err.detail);
+}
+
+static void save_job(const md_renew_t *renew)
+{
+    if (!renew->reg->is_tool)
+        keep_job(renew->reg, renew->job, renew->tmp);
 }
 
 /* The id under which the account in use is stored, or will be; NULL if it is staged right here. */
@@ -308,24 +330,69 @@ static void note_progress(md_renew_t *renew, apr_time_t now)
     save_job(renew);
 }
 
+/* The latest beginning of validity of the new certificates, or now. */
+static apr_time_t begins_at(const md_renew_t *renew, apr_time_t now)
+{
+    const apr_array_header_t *specs = renew->issue.key_specs;
+    const md_cert_info_t *info;
+    apr_array_header_t *chain;
+    apr_time_t begins = now;
+    int i;
+
+    for (i = 0; i < specs->nelts; ++i) {
+        if (md_store_load_chain(&chain, renew->reg->store, MD_STORE_STAGING, renew->domain->name,
+                                md_key_spec_file(&APR_ARRAY_IDX(specs, i, md_key_spec_t),
+                                                 "pubcert", renew->tmp), NULL, renew->tmp)
+            != APR_SUCCESS)
+            continue;
+        info = md_cert_info(md_chain_leaf(chain), renew->tmp);
+        if (info->validity.start > begins)
+            begins = info->validity.start;
+    }
+    return begins;
+}
+
+/* When the new set is to be put into service: MDActivationDelay later, but while what is live is
+ * valid. Less than 0 is for tests: a first set is ready a second later. */
+static apr_time_t ready_at(const md_renew_t *renew, apr_time_t now)
+{
+    apr_interval_time_t delay = renew->reg->conf->activation_delay;
+    apr_interval_time_t left = md_renew_time_left(renew->domain, now);
+    apr_time_t begins = begins_at(renew, now);
+
+    if (renew->domain->state == MD_STATE_COMPLETE && left > 0)
+        return begins + (delay < left ? delay : left);
+    return delay < 0 ? begins + apr_time_from_sec(1) : begins;
+}
+
 static void finish(md_renew_t *renew, apr_time_t now)
 {
     md_job_t *job = renew->job;
 
+    if (renew->reg->is_tool)
+        return;
     job->finished = 1;
     job->errors = 0;
-    job->valid_from = now;
+    job->valid_from = ready_at(renew, now);
     md_job_result(job, renew->issue.activity ? renew->issue.activity : "Checking staging", NULL,
                   renew->tmp);
     md_job_log(job, now, "finished", NULL, NULL);
+    if (job->valid_from > now)
+        job->next_run = job->valid_from;
     save_job(renew); /* who reads the next line finds it true */
-    if (!renew->reg->is_tool)
-        md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10059) "The Managed Domain %s has been setup "
-               "and changes will be activated on next (graceful) server restart.",
-               renew->domain->name);
+    if (job->valid_from <= now)
+        md_renew_announce(renew->reg, renew->domain, job, now, renew->tmp);
+}
+
+void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
+                       apr_time_t now, apr_pool_t *tmp)
+{
+    md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10059) "The Managed Domain %s has been setup and "
+           "changes will be activated on next (graceful) server restart.", domain->name);
+    job->next_run = 0;
     job->notified = job->notified_renewed = 1;
     md_job_log(job, now, "message-renewed", NULL, NULL);
-    save_job(renew);
+    keep_job(reg, job, tmp);
 }
 
 static void tell_failure(const md_renew_t *renew)

@@ -22,6 +22,13 @@ const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr
 int md_renew_is_plausible(const md_reg_t *reg, const md_domain_t *domain, const md_job_t *job,
                           apr_pool_t *p);
 
+/* Is a whole new set staged? */
+int md_renew_is_staged(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p);
+
+/* Tell that the set of a finished job waits for a restart (AH10059), and note that in the job. */
+void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
+                       apr_time_t now, apr_pool_t *tmp);
+
 /* For how much is it urgent: microseconds of validity left of the shortest lived certificate, 0 if
  * there is none. */
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now);
@@ -48,7 +55,7 @@ void md_renew_give_up(md_renew_t *renew);
 /* After the end of a run: why it failed, rv APR_SUCCESS if it did not. Lives as long as the run. */
 const md_err_t *md_renew_result(const md_renew_t *renew);
 
-/* After MD_STEP_FAILED: when to try again, 0: with the regular checks. */
+/* After the end of a run: when to try again or to announce the set, 0: with the regular checks. */
 apr_time_t md_renew_next_run(const md_renew_t *renew);
 
 #endif
