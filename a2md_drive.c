@@ -76,7 +76,7 @@ static void prepare(a2md_t *tool)
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
         domain = domain_at(tool, i);
         if (tool->resets)
-            md_reg_reset_staging(tool->reg->store, domain->name, tool->p);
+            md_stage_reset(tool->reg->store, domain->name, tool->p);
         md_job_remove(tool->reg->store, MD_STORE_STAGING, domain->name, tool->p);
     }
 }
@@ -106,7 +106,7 @@ static apr_status_t conclude(a2md_t *tool, const md_domain_t *domain, apr_status
     md_err_init(&err, tool->p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = md_reg_activate_domain(tool->reg, domain->name, &err, tool->p);
+    rv = md_stage_activate(tool->reg, domain->name, &err, tool->p);
     if (APR_STATUS_IS_ENOENT(rv))
         md_log(MD_LOG_ERR, rv, "%s: its new set is not in staging any more", domain->name);
     return rv;
@@ -123,7 +123,7 @@ static apr_status_t activate(a2md_t *tool, const md_engine_t *engine, md_err_t *
     if (rv != APR_SUCCESS)
         return rv;
     for (i = 0; i < tool->reg->domains->nelts; ++i)
-        md_reg_keep_account(tool->reg, domain_at(tool, i)->name, tool->p);
+        md_stage_keep_account(tool->reg, domain_at(tool, i)->name, tool->p);
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
         rv = conclude(tool, domain_at(tool, i), md_engine_result(engine, i)->rv);
         if (first == APR_SUCCESS)

@@ -31,6 +31,17 @@ const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const
  * its names that no configured domain uses. Never fails the start. */
 void md_reg_sync_names(md_reg_t *reg, apr_pool_t *p);
 
+/* The document of a domain. APR_ENOENT when there is none (not an md_fail), APR_EINVAL when it
+ * lacks what it must have; *pjson is NULL then. */
+MD_MUST_CHECK
+apr_status_t md_reg_load_json(md_json_t **pjson, const md_reg_t *reg, md_store_group_t group,
+                              const char *name, md_err_t *err, apr_pool_t *p);
+
+/* A damaged file: out of the way, and told once with `err` and the consequence. */
+void md_reg_put_aside(const md_reg_t *reg, md_store_group_t group, const char *name,
+                      const char *file, const char *consequence, const md_err_t *err,
+                      apr_pool_t *p);
+
 /* The domain in `domains/<name>`, under that name whatever its document says. APR_ENOENT when there
  * is none (not an md_fail). */
 MD_MUST_CHECK
@@ -40,34 +51,16 @@ MD_MUST_CHECK
 apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
                                 apr_pool_t *p);
 
-/* Put every complete staged set into service: AH10068; or AH10069 for a damaged one, which goes to
- * the archive. Incomplete ones stay, and those whose time has not come (MDActivationDelay). Before
- * that, damaged documents of staging and accounts are put aside, and accounts staged by any domain
- * are kept. */
-void md_reg_activate(md_reg_t *reg, apr_pool_t *p);
-
-/* The two parts of it for one domain: an account that it staged becomes a stored one, and that for
- * all domains first; its set goes into service, APR_ENOENT when that is not complete. What goes
- * wrong is logged, too. */
-void md_reg_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p);
-apr_status_t md_reg_activate_domain(const md_reg_t *reg, const char *name, md_err_t *err,
-                                    apr_pool_t *p);
-
-/* Empty `staging/<name>` but for an account and its key: the CA may know it already, and it is good
- * for every further attempt. */
-void md_reg_reset_staging(const md_store_t *store, const char *name, apr_pool_t *p);
-
 /* Read the live certificates of all domains into memory, for the life of `reg`, and see whether
  * their private keys fit. */
 void md_reg_load(md_reg_t *reg, apr_pool_t *p);
 
+/* Is what the store has for the domain complete, and valid at `now`? Looks at the disk. */
+int md_reg_is_live(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now, apr_pool_t *p);
+
 /* Settle the state (after md_reg_load), take over what only the store knows (contacts, account, CA
  * in use), and write md.json if anything differs. */
 void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p);
-
-/* Forget failed attempts of earlier server generations (AH10064), and challenge directories of
- * names that nobody manages. */
-void md_reg_clean(md_reg_t *reg, apr_pool_t *p);
 
 /* Whether ports 80 and 443 lead here, as the server noted it in `httpd.json`; they do if it noted
  * nothing. */

@@ -171,7 +171,7 @@ static apr_status_t prepare_staging(md_renew_t *renew)
     if (staged_at)
         md_log(MD_LOG_INFO, APR_SUCCESS, "md[%s]: no certificate from %s after %d attempts, the "
                "next CA is %s", renew->domain->name, staged_at, renew->job->errors, renew->ca_url);
-    md_reg_reset_staging(renew->reg->store, renew->domain->name, renew->tmp);
+    md_stage_reset(renew->reg->store, renew->domain->name, renew->tmp);
     staged.ca_url = renew->ca_url;
     staged.ca_account = NULL;
     return md_store_save_json(renew->reg->store, MD_STORE_STAGING, renew->domain->name,

@@ -6,7 +6,7 @@
 
 #include "md_acme_order.h"
 #include "md_job.h"
-#include "md_reg.h"
+#include "md_stage.h"
 
 /* Is this domain renewed by us at all? */
 int md_renew_is_wanted(const md_domain_t *domain);

@@ -274,7 +274,7 @@ static apr_status_t step_activate(start_t *start)
         return APR_SUCCESS;
     }
     md_reg_sync_names(start->reg, start->tmp);
-    md_reg_activate(start->reg, start->tmp);
+    md_stage_activate_all(start->reg, start->tmp);
     if (rv == APR_SUCCESS)
         md_store_unlock(lock);
     return APR_SUCCESS;
@@ -353,7 +353,7 @@ static apr_status_t step_watch(start_t *start)
         if (domain->is_watched && md_renew_is_wanted(domain))
             test_renewal(start, domain);
     }
-    md_reg_clean(start->reg, start->tmp);
+    md_stage_clean(start->reg, start->tmp);
     if (watched == 0) {
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, start->s, APLOGNO(10075) "no mds to supervise");
         return APR_SUCCESS;

@@ -321,11 +321,11 @@ static void settle(md_reg_t *reg)
     int i;
 
     md_reg_sync_names(reg, p);
-    md_reg_activate(reg, p);
+    md_stage_activate_all(reg, p);
     md_reg_load(reg, p);
     for (i = 0; i < reg->domains->nelts; ++i)
         md_reg_assess(reg, APR_ARRAY_IDX(reg->domains, i, md_domain_t *), p);
-    md_reg_clean(reg, p);
+    md_stage_clean(reg, p);
 }
 
 static void renames_are_followed(void **state)

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Staged sets: their way into service, and what is cleaned up around them. */
+#include "md_stage.h"
+
+#include <string.h>
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+
+#include "md_acme_acct.h"
+#include "md_acme_order.h"
+#include "md_job.h"
+#include "md_log.h"
+
+static md_domain_t *domain_at(const md_reg_t *reg, int i)
+{
+    return APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+}
+
+/* ---- activation ---- */
+
+/* A staged set, read and checked. */
+typedef struct staged_t {
+    md_domain_t *domain;         /* as the renewal saw it */
+    const apr_array_header_t *specs;
+    apr_array_header_t *keys;    /* md_key_t * */
+    apr_array_header_t *chains;  /* apr_array_header_t * */
+} staged_t;
+
+static apr_status_t load_pair(staged_t *set, const md_reg_t *reg, const char *name,
+                              const md_key_spec_t *spec, md_err_t *err, apr_pool_t *p)
+{
+    const char *file = md_key_spec_file(spec, "pubcert", p);
+    apr_array_header_t *chain;
+    md_key_t *key;
+    apr_status_t rv;
+
+    rv = md_store_load_key(&key, reg->store, MD_STORE_STAGING, name,
+                           md_key_spec_file(spec, "privkey", p), err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_load_chain(&chain, reg->store, MD_STORE_STAGING, name, file, err, p);
+    if (APR_STATUS_IS_ENOENT(rv) && md_store_exists(reg->store, MD_STORE_STAGING, name, file, p)) {
+        md_fail(err, APR_EINVAL, "there is no certificate in %s",
+                md_store_path(reg->store, MD_STORE_STAGING, name, file, p));
+        md_reg_put_aside(reg, MD_STORE_STAGING, name, file, "it is ordered anew", err, p);
+    }
+    if (rv != APR_SUCCESS)
+        return rv;
+    if (!md_cert_fits_key(md_chain_leaf(chain), key))
+        return md_fail(err, APR_EINVAL, "certificate(%s) does not fit its private key",
+                       md_key_spec_name(spec));
+    APR_ARRAY_PUSH(set->keys, md_key_t *) = key;
+    APR_ARRAY_PUSH(set->chains, apr_array_header_t *) = chain;
+    return APR_SUCCESS;
+}
+
+/* APR_ENOENT: not complete (yet). */
+static apr_status_t load_staged(staged_t *set, const md_reg_t *reg, const char *name,
+                                md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *json;
+    apr_status_t rv;
+    int i;
+
+    rv = md_reg_load_json(&json, reg, MD_STORE_STAGING, name, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    set->domain = md_domain_from_json(json, p);
+    if (!set->domain || !set->domain->ca_url)
+        return APR_ENOENT;
+    set->domain->name = name; /* the directory tells, the document may be from before a rename */
+    set->specs = md_domain_key_specs(set->domain, p);
+    set->keys = apr_array_make(p, 2, sizeof(md_key_t *));
+    set->chains = apr_array_make(p, 2, sizeof(apr_array_header_t *));
+    for (i = 0; i < set->specs->nelts && rv == APR_SUCCESS; ++i)
+        rv = load_pair(set, reg, name, &APR_ARRAY_IDX(set->specs, i, md_key_spec_t), err, p);
+    return rv;
+}
+
+/* The account that staging names, else that of the live set, which a renewal prefers; else, or when
+ * that does not fit or is gone, the first one: so accounts that domains registered on their own are
+ * joined. */
+static void settle_account(md_domain_t *staged, const md_reg_t *reg, apr_pool_t *p)
+{
+    md_acct_wish_t wish = { .ca_url = staged->ca_url, .eab_kid = staged->eab_kid,
+                            .eab_hmac = staged->eab_hmac, .id = staged->ca_account };
+    md_json_t *live;
+
+    if (!wish.id
+        && md_reg_load_json(&live, reg, MD_STORE_DOMAINS, staged->name, NULL, p) == APR_SUCCESS)
+        wish.id = md_json_get_str(live, "ca.account");
+    staged->ca_account = md_acct_find_id(reg->store, &wish, p);
+}
+
+/* All in tmp, job.json last: with it the set is complete (md_store_recover). */
+static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const char *name,
+                              md_err_t *err, apr_pool_t *p)
+{
+    const md_key_spec_t *spec;
+    md_job_t *job;
+    apr_status_t rv;
+    int i;
+
+    md_store_remove(reg->store, MD_STORE_TMP, name, NULL, p);
+    rv = md_store_save_json(reg->store, MD_STORE_TMP, name, MD_DOMAIN_JSON,
+                            md_domain_to_json(set->domain, p), err, p);
+    for (i = 0; i < set->specs->nelts && rv == APR_SUCCESS; ++i) {
+        spec = &APR_ARRAY_IDX(set->specs, i, md_key_spec_t);
+        rv = md_store_save_key(reg->store, MD_STORE_TMP, name,
+                               md_key_spec_file(spec, "privkey", p),
+                               APR_ARRAY_IDX(set->keys, i, md_key_t *), err, p);
+        if (rv == APR_SUCCESS)
+            rv = md_store_save_chain(reg->store, MD_STORE_TMP, name,
+                                     md_key_spec_file(spec, "pubcert", p),
+                                     APR_ARRAY_IDX(set->chains, i, apr_array_header_t *), err, p);
+    }
+    if (rv != APR_SUCCESS)
+        return rv;
+    (void)md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p);
+    job->group = MD_STORE_TMP;
+    md_job_log(job, apr_time_now(), "message-installed", NULL, NULL);
+    return md_job_save(job, reg->store, err, p);
+}
+
+static apr_status_t activate(const md_reg_t *reg, const char *name, md_err_t *err, apr_pool_t *p)
+{
+    staged_t set = { 0 };
+    apr_status_t rv;
+
+    rv = load_staged(&set, reg, name, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_order_drop(reg->store, name, p);
+    settle_account(set.domain, reg, p);
+    rv = write_set(&set, reg, name, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_activate(reg->store, name, err, p);
+    /* A full disk must not cost a certificate: what is sound stays staged for the next start. */
+    return rv == APR_SUCCESS ? APR_SUCCESS : md_fail(err, APR_EGENERAL, "%s, it stays staged",
+                                                     apr_pstrdup(p, err->detail));
+}
+
+void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    apr_array_header_t *files;
+    const char *file;
+    int i;
+
+    md_order_drop(store, name, p);
+    files = md_store_files(store, MD_STORE_STAGING, name, p);
+    for (i = 0; i < files->nelts; ++i) {
+        file = APR_ARRAY_IDX(files, i, const char *);
+        if (strncmp(file, "account.", 8))
+            md_store_remove(store, MD_STORE_STAGING, name, file, p);
+    }
+}
+
+void md_stage_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    const char *id;
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, p);
+    rv = md_acct_promote(&id, reg->store, name, &err, p);
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
+        md_log(MD_LOG_WARNING, rv, "md[%s]: staged account not kept: %s", name,
+               err.detail ? err.detail : "");
+}
+
+static int has_damaged_key(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    apr_array_header_t *files = md_store_files(reg->store, MD_STORE_STAGING, name, p);
+    int i;
+
+    for (i = 0; i < files->nelts; ++i)
+        if (strstr(APR_ARRAY_IDX(files, i, const char *), ".pem.damaged"))
+            return 1;
+    return 0;
+}
+
+/* All of it is live now, but an account without its document, which the CA tells by the key; and
+ * keys that only an expert may save. */
+static void remove_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    const char *id, *archived;
+
+    /* The rest is no set now. */
+    md_store_remove(reg->store, MD_STORE_STAGING, name, MD_DOMAIN_JSON, p);
+    if (md_store_exists(reg->store, MD_STORE_STAGING, name, "account.pem", p)
+        && md_acct_promote(&id, reg->store, name, NULL, p) != APR_SUCCESS)
+        md_stage_reset(reg->store, name, p);
+    else if (!has_damaged_key(reg, name, p)
+             || md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, NULL, p)
+                    != APR_SUCCESS)
+        md_store_remove(reg->store, MD_STORE_STAGING, name, NULL, p);
+    md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
+}
+
+/* Nothing in it can be used by us, but its keys may be worth something to somebody. */
+static void give_up_staged(const md_reg_t *reg, const char *name, const md_err_t *why,
+                           apr_pool_t *p)
+{
+    const char *archived;
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, p);
+    md_order_drop(reg->store, name, p);
+    md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
+    rv = md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, &err, p);
+    md_log(MD_LOG_ERR, why->rv, MD_LOGNO(10069) "%s: error loading staged set, purging it: %s; "
+           "it is ordered anew, the old set %s %s", name, why->detail,
+           rv == APR_SUCCESS ? "is kept in" : "stays:", rv == APR_SUCCESS ? archived : err.detail);
+}
+
+apr_status_t md_stage_activate(const md_reg_t *reg, const char *name, md_err_t *err,
+                               apr_pool_t *p)
+{
+    apr_status_t rv = activate(reg, name, err, p);
+
+    if (rv == APR_SUCCESS) {
+        md_log(MD_LOG_INFO, rv, MD_LOGNO(10068) "%s: staged set activated", name);
+        remove_staged(reg, name, p);
+    }
+    else if (rv == APR_EGENERAL) {
+        md_log(MD_LOG_ERR, rv, "%s: staged set cannot be activated: %s", name, err->detail);
+    }
+    else if (!APR_STATUS_IS_ENOENT(rv)) {
+        give_up_staged(reg, name, err, p);
+    }
+    return rv;
+}
+
+/* ---- damage ---- */
+
+static int is_damage(apr_status_t rv)
+{
+    return rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv);
+}
+
+static void open_to_children(const md_reg_t *reg, md_store_group_t group, const char *name,
+                             apr_pool_t *p)
+{
+    apr_array_header_t *files = md_store_files(reg->store, group, name, p);
+    const char *file;
+    int i;
+
+    for (i = 0; i < files->nelts; ++i) {
+        file = APR_ARRAY_IDX(files, i, const char *);
+        if (md_store_open_to_children(reg->store, group, name, file, p))
+            md_log(MD_LOG_WARNING, APR_SUCCESS, "%s could not be read by the processes that renew "
+                   "certificates: its mode is corrected",
+                   md_store_path(reg->store, group, name, file, p));
+    }
+}
+
+static void repair_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    md_job_t *job;
+    md_err_t err;
+
+    md_err_init(&err, p);
+    open_to_children(reg, MD_STORE_STAGING, name, p);
+    if (is_damage(md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p))) {
+        md_log(MD_LOG_ERR, err.rv, "md[%s]: %s; it is removed, the record of the renewal begins "
+               "anew", name, err.detail);
+        md_job_remove(reg->store, MD_STORE_STAGING, name, p);
+    }
+    md_err_clear(&err);
+    if (is_damage(md_order_check(reg->store, name, &err, p))) {
+        md_log(MD_LOG_ERR, err.rv, "md[%s]: %s; it is removed, a new order is placed", name,
+               err.detail);
+        md_store_remove(reg->store, MD_STORE_STAGING, name, "order.json", p);
+    }
+    md_acct_repair(reg->store, MD_STORE_STAGING, name, p);
+}
+
+static void repair_accounts(const md_reg_t *reg, apr_pool_t *p)
+{
+    apr_array_header_t *ids = md_store_names(reg->store, MD_STORE_ACCOUNTS, p);
+    apr_pool_t *iter;
+    int i;
+
+    apr_pool_create(&iter, p);
+    for (i = 0; i < ids->nelts; ++i) {
+        apr_pool_clear(iter);
+        open_to_children(reg, MD_STORE_ACCOUNTS, APR_ARRAY_IDX(ids, i, const char *), iter);
+        md_acct_repair(reg->store, MD_STORE_ACCOUNTS, APR_ARRAY_IDX(ids, i, const char *), iter);
+    }
+    apr_pool_destroy(iter);
+}
+
+/* ---- activation of all ---- */
+
+/* MDActivationDelay: a set whose time has not come stays staged, as long as what is live will
+ * do. */
+static int is_premature(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    apr_time_t now = apr_time_now();
+    md_job_t *job;
+
+    if (md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p) != APR_SUCCESS
+        || job->valid_from <= now || !md_reg_is_live(reg, domain, now, p))
+        return 0;
+    md_log(MD_LOG_INFO, APR_SUCCESS, "%s: the staged set waits until %s (MDActivationDelay)",
+           domain->name, md_time_http(job->valid_from, p));
+    return 1;
+}
+
+void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
+{
+    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p);
+    apr_hash_t *names = apr_hash_make(p);
+    const char *name;
+    apr_pool_t *iter;
+    md_err_t err;
+    int i, pass;
+
+    repair_accounts(reg, p);
+    for (i = 0; i < staged->nelts; ++i)
+        apr_hash_set(names, APR_ARRAY_IDX(staged, i, const char *), APR_HASH_KEY_STRING, "");
+    apr_pool_create(&iter, p);
+    for (pass = 0; pass < 2; ++pass) { /* accounts first: several sets may share one */
+        for (i = 0; i < reg->domains->nelts; ++i) {
+            name = domain_at(reg, i)->name;
+            if (!apr_hash_get(names, name, APR_HASH_KEY_STRING))
+                continue;
+            apr_pool_clear(iter);
+            if (pass == 0) {
+                repair_staged(reg, name, iter);
+                md_stage_keep_account(reg, name, iter);
+            }
+            else if (!is_premature(reg, domain_at(reg, i), iter)) {
+                md_err_init(&err, iter);
+                (void)md_stage_activate(reg, name, &err, iter);
+            }
+        }
+    }
+    apr_pool_destroy(iter);
+}
+
+/* ---- cleaning ---- */
+
+static void forget_errors(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    md_job_t *job;
+
+    if (md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p) != APR_SUCCESS
+        || job->errors == 0)
+        return;
+    md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10064) "md[%s]: previous drive job showed %d "
+           "errors, purging STAGING area to reset", name, job->errors);
+    md_stage_reset(reg->store, name, p);
+    md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
+}
+
+/* Files that were never finished, of a crash or a full disk. */
+static void sweep(const md_reg_t *reg, apr_pool_t *p)
+{
+    static const md_store_group_t GROUPS[] = {
+        MD_STORE_DOMAINS, MD_STORE_STAGING, MD_STORE_ACCOUNTS
+    };
+    apr_array_header_t *names;
+    apr_time_t now = apr_time_now();
+    apr_pool_t *iter;
+    size_t g;
+    int i;
+
+    apr_pool_create(&iter, p);
+    md_store_sweep(reg->store, MD_STORE_DOMAINS, NULL, now, iter);
+    for (g = 0; g < sizeof(GROUPS) / sizeof(GROUPS[0]); ++g) {
+        names = md_store_names(reg->store, GROUPS[g], p);
+        for (i = 0; i < names->nelts; ++i) {
+            apr_pool_clear(iter);
+            md_store_sweep(reg->store, GROUPS[g], APR_ARRAY_IDX(names, i, const char *), now, iter);
+        }
+    }
+    apr_pool_destroy(iter);
+}
+
+void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
+{
+    apr_array_header_t *names = md_store_names(reg->store, MD_STORE_CHALLENGES, p);
+    const char *name;
+    apr_pool_t *iter;
+    int i;
+
+    apr_pool_create(&iter, p);
+    for (i = 0; i < reg->domains->nelts; ++i) {
+        apr_pool_clear(iter);
+        if (domain_at(reg, i)->is_watched)
+            forget_errors(reg, domain_at(reg, i)->name, iter);
+    }
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        if (!md_index_find(reg->index, name)
+            && !md_index_find(reg->index, apr_pstrcat(p, "*.", name, NULL)))
+            md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
+    }
+    apr_pool_destroy(iter);
+    sweep(reg, p);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Staged sets: what a renewal leaves in `staging/<name>` on its way into service, in the parent at
+ * a (re)start or in a tool; and what is cleaned up around it. */
+#ifndef MD_STAGE_H
+#define MD_STAGE_H
+
+#include "md_reg.h"
+
+/* Put every complete staged set into service: AH10068; or AH10069 for a damaged one, which goes to
+ * the archive. Incomplete ones stay, and those whose time has not come (MDActivationDelay). Before
+ * that, damaged documents of staging and accounts are put aside, and accounts staged by any domain
+ * are kept. */
+void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p);
+
+/* The two parts of it for one domain: an account that it staged becomes a stored one, and that for
+ * all domains first; its set goes into service, APR_ENOENT when that is not complete. What goes
+ * wrong is logged, too. */
+void md_stage_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p);
+apr_status_t md_stage_activate(const md_reg_t *reg, const char *name, md_err_t *err,
+                               apr_pool_t *p);
+
+/* Empty `staging/<name>` but for an account and its key: the CA may know it already, and it is good
+ * for every further attempt. */
+void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p);
+
+/* Forget failed attempts of earlier server generations (AH10064), and challenge directories of
+ * names that nobody manages. */
+void md_stage_clean(md_reg_t *reg, apr_pool_t *p);
+
+#endif
