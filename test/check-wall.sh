@@ -31,6 +31,8 @@ for f in md_*.c md_*.h mod_md*.c mod_md.h; do
         [ "$other" != 0 ] && [ "$other" -le "$own" ] || complain "$f includes $inc.h, which is above it"
     done
 done
+found=$(grep -nE '^.{101}' ./*.c ./*.h)
+[ -z "$found" ] || complain "lines above 100 columns: $found"
 for f in $(git ls-files '*.c' '*.h' '*.sh' '*.py' 2>/dev/null); do
     [ -f "$f" ] || continue
     head -2 "$f" | grep -q 'SPDX-License-Identifier: Apache-2.0' || complain "$f: no SPDX line"
