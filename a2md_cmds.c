@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-
 #include "md_log.h"
 #include "md_renew.h"
 #include "md_text.h"
