@@ -43,20 +43,11 @@ static apr_status_t load(md_acct_t **pacct, a2md_t *tool, const char *id, md_err
 
 /* ---- newreg ---- */
 
-/* Where the account is until it is one of ours: a place for this call alone. */
-static const char *staging_place(apr_pool_t *p)
-{
-    unsigned char bytes[8];
-
-    md_random_bytes(bytes, sizeof(bytes));
-    return apr_pstrcat(p, ".newreg-", md_hex_encode(bytes, sizeof(bytes), 0, p), NULL);
-}
-
 static apr_status_t newreg(const char **pid, a2md_t *tool, const md_acct_wish_t *wish,
                            md_err_t *err)
 {
     const md_store_t *store = tool->reg->store;
-    const char *place = staging_place(tool->p);
+    const char *place = md_acct_lone_place(tool->p);
     md_acme_t *acme;
     apr_status_t rv;
 

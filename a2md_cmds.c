@@ -198,8 +198,8 @@ apr_status_t a2md_add(a2md_t *tool, int argc, const char *const *argv, md_err_t 
     return rv == APR_SUCCESS ? save_and_show(tool, domain, err) : rv;
 }
 
-/* The domain that has this DNS name, NULL if there is none. */
-static md_domain_t *find_by_dns_name(a2md_t *tool, const char *name)
+/* The names of all domains. */
+static md_index_t *index_all(a2md_t *tool)
 {
     apr_array_header_t *domains = load_all(NULL, tool);
     md_index_t *index = md_index_make(tool->p);
@@ -208,7 +208,7 @@ static md_domain_t *find_by_dns_name(a2md_t *tool, const char *name)
 
     for (i = 0; i < domains->nelts; ++i)
         (void)md_index_add(index, APR_ARRAY_IDX(domains, i, md_domain_t *), &shared);
-    return md_index_find(index, name);
+    return index;
 }
 
 static int is_among(const apr_array_header_t *domains, const md_domain_t *domain)
@@ -226,14 +226,18 @@ static int is_among(const apr_array_header_t *domains, const md_domain_t *domain
 static apr_status_t find(apr_array_header_t *found, a2md_t *tool, int argc,
                          const char *const *argv, md_err_t *err)
 {
+    md_index_t *index = NULL;
     md_domain_t *domain;
     apr_status_t rv;
     int i;
 
     for (i = 0; i < argc; ++i) {
-        rv = md_reg_load_domain(&domain, tool->reg, argv[i], err, tool->p);
+        rv = APR_ENOENT;
+        if (md_path_part_is_safe(argv[i]))
+            rv = md_reg_load_domain(&domain, tool->reg, argv[i], err, tool->p);
         if (APR_STATUS_IS_ENOENT(rv)) {
-            domain = find_by_dns_name(tool, argv[i]);
+            index = index ? index : index_all(tool);
+            domain = md_index_find(index, argv[i]);
             rv = domain ? APR_SUCCESS
                         : md_fail(err, APR_ENOENT, "%s: there is no such managed domain", argv[i]);
         }

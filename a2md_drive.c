@@ -99,37 +99,50 @@ static apr_status_t await_turn(apr_file_t **plock, a2md_t *tool, md_err_t *err)
 
 /* ---- driving ---- */
 
-static apr_status_t conclude(a2md_t *tool, const md_domain_t *domain, apr_status_t rv)
+/* A server that starts meanwhile may have put the set into service by itself. */
+static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md_err_t *err)
 {
-    md_err_t err;
+    apr_status_t rv = md_stage_activate(tool->reg, domain->name, err, tool->p);
 
-    md_err_init(&err, tool->p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    rv = md_stage_activate(tool->reg, domain->name, &err, tool->p);
-    if (APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_ERR, rv, "%s: its new set is not in staging any more", domain->name);
+    if (!APR_STATUS_IS_ENOENT(rv) || md_reg_is_live(tool->reg, domain, apr_time_now(), tool->p))
+        return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
+    md_log(MD_LOG_ERR, rv, "%s: its new set is not in staging any more", domain->name);
     return rv;
 }
 
-/* The first failure counts. A server that starts activates what is staged, too: one at a time. */
-static apr_status_t activate(a2md_t *tool, const md_engine_t *engine, md_err_t *err)
+/* One at a time, as with servers that start; each alone, so that nobody waits for long. */
+static apr_status_t activate(a2md_t *tool, const md_domain_t *domain)
+{
+    apr_file_t *lock;
+    apr_status_t rv;
+    md_err_t err;
+
+    md_err_init(&err, tool->p);
+    rv = md_store_lock(&lock, tool->reg->store, ACTIVATE_WAIT, &err, tool->p);
+    if (rv != APR_SUCCESS) {
+        md_log(MD_LOG_ERR, rv, "%s: not put into service: %s", domain->name, err.detail);
+        return rv;
+    }
+    rv = put_into_service(tool, domain, &err);
+    md_store_unlock(lock);
+    return rv;
+}
+
+/* The first failure counts. */
+static apr_status_t conclude(a2md_t *tool, const md_engine_t *engine)
 {
     apr_status_t rv, first = APR_SUCCESS;
-    apr_file_t *lock;
     int i;
 
-    rv = md_store_lock(&lock, tool->reg->store, ACTIVATE_WAIT, err, tool->p);
-    if (rv != APR_SUCCESS)
-        return rv;
     for (i = 0; i < tool->reg->domains->nelts; ++i)
         md_stage_keep_account(tool->reg, domain_at(tool, i)->name, tool->p);
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
-        rv = conclude(tool, domain_at(tool, i), md_engine_result(engine, i)->rv);
+        rv = md_engine_result(engine, i)->rv;
+        if (rv == APR_SUCCESS)
+            rv = activate(tool, domain_at(tool, i));
         if (first == APR_SUCCESS)
             first = rv;
     }
-    md_store_unlock(lock);
     return first;
 }
 
@@ -141,7 +154,7 @@ static apr_status_t run_engine(a2md_t *tool, md_err_t *err)
     rv = md_engine_create(&engine, tool->reg, A2MD_USER_AGENT, err, tool->p);
     if (rv == APR_SUCCESS)
         rv = md_engine_drive(engine, err);
-    return rv == APR_SUCCESS ? activate(tool, engine, err) : rv;
+    return rv == APR_SUCCESS ? conclude(tool, engine) : rv;
 }
 
 /* What goes wrong is told here. */

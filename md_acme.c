@@ -123,9 +123,17 @@ int md_acme_is_ready(md_acme_t *acme)
     int is_ready;
 
     lock(acme);
-    is_ready = acme->dir_is_known && acme->acct;
+    is_ready = acme->dir_is_known && acme->acct && !acme->in_setup;
     unlock(acme);
     return is_ready;
+}
+
+void md_acme_drop_account(md_acme_t *acme, const md_acct_t *acct)
+{
+    lock(acme);
+    if (acme->acct == acct)
+        acme->acct = NULL;
+    unlock(acme);
 }
 
 void md_acme_use_account(md_acme_t *acme, const md_acct_t *acct)

@@ -56,12 +56,14 @@ apr_status_t md_acme_load_directory(md_acme_t *acme, apr_time_t now, md_err_t *e
 /* Ask for the directory again at the next occasion. */
 void md_acme_forget_directory(md_acme_t *acme);
 
-/* Are directory and account known, so that orders can be placed? */
+/* Are directory and account known and settled, so that orders can be placed? */
 int md_acme_is_ready(md_acme_t *acme);
 
 /* The account that signs, copied into the CA's own memory; NULL makes the CA look for one again. */
 void md_acme_use_account(md_acme_t *acme, const struct md_acct_t *acct);
 const struct md_acct_t *md_acme_account(md_acme_t *acme); /* NULL while unknown */
+/* The CA refused this account (of md_acme_account): look for one again, if it is still in use. */
+void md_acme_drop_account(md_acme_t *acme, const struct md_acct_t *acct);
 
 /* Signed POST (RFC 8555 6.2) by the account in use; badNonce is repeated inside (6.5). Any 2xx is
  * success. Otherwise the problem document becomes `err` (6.7): type, detail, subproblems,

@@ -18,11 +18,6 @@
 static const md_key_spec_t KEY_P256 = { .type = MD_KEY_EC, .curve = "P-256" };
 static const md_key_spec_t KEY_RSA = { .type = MD_KEY_RSA, .bits = 3072 };
 
-static int same(const char *a, const char *b)
-{
-    return a == b || (a && b && !strcmp(a, b));
-}
-
 /* ---- documents ---- */
 
 /* mod_md up to 2.6 signs with RSA keys alone. About an account with another key that it finds
@@ -37,7 +32,7 @@ static md_json_t *acct_to_json(const md_acct_t *acct, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);
 
-    if (!is_for_us_alone(acct) || !same(acct->status, "valid"))
+    if (!is_for_us_alone(acct) || !md_text_same(acct->status, "valid"))
         md_json_set_str(json, "status", acct->status);
     md_json_set_str(json, "url", acct->url);
     md_json_set_str(json, "ca-url", acct->ca_url);
@@ -165,6 +160,16 @@ apr_status_t md_acct_save(const md_acct_t *acct, const md_store_t *store,
     return md_store_save_json(store, group, name, ACCT_JSON, acct_to_json(acct, p), err, p);
 }
 
+int md_acct_is_staged(const md_acct_t *acct, const md_store_t *store, const char *name,
+                      apr_pool_t *p)
+{
+    md_json_t *json;
+
+    return md_store_load_json(&json, store, MD_STORE_STAGING, name, ACCT_JSON, NULL, p)
+               == APR_SUCCESS
+           && md_text_same(md_json_get_str(json, "url"), acct->url);
+}
+
 md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p)
 {
     md_acct_t *copy = apr_pmemdup(p, acct, sizeof(*acct));
@@ -186,7 +191,7 @@ md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p)
 
 /* ---- search ---- */
 
-int md_acct_fits(const md_acct_t *acct, const md_acct_wish_t *wish)
+static int fits(const md_acct_t *acct, const md_acct_wish_t *wish)
 {
     return md_text_same(acct->ca_url, wish->ca_url) && md_text_same(acct->eab_kid, wish->eab_kid)
            && md_text_same(acct->eab_hmac, wish->eab_hmac);
@@ -239,7 +244,7 @@ static md_acct_t *load_fitting(const md_store_t *store, md_store_group_t group,
                md_store_path(store, group, name, NULL, p), err.detail ? err.detail : "unreadable");
         return NULL;
     }
-    return md_acct_fits(acct, wish) && md_text_same(acct->status, "valid") ? acct : NULL;
+    return fits(acct, wish) && md_text_same(acct->status, "valid") ? acct : NULL;
 }
 
 const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p)
@@ -456,15 +461,41 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     return use_key(acct, key, err, p);
 }
 
+const char *md_acct_lone_place(apr_pool_t *p)
+{
+    unsigned char bytes[8];
+
+    md_random_bytes(bytes, sizeof(bytes));
+    return apr_pstrcat(p, MD_ACCT_ALONE, md_hex_encode(bytes, sizeof(bytes), 0, p), NULL);
+}
+
+/* An account at another CA that is staged here makes room; all find it where it goes, and the next
+ * start keeps it. */
+static void move_other(const md_store_t *store, const char *staged, const char *ca_url,
+                       apr_pool_t *p)
+{
+    md_acct_t *acct;
+
+    if (md_acct_load(&acct, store, MD_STORE_STAGING, staged, NULL, p) != APR_SUCCESS
+        || md_text_same(acct->ca_url, ca_url)
+        || md_acct_save(acct, store, MD_STORE_STAGING, md_acct_lone_place(p), NULL, p)
+               != APR_SUCCESS)
+        return;
+    md_store_remove(store, MD_STORE_STAGING, staged, ACCT_JSON, p);
+    md_store_remove(store, MD_STORE_STAGING, staged, ACCT_KEY, p);
+}
+
 /* The key for a new account: one staged by an attempt that was interrupted, or a new one. The CA
  * answers a second newAccount with the same key by the account it has (7.3.1), so nothing is
  * registered twice. */
 static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const char *staged,
-                               const md_key_spec_t *spec, md_err_t *err, apr_pool_t *p)
+                               const char *ca_url, const md_key_spec_t *spec, md_err_t *err,
+                               apr_pool_t *p)
 {
     const char *aside;
     apr_status_t rv;
 
+    move_other(store, staged, ca_url, p);
     if (!md_store_exists(store, MD_STORE_STAGING, staged, ACCT_JSON, p)
         && md_store_load_key(pkey, store, MD_STORE_STAGING, staged, ACCT_KEY, err, p)
                == APR_SUCCESS)
@@ -484,7 +515,7 @@ static apr_status_t register_with(md_acct_t **pacct, md_acme_t *acme, const md_s
     md_key_t *key;
     apr_status_t rv;
 
-    rv = staged_key(&key, store, staged, spec, err, p);
+    rv = staged_key(&key, store, staged, wish->ca_url, spec, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     return post_new_account(pacct, acme, key, wish, err, p);

@@ -39,11 +39,18 @@ apr_status_t md_acct_save(const md_acct_t *acct, const md_store_t *store,
                           md_store_group_t group, const char *name, md_err_t *err,
                           apr_pool_t *p);
 
+/* What the names of directories in staging begin with that hold an account for no domain, and a new
+ * one of them. */
+#define MD_ACCT_ALONE ".account-"
+const char *md_acct_lone_place(apr_pool_t *p);
+
 /* Put aside what is damaged of the account in `group/name`, telling it. */
 void md_acct_repair(const md_store_t *store, md_store_group_t group, const char *name,
                     apr_pool_t *p);
 
-int md_acct_fits(const md_acct_t *acct, const md_acct_wish_t *wish);
+/* Is this account staged in `staging/name`? */
+int md_acct_is_staged(const md_acct_t *acct, const md_store_t *store, const char *name,
+                      apr_pool_t *p);
 
 /* A deep copy in `p`; the key is shared by reference count. */
 md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p);

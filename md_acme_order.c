@@ -344,6 +344,7 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
                                    apr_pool_t *tmp)
 {
     const md_directory_t *dir = md_acme_directory(issue->acme);
+    const md_acct_t *acct = md_acme_account(issue->acme);
     const char *profile = offered_profile(dir, issue->profile);
     apr_status_t rv;
 
@@ -360,7 +361,7 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
     if (rv != APR_SUCCESS) {
         if (md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST)
             || md_problem_is(err, MD_PROBLEM_UNAUTHORIZED))
-            md_acme_use_account(issue->acme, NULL); /* have it verified next time */
+            md_acme_drop_account(issue->acme, acct); /* have it verified next time */
         return rv;
     }
     if (!(*preply)->location || md_uri_check_http((*preply)->location, tmp))

@@ -185,7 +185,7 @@ static const char *set_retry_delay(void *slot, const md_directive_t *d, apr_pool
     return parse_duration(slot, d->argv[0], apr_time_from_msec(1), "be greater than 0", p);
 }
 
-/* A negative one, too: what is new is ready at once. */
+/* A negative one, too, for tests. */
 static const char *set_activation_delay(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     if (md_duration_parse(slot, d->argv[0], "d") != APR_SUCCESS)

@@ -35,6 +35,7 @@ typedef struct slot_t {
     int index;             /* makes the order of a queue total */
     md_renew_t *renew;     /* in flight */
     apr_pool_t *pool;      /* of the run */
+    md_err_t result;       /* of a single attempt */
 } slot_t;
 
 /* A CA in use, of its own pool: many threads work with it. */
@@ -222,14 +223,12 @@ static void end_run(slot_t *slot)
     slot->pool = NULL;
 }
 
-/* When there is nothing to do for a domain now: look at it again at `check_at`. A single attempt is
- * at its end: its run is kept for the result. */
-static void rest(const md_engine_t *engine, slot_t *slot, apr_time_t check_at)
+/* When there is nothing to do for a domain now: look at it again at `check_at`, 0: with the regular
+ * round. */
+static void rest(slot_t *slot, apr_time_t check_at)
 {
-    if (!engine->is_single)
-        end_run(slot);
     slot->where = SLOT_IDLE;
-    slot->check_at = engine->is_single ? 0 : check_at;
+    slot->check_at = check_at;
 }
 
 static void begin(md_engine_t *engine, slot_t *slot, md_job_t *job, apr_time_t now)
@@ -268,7 +267,7 @@ static void look(md_engine_t *engine, slot_t *slot)
 
     slot->pool = own_pool();
     if (!slot->pool) {
-        rest(engine, slot, 0);
+        rest(slot, 0);
         return;
     }
     if (engine->is_single) {
@@ -278,15 +277,15 @@ static void look(md_engine_t *engine, slot_t *slot)
     job = load_job(engine, slot);
     renew_at = md_renew_at(slot->domain, now);
     if (job->next_run > now)
-        rest(engine, slot, job->next_run);
+        rest(slot, job->next_run);
     else if (!md_renew_is_wanted(slot->domain) || (job->finished && job->notified_renewed))
-        rest(engine, slot, 0);
+        rest(slot, 0);
     else if (job->finished && md_renew_is_staged(engine->reg, slot->domain, slot->pool)) {
         md_renew_announce(engine->reg, slot->domain, job, now, slot->pool);
-        rest(engine, slot, 0);
+        rest(slot, 0);
     }
     else if (renew_at > now)
-        rest(engine, slot, renew_at);
+        rest(slot, renew_at);
     else
         begin(engine, slot, job, now);
 }
@@ -296,7 +295,7 @@ static void park(const md_engine_t *engine, slot_t *slot)
 {
     if (engine->is_single)
         md_renew_give_up(slot->renew);
-    rest(engine, slot, slot->key);
+    rest(slot, slot->key);
 }
 
 static void advance(const md_engine_t *engine, slot_t *slot)
@@ -314,7 +313,7 @@ static void advance(const md_engine_t *engine, slot_t *slot)
         break;
     case MD_STEP_DONE:
     case MD_STEP_FAILED:
-        rest(engine, slot, md_renew_next_run(slot->renew));
+        rest(slot, md_renew_next_run(slot->renew));
         break;
     }
 }
@@ -336,6 +335,15 @@ static slot_t *take(md_engine_t *engine, apr_time_t now)
     return slot;
 }
 
+static void keep_result(md_engine_t *engine, slot_t *slot)
+{
+    md_err_init(&slot->result, engine->p);
+    if (slot->renew)
+        md_err_copy(&slot->result, md_renew_result(slot->renew));
+    else
+        md_fail(&slot->result, APR_ENOMEM, "no memory for a renewal");
+}
+
 /* Called locked. */
 static void put_back(md_engine_t *engine, slot_t *slot)
 {
@@ -343,8 +351,11 @@ static void put_back(md_engine_t *engine, slot_t *slot)
         apr_skiplist_insert(engine->in_flight, slot);
         return;
     }
+    if (engine->is_single)
+        keep_result(engine, slot);
+    end_run(slot);
     --engine->flying;
-    if (slot->check_at == 0)
+    if (slot->check_at == 0 || engine->is_single)
         slot->check_at = NEVER;
     if (slot->check_at < engine->next_check)
         engine->next_check = slot->check_at;
@@ -553,9 +564,7 @@ apr_status_t md_engine_drive(md_engine_t *engine, md_err_t *err)
 
 const md_err_t *md_engine_result(const md_engine_t *engine, int i)
 {
-    static const md_err_t NO_MEMORY = { .rv = APR_ENOMEM };
-
-    return engine->slots[i].renew ? md_renew_result(engine->slots[i].renew) : &NO_MEMORY;
+    return &engine->slots[i].result;
 }
 
 void md_engine_stop(md_engine_t *engine)

@@ -142,7 +142,7 @@ static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
         return NULL;
     }
     staged = md_domain_from_json(json, p);
-    if (!staged || !staged->ca_url || !md_strings_has(renew->domain->ca_urls, staged->ca_url)
+    if (!staged->ca_url || !md_strings_has(renew->domain->ca_urls, staged->ca_url)
         || !md_json_equal(comparable(staged, p), comparable(renew->domain, p)))
         return NULL;
     return staged->ca_url;
@@ -153,11 +153,18 @@ static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
 static const char *due_ca(const md_renew_t *renew, const char *staged)
 {
     const apr_array_header_t *urls = renew->domain->ca_urls;
-    int failed = renew->job->errors / renew->reg->conf->retry_failover;
+    int left = renew->job->errors / renew->reg->conf->retry_failover;
 
-    if (staged && renew->job->errors == 0)
-        return staged;
-    return APR_ARRAY_IDX(urls, failed % urls->nelts, const char *);
+    return staged && left == 0 ? staged : APR_ARRAY_IDX(urls, left % urls->nelts, const char *);
+}
+
+/* Failed attempts in a row at the CA in use: the next one is not made to wait for what the last one
+ * did. */
+static int errors_here(const md_renew_t *renew)
+{
+    int errors = renew->job->errors, each = renew->reg->conf->retry_failover;
+
+    return renew->domain->ca_urls->nelts > 1 ? (errors - 1) % each + 1 : errors;
 }
 
 static apr_status_t prepare_staging(md_renew_t *renew)
@@ -274,7 +281,7 @@ static const char *account_id(const md_renew_t *renew, const md_acct_t *acct)
 
     if (acct->id)
         return acct->id;
-    if (md_store_exists(store, MD_STORE_STAGING, renew->domain->name, "account.json", renew->tmp))
+    if (md_acct_is_staged(acct, store, renew->domain->name, renew->tmp))
         return NULL;
     return md_acct_next_id(store, renew->ca_url, renew->tmp);
 }
@@ -291,6 +298,8 @@ static apr_status_t save_account(const md_renew_t *renew, const md_acct_t *acct,
     if (rv != APR_SUCCESS)
         return rv;
     staged = md_domain_from_json(json, renew->tmp);
+    if (md_text_same(staged->ca_account, id))
+        return APR_SUCCESS;
     staged->ca_account = id;
     return md_store_save_json(store, MD_STORE_STAGING, name, MD_DOMAIN_JSON,
                               md_domain_to_json(staged, renew->tmp), err, renew->tmp);
@@ -360,9 +369,11 @@ static apr_time_t ready_at(const md_renew_t *renew, apr_time_t now)
     apr_interval_time_t left = md_renew_time_left(renew->domain, now);
     apr_time_t begins = begins_at(renew, now);
 
-    if (renew->domain->state == MD_STATE_COMPLETE && left > 0)
-        return begins + (delay < left ? delay : left);
-    return delay < 0 ? begins + apr_time_from_sec(1) : begins;
+    if (renew->domain->state != MD_STATE_COMPLETE || left == 0)
+        return delay < 0 ? begins + apr_time_from_sec(1) : begins;
+    if (begins + delay > now + left)
+        return begins > now + left ? begins : now + left;
+    return begins + delay;
 }
 
 static void finish(md_renew_t *renew, apr_time_t now)
@@ -413,7 +424,7 @@ static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice
     md_job_t *job = renew->job;
 
     ++job->errors;
-    delay = md_job_backoff(job->errors, renew->reg->conf->retry_delay,
+    delay = md_job_backoff(errors_here(renew), renew->reg->conf->retry_delay,
                            md_problem_is_input_related(err), dice);
     job->next_run = now + delay > err->retry_after ? now + delay : err->retry_after;
     md_job_result(job, renew->issue.activity, err, renew->tmp);

@@ -37,8 +37,9 @@ static apr_status_t load_pair(staged_t *set, const md_reg_t *reg, const char *na
 
     rv = md_store_load_key(&key, reg->store, MD_STORE_STAGING, name,
                            md_key_spec_file(spec, "privkey", p), err, p);
-    if (rv == APR_SUCCESS)
-        rv = md_store_load_chain(&chain, reg->store, MD_STORE_STAGING, name, file, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = md_store_load_chain(&chain, reg->store, MD_STORE_STAGING, name, file, err, p);
     if (APR_STATUS_IS_ENOENT(rv) && md_store_exists(reg->store, MD_STORE_STAGING, name, file, p)) {
         md_fail(err, APR_EINVAL, "there is no certificate in %s",
                 md_store_path(reg->store, MD_STORE_STAGING, name, file, p));
@@ -66,7 +67,7 @@ static apr_status_t load_staged(staged_t *set, const md_reg_t *reg, const char *
     if (rv != APR_SUCCESS)
         return rv;
     set->domain = md_domain_from_json(json, p);
-    if (!set->domain || !set->domain->ca_url)
+    if (!set->domain->ca_url)
         return APR_ENOENT;
     set->domain->name = name; /* the directory tells, the document may be from before a rename */
     set->specs = md_domain_key_specs(set->domain, p);
@@ -308,6 +309,21 @@ static int is_premature(const md_reg_t *reg, const md_domain_t *domain, apr_pool
     return 1;
 }
 
+/* Accounts staged for no domain: of a CA that was left, or of a tool that was cut short. */
+static void keep_lone_accounts(const md_reg_t *reg, const apr_array_header_t *staged,
+                               apr_pool_t *p)
+{
+    const char *name, *id;
+    int i;
+
+    for (i = 0; i < staged->nelts; ++i) {
+        name = APR_ARRAY_IDX(staged, i, const char *);
+        if (!strncmp(name, MD_ACCT_ALONE, strlen(MD_ACCT_ALONE))
+            && md_acct_promote(&id, reg->store, name, NULL, p) == APR_SUCCESS)
+            md_store_remove(reg->store, MD_STORE_STAGING, name, NULL, p);
+    }
+}
+
 void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
 {
     apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p);
@@ -318,6 +334,7 @@ void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
     int i, pass;
 
     repair_accounts(reg, p);
+    keep_lone_accounts(reg, staged, p);
     for (i = 0; i < staged->nelts; ++i)
         apr_hash_set(names, APR_ARRAY_IDX(staged, i, const char *), APR_HASH_KEY_STRING, "");
     apr_pool_create(&iter, p);
@@ -342,7 +359,9 @@ void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
 
 /* ---- cleaning ---- */
 
-static void forget_errors(const md_reg_t *reg, const char *name, apr_pool_t *p)
+/* What somebody has in work (a child of the generation before, another server) stays: then only the
+ * record goes, so that nobody waits for its next run. */
+static void forget_errors(const md_reg_t *reg, const char *name, int is_ours, apr_pool_t *p)
 {
     md_job_t *job;
 
@@ -351,6 +370,9 @@ static void forget_errors(const md_reg_t *reg, const char *name, apr_pool_t *p)
         return;
     md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10064) "md[%s]: previous drive job showed %d "
            "errors, purging STAGING area to reset", name, job->errors);
+    md_job_remove(reg->store, MD_STORE_STAGING, name, p);
+    if (!is_ours)
+        return;
     md_stage_reset(reg->store, name, p);
     md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
 }
@@ -383,15 +405,19 @@ void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
 {
     apr_array_header_t *names = md_store_names(reg->store, MD_STORE_CHALLENGES, p);
     const char *name;
+    apr_file_t *lock;
     apr_pool_t *iter;
-    int i;
+    int i, is_ours;
 
+    is_ours = md_store_try_lock(&lock, reg->store, NULL, p) == APR_SUCCESS;
     apr_pool_create(&iter, p);
     for (i = 0; i < reg->domains->nelts; ++i) {
         apr_pool_clear(iter);
         if (domain_at(reg, i)->is_watched)
-            forget_errors(reg, domain_at(reg, i)->name, iter);
+            forget_errors(reg, domain_at(reg, i)->name, is_ours, iter);
     }
+    if (is_ours)
+        md_store_unlock(lock);
     for (i = 0; i < names->nelts; ++i) {
         name = APR_ARRAY_IDX(names, i, const char *);
         if (!md_index_find(reg->index, name)

@@ -332,10 +332,15 @@ static mode_t dir_mode(md_store_group_t group)
 static apr_status_t give_away(const md_store_t *store, md_store_group_t group, int fd,
                               const char *path, md_err_t *err)
 {
-    if (!store->has_owner || !GROUPS[group].is_shared || fchown(fd, store->owner, (gid_t)-1) == 0)
-        return APR_SUCCESS;
-    md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", path);
-    return md_fail(err, errno, "Can't change owner of %s", path);
+    apr_status_t rv = APR_SUCCESS;
+
+    if (!store->has_owner || !GROUPS[group].is_shared)
+        return rv;
+    if (fchown(fd, store->owner, (gid_t)-1) != 0) {
+        rv = md_fail(err, errno, "Can't change owner of %s", path);
+        md_log(MD_LOG_ERR, rv, MD_LOGNO(10082) "Can't change owner of %s", path);
+    }
+    return rv;
 }
 
 /* Mode and owner of a directory in the store, which may be new. */
@@ -355,12 +360,12 @@ static apr_status_t make_group(const md_store_t *store, md_store_group_t group, 
                                md_err_t *err, apr_pool_t *p)
 {
     const char *path = md_store_path(store, group, NULL, NULL, p);
-    int is_new = mkdir(path, 0700) == 0, fd;
+    int is_new = mkdir(path, 0700) == 0, failure = errno, fd;
     apr_status_t rv;
 
     fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return md_fail(err, errno, "cannot create directory %s", path);
+        return md_fail(err, errno == ENOENT ? failure : errno, "cannot create directory %s", path);
     rv = settle_dir(store, group, fd, path, is_new || is_given, err);
     close(fd);
     return rv;
@@ -370,8 +375,15 @@ static apr_status_t make_group(const md_store_t *store, md_store_group_t group, 
 static int make_and_open(int *pis_new, const md_store_t *store, md_store_group_t group,
                          const char *name, apr_pool_t *p)
 {
-    *pis_new = mkdir(md_store_path(store, group, name, NULL, p), 0700) == 0;
-    return open_dir(store, group, name, p);
+    const char *path = md_store_path(store, group, name, NULL, p);
+    int failure, fd;
+
+    *pis_new = mkdir(path, 0700) == 0;
+    failure = errno;
+    fd = open_dir(store, group, name, p);
+    if (fd < 0 && errno == ENOENT)
+        errno = failure;
+    return fd;
 }
 
 static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, const char *name,
@@ -500,10 +512,13 @@ static apr_status_t read_part(char **ptext, apr_size_t *plen, const char **pwhy,
     *plen = 0;
     *pwhy = NULL;
     rv = check_parts(name, file, err);
-    if (rv == APR_SUCCESS)
-        rv = enter(&place, store, group, name, file, p);
     if (rv != APR_SUCCESS)
         return rv;
+    rv = enter(&place, store, group, name, file, p);
+    if (rv != APR_SUCCESS) {
+        *pwhy = APR_STATUS_IS_ENOENT(rv) ? NULL : md_err_text(rv, p);
+        return rv;
+    }
     rv = md_file_read(ptext, plen, place.dir, place.path, max, p);
     if (APR_STATUS_IS_ENOTDIR(rv))
         rv = APR_ENOENT;
@@ -816,12 +831,13 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
             continue;
         if (rv == APR_SUCCESS)
             rv = make_dirs(store, group, id, err, p);
-        if (rv == APR_SUCCESS)
-            rv = enter(&place, store, group, id, file, p);
         if (rv != APR_SUCCESS)
             return rv;
-        rv = md_file_create(place.dir, place.path, &attr, text, strlen(text), p);
-        leave(&place);
+        rv = enter(&place, store, group, id, file, p);
+        if (rv == APR_SUCCESS) {
+            rv = md_file_create(place.dir, place.path, &attr, text, strlen(text), p);
+            leave(&place);
+        }
         if (rv == APR_SUCCESS) {
             *pid = id;
             return rv;
@@ -836,7 +852,7 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
 
 /* A record lock on the whole file, which works on network file systems, too (APR takes flock where
  * there is one). POSIX: whoever closes the file, by any descriptor, gives back the lock of the
- * process; nobody else here opens these files. */
+ * process. Nobody here does so while there is work. */
 static apr_status_t lock_file(int fd)
 {
     struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };

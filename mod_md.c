@@ -273,6 +273,9 @@ static apr_status_t step_activate(start_t *start)
                      "next restart: %s", start->err.detail);
         return APR_SUCCESS;
     }
+    if (rv != APR_SUCCESS)
+        ap_log_error(APLOG_MARK, APLOG_INFO, rv, start->s, "activating what is staged all the "
+                     "same: %s", start->err.detail);
     md_reg_sync_names(start->reg, start->tmp);
     md_stage_activate_all(start->reg, start->tmp);
     if (rv == APR_SUCCESS)
