@@ -6,6 +6,7 @@ import tempfile
 import pytest
 
 from filled import filled  # noqa: F401
+from scripted_ca import ScriptedCA
 from servers import Httpd, Pebble
 
 
@@ -47,6 +48,15 @@ def pebble(workdir, httpd, pebble_options, request):
         if getattr(request.node, "failed", False):
             print("\n==== pebble (last 60 lines)",
                   *ca.log_path.read_text(errors="replace").splitlines()[-60:], sep="\n")
+
+
+@pytest.fixture
+def ca(workdir, request):
+    """A CA that takes every challenge for proven, and misbehaves on request."""
+    with ScriptedCA(workdir / "ca") as ca:
+        yield ca
+        if getattr(request.node, "failed", False):
+            print("\n==== CA\n" + ca.log())
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 import scripted_ca as ca_is
 import stores
 from ports import free_ports
-from scripted_ca import ScriptedCA
 from servers import PROJECT, run
 
 TOOL = pathlib.Path(os.environ["MD_MODULE"]).parents[1] / "a2md" if "MD_MODULE" in os.environ else PROJECT / "a2md"
@@ -454,14 +453,11 @@ def test_delreg_when_the_ca_cannot_be_told(at_ca):
 
 
 @pytest.fixture
-def at_scripted(tool, workdir, request):
+def at_scripted(tool, ca):
     """With a CA that takes every challenge for proven: no server is needed."""
-    with ScriptedCA(workdir / "ca") as ca:
-        tool.options += ["-C", ca.ca_file]
-        tool.ca = ca
-        yield tool
-        if getattr(request.node, "failed", False):
-            print("==== CA\n" + ca.log())
+    tool.options += ["-C", ca.ca_file]
+    tool.ca = ca
+    return tool
 
 
 @pytest.mark.parametrize("code", [200, 400, 403, 404, 500])
@@ -650,24 +646,23 @@ def test_drive_follows_no_links(at_scripted, workdir, group):
     assert serial(tool, "a.test")
 
 
-def test_a_server_takes_over_what_the_tool_began(httpd, workdir):
+def test_a_server_takes_over_what_the_tool_began(httpd, ca):
     """In a store that no server has seen before."""
-    with ScriptedCA(workdir / "ca") as ca:
-        tool = Tool(httpd.store, "-C", ca.ca_file)
-        tool.ca = ca
-        httpd.use_ca(ca)
-        httpd.add_md_conf("MDomain a.test")
-        httpd.add_vhost("a.test")
-        add(tool, "a.test")
-        ca.script("finalize", ca_is.status(500))
-        tool.fails("drive")
-        ca.calm()
-        httpd.start()
-        httpd.await_md("a.test")
-        httpd.graceful()
-        assert httpd.get("/", "a.test", https=True, verify=ca.root_file.read_text())[0] == 200
-        assert len(ca.accounts) == 1
-        assert not httpd.problems()
+    tool = Tool(httpd.store, "-C", ca.ca_file)
+    tool.ca = ca
+    httpd.use_ca(ca)
+    httpd.add_md_conf("MDomain a.test")
+    httpd.add_vhost("a.test")
+    add(tool, "a.test")
+    ca.script("finalize", ca_is.status(500))
+    tool.fails("drive")
+    ca.calm()
+    httpd.start()
+    httpd.await_md("a.test")
+    httpd.graceful()
+    assert httpd.get("/", "a.test", https=True, verify=ca.root_file.read_text())[0] == 200
+    assert len(ca.accounts) == 1
+    assert not httpd.problems()
 
 
 @pytest.mark.parametrize("missing, text", [

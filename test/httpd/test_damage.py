@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives import serialization
 
 import stores
 from filled import BOTH, CERT, KEY, NAMES, OPEN, configure
-from scripted_ca import ScriptedCA
 from servers import wait_for
 
 IS_ROOT = os.geteuid() == 0
@@ -275,14 +274,6 @@ def test_central_file(damaged, kind, workdir):
 
 
 # ---- repair with the help of the CA ----
-
-@pytest.fixture
-def ca(workdir, request):
-    with ScriptedCA(workdir / "ca") as ca:
-        yield ca
-        if getattr(request.node, "failed", False):
-            print("==== CA\n" + ca.log())
-
 
 def served_by(httpd, ca, name):
     return httpd.get("/", name, https=True, verify=ca.root_file.read_text())[0] == 200

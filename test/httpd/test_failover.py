@@ -12,15 +12,14 @@ from servers import wait_for
 
 
 @pytest.fixture
-def cas(workdir, request):
+def cas(workdir, ca, request):
     """Two CAs that trust themselves alike."""
-    with ScriptedCA(workdir / "one") as one, ScriptedCA(workdir / "two") as two:
-        trusted = workdir / "trusted.pem"
-        trusted.write_text(one.ca_file.read_text() + two.ca_file.read_text())
-        one.trusted = trusted
-        yield one, two
+    with ScriptedCA(workdir / "two") as two:
+        ca.trusted = workdir / "trusted.pem"
+        ca.trusted.write_text(ca.ca_file.read_text() + two.ca_file.read_text())
+        yield ca, two
         if getattr(request.node, "failed", False):
-            print("==== CA one\n" + one.log() + "\n==== CA two\n" + two.log())
+            print("==== CA two\n" + two.log())
 
 
 def configure(httpd, cas, urls, extra=""):

@@ -6,16 +6,7 @@ import re
 import pytest
 
 import scripted_ca as ca_is
-from scripted_ca import ScriptedCA
 from servers import wait_for
-
-
-@pytest.fixture
-def ca(workdir, request):
-    with ScriptedCA(workdir / "ca") as ca:
-        yield ca
-        if getattr(request.node, "failed", False):
-            print("==== CA\n" + ca.log())
 
 
 @pytest.fixture

@@ -1,18 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Domains and servers that share a store get in nobody's way."""
-import pytest
-
 import scripted_ca as ca_is
 from scripted_ca import ScriptedCA
 from servers import Httpd, wait_for
-
-
-@pytest.fixture
-def ca(workdir, request):
-    with ScriptedCA(workdir / "ca") as ca:
-        yield ca
-        if getattr(request.node, "failed", False):
-            print("==== CA\n" + ca.log())
 
 
 def configure(httpd, ca, names):
