@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening a store: its central file with the passphrase, migration of older versions. */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <apr_strings.h>
+
+#include "md_limits.h"
+#include "md_log.h"
+#include "md_store_place.h"
+#include "md_text.h"
+
+#define STORE_FILE    "md_store.json"
+#define STORE_VERSION 3.0
+
+/* ---- the central file ---- */
+
+static apr_status_t wipe_pass(void *data)
+{
+    md_store_t *store = data;
+
+    md_wipe(store->pass, MD_STORE_PASS_LEN);
+    return APR_SUCCESS;
+}
+
+static apr_status_t store_file_text(const char **ptext, const unsigned char *pass,
+                                    apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+
+    md_json_set_num(json, "store.version", STORE_VERSION);
+    md_json_set_str(json, "key", md_base64url_encode(pass, MD_STORE_PASS_LEN, p));
+    *ptext = md_json_text(json, 0, p);
+    return APR_SUCCESS;
+}
+
+static apr_status_t store_file_create(const char *path, apr_pool_t *p)
+{
+    unsigned char pass[MD_STORE_PASS_LEN];
+    const char *text;
+    apr_status_t rv;
+
+    md_random_bytes(pass, MD_STORE_PASS_LEN);
+    store_file_text(&text, pass, p);
+    md_wipe(pass, MD_STORE_PASS_LEN);
+    rv = md_file_create(AT_FDCWD, path, &md_place_private, text, strlen(text), p);
+    return APR_STATUS_IS_EEXIST(rv) ? APR_SUCCESS : rv; /* another process was first: use its */
+}
+
+static apr_status_t unusable(md_err_t *err, apr_status_t rv, const char *path, const char *why)
+{
+    return md_fail(err, rv, "The central store file md/md_store.json seems to exist, but %s. It "
+                   "holds the key to the private keys in the store: repair %s or restore it from a "
+                   "backup; removing it makes a new one and new ACME accounts", why, path);
+}
+
+static apr_status_t store_file_parse(md_store_t *store, double *pversion, const char *path,
+                                     const char *text, apr_size_t len, md_err_t *err,
+                                     apr_pool_t *p)
+{
+    md_json_t *json;
+    unsigned char *pass;
+    apr_status_t rv;
+
+    rv = md_json_parse(&json, text, len, err, p);
+    if (rv != APR_SUCCESS)
+        return unusable(err, rv, path, "it is no JSON");
+    *pversion = md_json_get_num(json, "store.version", 1.0);
+    if (*pversion <= 0.0)
+        *pversion = 1.0;
+    if (*pversion > STORE_VERSION)
+        return unusable(err, APR_EINVAL, path, "its version is newer than this module knows");
+    if (!md_json_get_str(json, "key")
+        || md_base64url_decode(&pass, md_json_get_str(json, "key"), p) != MD_STORE_PASS_LEN)
+        return unusable(err, APR_EINVAL, path, "it has no valid key");
+    memcpy(store->pass, pass, MD_STORE_PASS_LEN);
+    md_wipe(pass, MD_STORE_PASS_LEN);
+    return APR_SUCCESS;
+}
+
+/* ---- older stores ---- */
+
+/* Version 1 named keys pkey.pem and kept leaf and chain apart. */
+static void migrate_entry(md_store_t *store, md_store_group_t group, const char *name,
+                          apr_pool_t *p)
+{
+    const char *pubcert = md_store_path(store, group, name, "pubcert.pem", p);
+    const char *leaf, *chain = "";
+    int dir = md_place_open_dir(store, group, name, p);
+    apr_size_t len;
+    apr_status_t rv;
+
+    if (dir < 0)
+        return;
+    if (faccessat(dir, "privkey.pem", F_OK, 0) != 0
+        && renameat(dir, "pkey.pem", dir, "privkey.pem") != 0 && errno != ENOENT)
+        md_log(MD_LOG_ERR, errno, "migrating the store: cannot rename pkey.pem of %s/%s",
+               md_store_groups[group].name, name);
+    close(dir);
+    if (group != MD_STORE_DOMAINS && group != MD_STORE_ARCHIVE)
+        return;
+    if (md_store_exists(store, group, name, "pubcert.pem", p))
+        return;
+    if (md_store_load_text(&leaf, &len, store, group, name, "cert.pem", MD_MAX_FILE, NULL, p)
+        != APR_SUCCESS)
+        return;
+    if (md_store_load_text(&chain, &len, store, group, name, "chain.pem", MD_MAX_FILE, NULL, p)
+        != APR_SUCCESS)
+        chain = "";
+    leaf = apr_pstrcat(p, leaf, "\n", chain, NULL); /* the leaf may lack its last newline */
+    rv = md_file_write(AT_FDCWD, pubcert, &md_place_private, leaf, strlen(leaf), p);
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_ERR, rv, "migrating the store: cannot write %s", pubcert);
+}
+
+static void migrate_from_1(md_store_t *store, apr_pool_t *p)
+{
+    apr_array_header_t *names;
+    apr_pool_t *iter;
+    int g, i;
+
+    apr_pool_create(&iter, p);
+    for (g = 0; g < MD_STORE_GROUP_MAX; ++g) {
+        names = md_store_names(store, g, p);
+        for (i = 0; i < names->nelts; ++i) {
+            apr_pool_clear(iter);
+            migrate_entry(store, g, APR_ARRAY_IDX(names, i, const char *), iter);
+        }
+    }
+    apr_pool_destroy(iter);
+}
+
+static apr_status_t migrate(md_store_t *store, double version, const char *path, md_err_t *err,
+                            apr_pool_t *p)
+{
+    const char *text;
+    apr_status_t rv;
+
+    if (version < 2.0)
+        migrate_from_1(store, p);
+    store_file_text(&text, store->pass, p);
+    rv = md_file_write(AT_FDCWD, path, &md_place_private, text, strlen(text), p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot write %s", path);
+    md_log(MD_LOG_INFO, APR_SUCCESS, "migrated the store at %s to version 3", store->base);
+    return APR_SUCCESS;
+}
+
+/* What root makes for those who work in staging is theirs: of its owner, unless md_store_prepare
+ * names another. */
+static void find_owner(md_store_t *store, apr_pool_t *p)
+{
+    struct stat st;
+
+    store->has_owner = geteuid() == 0
+                       && stat(md_store_path(store, MD_STORE_STAGING, NULL, NULL, p), &st) == 0
+                       && st.st_uid != 0;
+    if (store->has_owner)
+        store->owner = st.st_uid;
+}
+
+apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p)
+{
+    md_store_t *store = apr_pcalloc(p, sizeof(*store));
+    const char *path = apr_pstrcat(p, base, "/" STORE_FILE, NULL);
+    apr_size_t len;
+    double version = 0.0;
+    apr_status_t rv;
+    int created;
+    char *text;
+
+    store->base = apr_pstrdup(p, base);
+    apr_pool_cleanup_register(p, store, wipe_pass, apr_pool_cleanup_null);
+    rv = md_dir_make(base, D_READ, &created, p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot create the store directory %s", base);
+    if (created)
+        md_log(MD_LOG_INFO, APR_SUCCESS, "store directory does not exist, creating %s", base);
+    rv = md_file_read_linked(&text, &len, path, MD_MAX_FILE, p);
+    if (APR_STATUS_IS_ENOENT(rv)) {
+        rv = store_file_create(path, p);
+        if (rv == APR_SUCCESS)
+            rv = md_file_read_linked(&text, &len, path, MD_MAX_FILE, p);
+        if (rv != APR_SUCCESS)
+            return md_fail(err, rv, "cannot create %s: %s", path,
+                           md_file_why(AT_FDCWD, path, rv, MD_MAX_FILE, p));
+    }
+    if (rv != APR_SUCCESS)
+        return unusable(err, rv, path, md_file_why(AT_FDCWD, path, rv, MD_MAX_FILE, p));
+    rv = store_file_parse(store, &version, path, text, len, err, p);
+    md_wipe(text, len);
+    if (rv == APR_SUCCESS && version < STORE_VERSION)
+        rv = migrate(store, version, path, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    find_owner(store, p);
+    *pstore = store;
+    return APR_SUCCESS;
+}

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Places in the store: groups, directories, their modes and owners. */
+#include "md_store_place.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <apr_strings.h>
+
+#include "md_limits.h"
+#include "md_log.h"
+#include "md_text.h"
+
+const md_group_t md_store_groups[] = {
+    [MD_STORE_ACCOUNTS]   = { "accounts", D_READ, P_READ, 1, 0 },
+    [MD_STORE_CHALLENGES] = { "challenges", D_READ, P_READ, 0, 1 },
+    [MD_STORE_DOMAINS]    = { "domains", D_OWNER, P_OWNER, 0, 0 },
+    [MD_STORE_STAGING]    = { "staging", D_READ, P_READ, 1, 1 },
+    [MD_STORE_ARCHIVE]    = { "archive", D_OWNER, P_OWNER, 0, 0 },
+    [MD_STORE_TMP]        = { "tmp", D_OWNER, P_OWNER, 0, 0 },
+    [MD_STORE_OCSP]       = { "ocsp", D_READ, P_READ, 0, 1 },
+};
+_Static_assert(sizeof(md_store_groups) / sizeof(md_store_groups[0]) == MD_STORE_GROUP_MAX,
+               "one row per group");
+
+const md_file_attr_t md_place_private = { .perms = P_OWNER };
+
+/* ---- paths ---- */
+
+const char *md_store_path(const md_store_t *store, md_store_group_t group, const char *name,
+                          const char *file, apr_pool_t *p)
+{
+    return apr_pstrcat(p, store->base, "/", md_store_groups[group].name, name ? "/" : "",
+                       name ? name : "", file ? "/" : "", file ? file : "", NULL);
+}
+
+const char *md_place_in_base(const md_store_t *store, const char *file, apr_pool_t *p)
+{
+    return apr_pstrcat(p, store->base, "/", file, NULL);
+}
+
+int md_place_open_dir(const md_store_t *store, md_store_group_t group, const char *name,
+                      apr_pool_t *p)
+{
+    int parent = open(md_store_path(store, group, NULL, NULL, p),
+                      O_RDONLY | O_DIRECTORY | O_CLOEXEC), dir, error;
+
+    if (parent < 0)
+        return -1;
+    dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC
+                                   | (md_store_groups[group].is_shared ? O_NOFOLLOW : 0));
+    error = errno;
+    close(parent);
+    errno = error;
+    return dir;
+}
+
+apr_status_t md_place_enter(md_place_t *place, const md_store_t *store, md_store_group_t group,
+                            const char *name, const char *file, apr_pool_t *p)
+{
+    place->dir = AT_FDCWD;
+    place->path = md_store_path(store, group, name, file, p);
+    if (!md_store_groups[group].is_shared)
+        return APR_SUCCESS;
+    place->path = file;
+    place->dir = md_place_open_dir(store, group, name, p);
+    if (place->dir >= 0)
+        return APR_SUCCESS;
+    return errno == ENOTDIR || errno == ELOOP ? APR_ENOENT : errno;
+}
+
+void md_place_leave(const md_place_t *place)
+{
+    if (place->dir != AT_FDCWD)
+        close(place->dir);
+}
+
+apr_status_t md_place_check(const char *name, const char *file, md_err_t *err)
+{
+    if (!md_path_part_is_safe(name))
+        return md_fail(err, APR_EINVAL, "'%s' cannot be a directory in the store", name);
+    if (file && !md_path_part_is_safe(file))
+        return md_fail(err, APR_EINVAL, "'%s' cannot be a file in the store", file);
+    return APR_SUCCESS;
+}
+
+int md_place_is_unfinished(const char *file)
+{
+    apr_size_t len = strlen(file);
+
+    return len > 4 && !strcmp(file + len - 4, ".tmp");
+}
+
+/* ---- directories ---- */
+
+/* What children share belongs to them, also when root writes it. */
+md_file_attr_t md_place_attr(const md_store_t *store, md_store_group_t group)
+{
+    md_file_attr_t attr = { .perms = md_store_groups[group].file };
+
+    if (store->has_owner && md_store_groups[group].is_shared)
+        attr.owner = &store->owner;
+    return attr;
+}
+
+static mode_t dir_mode(md_store_group_t group)
+{
+    return md_store_groups[group].dir == D_READ ? 0755 : 0700;
+}
+
+/* Directories that children write to belong to them; the group stays as it is. */
+static apr_status_t give_away(const md_store_t *store, md_store_group_t group, int fd,
+                              const char *path, md_err_t *err)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    if (!store->has_owner || !md_store_groups[group].is_shared)
+        return rv;
+    if (fchown(fd, store->owner, (gid_t)-1) != 0) {
+        rv = md_fail(err, errno, "Can't change owner of %s", path);
+        md_log(MD_LOG_ERR, rv, MD_LOGNO(10082) "Can't change owner of %s", path);
+    }
+    return rv;
+}
+
+/* Mode and owner of a directory in the store, which may be new. */
+static apr_status_t settle_dir(const md_store_t *store, md_store_group_t group, int fd,
+                               const char *path, int is_new, md_err_t *err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0
+        || ((st.st_mode & 0777) != dir_mode(group) && fchmod(fd, dir_mode(group)) != 0))
+        return md_fail(err, errno, "cannot set the mode of directory %s", path);
+    return is_new ? give_away(store, group, fd, path, err) : APR_SUCCESS;
+}
+
+/* A group may be a link to a directory elsewhere, made by the administrator. */
+apr_status_t md_place_make_group(const md_store_t *store, md_store_group_t group, int is_given,
+                                 md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, NULL, NULL, p);
+    int is_new = mkdir(path, 0700) == 0, failure = errno, fd;
+    apr_status_t rv;
+
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return md_fail(err, errno == ENOENT ? failure : errno, "cannot create directory %s", path);
+    rv = settle_dir(store, group, fd, path, is_new || is_given, err);
+    close(fd);
+    return rv;
+}
+
+/* The directory `name`, made if there is none; -1 with errno. */
+static int make_and_open(int *pis_new, const md_store_t *store, md_store_group_t group,
+                         const char *name, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, NULL, p);
+    int failure, fd;
+
+    *pis_new = mkdir(path, 0700) == 0;
+    failure = errno;
+    fd = md_place_open_dir(store, group, name, p);
+    if (fd < 0 && errno == ENOENT)
+        errno = failure;
+    return fd;
+}
+
+static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, const char *name,
+                             md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, name, NULL, p), *aside;
+    int is_new, fd = make_and_open(&is_new, store, group, name, p);
+    apr_status_t rv = errno;
+
+    if (fd < 0 && (rv == ENOTDIR || rv == ELOOP)
+        && md_store_put_aside(&aside, store, group, name, NULL, p) == APR_SUCCESS) {
+        md_log(MD_LOG_ERR, rv, "%s is no directory; kept as %s", path, aside);
+        fd = make_and_open(&is_new, store, group, name, p);
+        rv = errno;
+    }
+    if (fd < 0)
+        return md_fail(err, rv, "cannot create directory %s", path);
+    rv = settle_dir(store, group, fd, path, is_new, err);
+    close(fd);
+    return rv;
+}
+
+apr_status_t md_place_make_dirs(const md_store_t *store, md_store_group_t group, const char *name,
+                                md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv = md_place_make_group(store, group, 0, err, p);
+
+    return rv == APR_SUCCESS ? make_dir(store, group, name, err, p) : rv;
+}
+
+/* A file of root's in a directory that becomes the children's. */
+static void adopt_file(const md_store_t *store, int dir, const char *file)
+{
+    int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0)
+        return;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 && st.st_nlink == 1
+        && fchown(fd, store->owner, (gid_t)-1) != 0)
+        md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", file);
+    close(fd);
+}
+
+/* What root left in a shared group before it knew who the children are (a tool may come first):
+ * they could not work there. */
+static void adopt(const md_store_t *store, md_store_group_t group, const char *name, apr_pool_t *p)
+{
+    int dir = md_place_open_dir(store, group, name, p), i;
+    apr_array_header_t *files;
+    struct stat st;
+
+    if (dir < 0)
+        return;
+    if (fstat(dir, &st) == 0 && st.st_uid == 0 && store->owner != 0
+        && md_dir_list(&files, dir, ".", 0, p) == APR_SUCCESS) {
+        for (i = 0; i < files->nelts; ++i)
+            adopt_file(store, dir, APR_ARRAY_IDX(files, i, const char *));
+        (void)give_away(store, group, dir, md_store_path(store, group, name, NULL, p), NULL);
+    }
+    close(dir);
+}
+
+static void adopt_all(const md_store_t *store, md_store_group_t group, apr_pool_t *p)
+{
+    apr_array_header_t *names = md_store_names(store, group, p);
+    apr_pool_t *iter;
+    int i;
+
+    apr_pool_create(&iter, p);
+    for (i = 0; i < names->nelts; ++i) {
+        apr_pool_clear(iter);
+        adopt(store, group, APR_ARRAY_IDX(names, i, const char *), iter);
+    }
+    apr_pool_destroy(iter);
+}
+
+/* Children cannot make files in the base: what root makes there for them is given to them. Not
+ * blocking for a FIFO in its place. */
+int md_place_open_lock(const md_store_t *store, const char *file, mode_t mode, int is_shared,
+                       apr_pool_t *p)
+{
+    const char *path = md_place_in_base(store, file, p);
+    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
+
+    if (fd >= 0 && is_shared && store->has_owner && fchown(fd, store->owner, (gid_t)-1) != 0)
+        md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", path);
+    return fd;
+}
+
+apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_t *err,
+                              apr_pool_t *p)
+{
+    static const md_store_group_t NEEDED[] = {
+        MD_STORE_CHALLENGES, MD_STORE_STAGING, MD_STORE_ACCOUNTS, MD_STORE_OCSP
+    };
+    apr_status_t rv = APR_SUCCESS;
+    size_t i;
+    int lock;
+
+    store->has_owner = owner != NULL;
+    if (owner)
+        store->owner = *owner;
+    for (i = 0; i < sizeof(NEEDED) / sizeof(NEEDED[0]) && rv == APR_SUCCESS; ++i) {
+        rv = md_place_make_group(store, NEEDED[i], 1, err, p);
+        if (rv == APR_SUCCESS && owner && md_store_groups[NEEDED[i]].is_shared)
+            adopt_all(store, NEEDED[i], p);
+    }
+    lock = md_place_open_lock(store, ENGINE_LOCK, 0600, 1, p);
+    if (lock >= 0) /* what goes wrong is told when it is needed */
+        close(lock);
+    return rv;
+}
+
+/* ---- what is in the way ---- */
+
+/* Rename in its directory; *pname is the new name. */
+static apr_status_t put_aside(const char **pname, const md_place_t *place, apr_pool_t *p)
+{
+    struct stat st;
+    int n;
+
+    for (n = 1; n <= MD_MAX_ASIDE; ++n) {
+        *pname = n == 1 ? apr_pstrcat(p, place->path, ".damaged", NULL)
+                        : apr_psprintf(p, "%s.damaged.%d", place->path, n);
+        if (fstatat(place->dir, *pname, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            continue;
+        return renameat(place->dir, place->path, place->dir, *pname) == 0 ? APR_SUCCESS : errno;
+    }
+    return APR_EEXIST;
+}
+
+apr_status_t md_store_put_aside(const char **paside, const md_store_t *store,
+                                md_store_group_t group, const char *name, const char *file,
+                                apr_pool_t *p)
+{
+    md_place_t place = { AT_FDCWD, md_store_path(store, group, name, NULL, p) };
+    apr_status_t rv;
+
+    rv = md_place_check(name, file, NULL);
+    if (rv == APR_SUCCESS && file)
+        rv = md_place_enter(&place, store, group, name, file, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = put_aside(paside, &place, p);
+    if (rv == APR_SUCCESS && place.dir != AT_FDCWD)
+        *paside = md_store_path(store, group, name, *paside, p);
+    md_place_leave(&place);
+    return rv;
+}
