@@ -28,7 +28,7 @@ What is done better than in 2.6.11, by the number of the advice (appendix B):
    9 server-wide ones in vhosts      test_directives.py: test_accepted, test_process_wide_values
   10 `none` in sections              test_directives.py: CANCELLED
   11 MDStapling off in a section     kept in md.json (test_directives.py); stapling comes later
-  12 failures by CA                  comes with failover
+  12 failures by CA                  test_failover.py: test_the_first_follows_the_last
   13 any change is written           test_directives.py: test_effect_and_inheritance
   14 challenges of secondary names   test_clean_up_of_challenges
   15 all certificates preloaded      test_main_job.py: test_key_types
