@@ -133,6 +133,10 @@ class Pebble:
     def count(self, pattern):
         return len(re.findall(pattern, self.log_path.read_text(errors="replace")))
 
+    def accounts(self):
+        """How many were ever made. A request may be logged more than once: Pebble refuses one nonce in twenty."""
+        return self.count(r"There are now \d+ accounts in memory")
+
     __enter__ = start
 
     def __exit__(self, *exc):
