@@ -440,7 +440,7 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
     record_failure(renew, now, dice);
     tell_failure(renew);
     if (!renew->reg->is_tool)
-        md_log(MD_LOG_INFO, APR_SUCCESS, MD_LOGNO(10057) "md[%s]: encountered error for the %d. "
+        md_log(MD_LOG_INFO, APR_SUCCESS, MD_LOGNO(10057) "%s: encountered error for the %d. "
                "time, next run in %s", renew->domain->name, job->errors,
                md_duration_print(job->next_run - now, renew->tmp));
     /* An answer of the CA says that its directory is all right; anything else may come from an old

@@ -349,11 +349,14 @@ class Httpd:
             assert job is None or job["finished"], job
 
     def await_error(self, name, errors=1, timeout=TIMEOUT):
-        """The job of a domain whose renewal failed that often."""
+        """The job of a domain whose renewal failed that often, once the log has said so: it is
+        told after the job is saved. While the next attempt runs, the job speaks of that one."""
         def failed():
             job = self.store_json("staging", name, "job.json")
-            return job if job and job["errors"] >= errors else None
-        return wait_for(failed, timeout, f"{errors} errors of {name}")
+            return job if job and job["errors"] >= errors and job["last"]["status"] else None
+        job = wait_for(failed, timeout, f"{errors} errors of {name}")
+        self.wait_log(rf"AH10057: {re.escape(name)}: encountered error ", timeout, errors)
+        return job
 
     # ---- asking ----
 

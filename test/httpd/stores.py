@@ -1,12 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests want to know about a store as a whole."""
 import base64
+import functools
 import json
 import stat
 
 from cryptography.hazmat.primitives import serialization
 
 
+def at_rest(look):
+    """Look once more when a server at work removed a file meanwhile."""
+    @functools.wraps(look)
+    def again(*args):
+        for _ in range(100):
+            try:
+                return look(*args)
+            except FileNotFoundError as e:
+                gone = e
+        raise gone
+    return again
+
+
+@at_rest
 def regular_files(store):
     """Without opening anything that could block, and without following links."""
     return [path for path in sorted(store.rglob("*")) if stat.S_ISREG(path.lstat().st_mode)]
@@ -35,6 +50,7 @@ def public_key_of(data, secret):
                                                  serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
+@at_rest
 def private_keys(store):
     """Public key -> path for every private key that is somewhere in the store, whatever its file is
     called; but not those of temporary certificates, which are made again."""
@@ -48,6 +64,7 @@ def private_keys(store):
     return found
 
 
+@at_rest
 def faults(store, never_read=()):
     """Whatever should not be in a store after a start, as texts."""
     found = []
@@ -59,6 +76,8 @@ def faults(store, never_read=()):
             try:
                 assert stat.S_ISREG(path.lstat().st_mode), "no regular file"
                 assert isinstance(json.loads(path.read_text()), dict), "no object"
+            except FileNotFoundError:
+                raise
             except (AssertionError, OSError, ValueError) as e:
                 found.append(f"{name}: {e}")
         elif name.startswith("tmp/") or name.endswith(".tmp"):

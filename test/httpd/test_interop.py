@@ -154,14 +154,14 @@ def times_staged(httpd, name):
     return len(re.findall(rf"AH10059: The Managed Domain {re.escape(name)} ", httpd.error_log()))
 
 
-def parts(store, *groups):
-    """Path -> (mode, owner, digest of a file), of everything in these groups, or of all."""
+@stores.at_rest
+def parts(store):
+    """Path -> (mode, owner, digest of a file), of everything there."""
     found = {}
     for path in sorted(store.rglob("*")):
-        name = path.relative_to(store)
-        if not groups or name.parts[0] in groups:
-            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-            found[str(name)] = (oct(stat.S_IMODE(path.stat().st_mode)), path.owner(), content)
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        found[str(path.relative_to(store))] = \
+            (oct(stat.S_IMODE(path.stat().st_mode)), path.owner(), content)
     return found
 
 

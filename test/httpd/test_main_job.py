@@ -337,7 +337,7 @@ def test_a_dead_name_holds_up_nobody(env):
     assert "dead.example.org" in job["last"]["detail"] and job["next-run"]
     env.wait_log(r"\[md:error\].*AH10056: processing dead.example.org: .*CA considers answer to "
                  r"challenge invalid.*problem\[urn:")
-    env.wait_log(r"\[md:info\].*AH10057: md\[dead.example.org\]")
+    env.wait_log(r"\[md:info\].*AH10057: dead.example.org: ")
     env.ca.dns_set("clear-servfail", host="dead.example.org.")
     env.await_md("dead.example.org")
 
