@@ -546,16 +546,38 @@ apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const ch
     return APR_SUCCESS;
 }
 
+/* Those in `names` that are not in `seen`. */
+static apr_array_header_t *unseen(const apr_array_header_t *names, const apr_array_header_t *seen,
+                                  apr_pool_t *p)
+{
+    apr_array_header_t *rest = md_strings_make(p);
+    const char *name;
+    int i;
+
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        if (!md_strings_has(seen, name))
+            APR_ARRAY_PUSH(rest, const char *) = name;
+    }
+    return rest;
+}
+
 apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char *staged,
                             const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
 {
+    apr_array_header_t *ids;
     apr_status_t rv;
 
     rv = try_account(acme, store, MD_STORE_STAGING, staged, wish, err, p);
+    ids = stored_ids(store, wish, p);
     if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(acme, store, MD_STORE_ACCOUNTS, stored_ids(store, wish, p), wish, err, p);
+        rv = try_all(acme, store, MD_STORE_ACCOUNTS, ids, wish, err, p);
     if (APR_STATUS_IS_ENOENT(rv))
         rv = try_all(acme, store, MD_STORE_STAGING, md_store_names(store, MD_STORE_STAGING, p),
+                     wish, err, p);
+    /* A restart meanwhile may have moved one from the latter place to the former. */
+    if (APR_STATUS_IS_ENOENT(rv))
+        rv = try_all(acme, store, MD_STORE_ACCOUNTS, unseen(stored_ids(store, wish, p), ids, p),
                      wish, err, p);
     if (!APR_STATUS_IS_ENOENT(rv))
         return rv;

@@ -22,6 +22,7 @@ static struct { char *url, *body; } made[MAX_REQUESTS];
 static int made_count;
 static int fail_at;
 static apr_status_t fail_rv;
+static struct { const char *url; void (*happens)(void); } meanwhile;
 
 void fake_http_reset(apr_pool_t *p)
 {
@@ -33,6 +34,7 @@ void fake_http_reset(apr_pool_t *p)
     }
     script_len = 0;
     fail_at = 0;
+    meanwhile.url = NULL;
 }
 
 void fake_http_answer(fake_answer_t answer)
@@ -53,6 +55,12 @@ void fake_http_fail_at(int n, apr_status_t rv)
 {
     fail_at = n;
     fail_rv = rv;
+}
+
+void fake_http_meanwhile(const char *url_suffix, void (*happens)(void))
+{
+    meanwhile.url = url_suffix;
+    meanwhile.happens = happens;
 }
 
 static int ends_with(const char *text, const char *suffix)
@@ -160,6 +168,8 @@ apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
         made[made_count++].body = request->body ? strdup(request->body) : NULL;
     }
     answer = find(request);
+    if (meanwhile.url && ends_with(request->url, meanwhile.url))
+        meanwhile.happens();
     if (fail_at > 0 && --fail_at == 0)
         rv = md_fail(err, fail_rv, "%s: made to fail", request->url);
     else if (!answer)

@@ -28,6 +28,9 @@ void fake_http_answer(fake_answer_t answer);
 /* Let the n-th request from now (1 is the next) fail with `rv`; 0: none. */
 void fake_http_fail_at(int n, apr_status_t rv);
 
+/* Call `happens` whenever this is asked for, before the answer. */
+void fake_http_meanwhile(const char *url_suffix, void (*happens)(void));
+
 /* Requests made so far, how many with this suffix, and the n-th of these's body (JWS). */
 int fake_http_count(const char *url_suffix);
 const char *fake_http_body(const char *url_suffix, int n);

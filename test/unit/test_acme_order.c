@@ -479,6 +479,42 @@ static void contact_and_terms_are_asked_for(void **state)
     assert_int_equal(fake_http_count("/new-acct"), 0);
 }
 
+static void save_account(md_store_group_t group, const char *name, const char *url)
+{
+    md_acct_t acct = { .url = url, .ca_url = CA "/dir", .contacts = md_strings_make(p) };
+    md_key_t *key;
+
+    assert_int_equal(md_key_generate(&key, &EC, &err, p), APR_SUCCESS);
+    acct.key = key;
+    assert_int_equal(md_acct_save(&acct, store, group, name, &err, p), APR_SUCCESS);
+}
+
+static void restart(void)
+{
+    const char *id;
+
+    assert_int_equal(md_acct_promote(&id, store, "other.example.org", &err, p), APR_SUCCESS);
+    md_store_remove(store, MD_STORE_STAGING, "other.example.org", NULL, p);
+}
+
+/* A child that looks for an account finds it, wherever a restart just moves it. */
+static void an_account_is_found_while_it_is_moved(void **state)
+{
+    fake_answer_t gone = { "POST", "/acct/7", 400, 0, "application/problem+json", NULL,
+                           "{\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\"}", -1 };
+
+    (void)state;
+    save_account(MD_STORE_ACCOUNTS, "ACME-ca.test-0000", CA "/acct/7");
+    save_account(MD_STORE_STAGING, "other.example.org", CA "/acct/1");
+    fake_http_answer(gone);
+    fake_http_meanwhile("/acct/7", restart);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/acct/7"), 1);
+    assert_int_equal(fake_http_count("/acct/1"), 1);
+    assert_int_equal(fake_http_count("/new-acct"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -498,6 +534,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_resumed_order_for_other_names_is_replaced, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(contact_and_terms_are_asked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_account_is_found_while_it_is_moved, setup, teardown),
     };
 
     apr_initialize();
