@@ -368,8 +368,8 @@ static void forget_errors(const md_reg_t *reg, const char *name, int is_ours, ap
     if (md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p) != APR_SUCCESS
         || job->errors == 0)
         return;
-    md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10064) "md[%s]: previous drive job showed %d "
-           "errors, purging STAGING area to reset", name, job->errors);
+    md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10064) "md(%s): previous drive job showed %d "
+           "errors, purging STAGING area to reset.", name, job->errors);
     md_job_remove(reg->store, MD_STORE_STAGING, name, p);
     if (!is_ours)
         return;
