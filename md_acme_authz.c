@@ -279,6 +279,19 @@ apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **pse
                            offered_types(authz, p), apr_array_pstrcat(p, conf->types, ' '));
 }
 
+int md_solver_knows_one(const apr_array_header_t *types)
+{
+    const char *type;
+    int i;
+
+    for (i = 0; i < types->nelts; ++i) {
+        type = APR_ARRAY_IDX(types, i, const char *);
+        if (solver_find(type, strlen(type)) >= 0)
+            return 1;
+    }
+    return 0;
+}
+
 void md_solver_teardown(const md_store_t *store, const char *setup, apr_pool_t *p)
 {
     const char *colon = strchr(setup, ':');

@@ -64,6 +64,9 @@ MD_MUST_CHECK
 apr_status_t md_challenge_answer(md_acme_t *acme, const md_challenge_t *challenge,
                                  md_err_t *err, apr_pool_t *p);
 
+/* Is one of these a challenge type that can be set up here? */
+int md_solver_knows_one(const apr_array_header_t *types);
+
 /* Remove what md_solver_setup made. Unknown texts are ignored. */
 void md_solver_teardown(const md_store_t *store, const char *setup, apr_pool_t *p);
 

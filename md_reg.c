@@ -418,8 +418,9 @@ void md_reg_load(md_reg_t *reg, apr_pool_t *p)
         apr_pool_clear(load.tmp);
         domain = domain_at(reg, i);
         specs = md_domain_key_specs(domain, load.tmp);
-        domain->certs = domain->obtained = load_certs(&domain->fits, &load, domain, specs,
-                                                      specs->nelts);
+        if (reg->store)
+            domain->certs = domain->obtained = load_certs(&domain->fits, &load, domain, specs,
+                                                          specs->nelts);
         if (domain->cert_files)
             domain->certs = load_certs(&domain->fits, &load, domain, NULL,
                                        domain->cert_files->nelts);

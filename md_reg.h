@@ -52,7 +52,7 @@ apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, 
                                 apr_pool_t *p);
 
 /* Read the live certificates of all domains into memory, for the life of `reg`, and see whether
- * their private keys fit. */
+ * their private keys fit. Without a store: static files alone. */
 void md_reg_load(md_reg_t *reg, apr_pool_t *p);
 
 /* Is what the store has for the domain complete, and valid at `now`? Looks at the disk. */

@@ -2,7 +2,9 @@
 /* When to renew, and one run of a renewal. */
 #include "md_renew.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <apr_strings.h>
 
@@ -93,6 +95,25 @@ int md_renew_is_staged(const md_reg_t *reg, const md_domain_t *domain, apr_pool_
            && md_issue_is_complete(reg->store, domain->name, md_domain_key_specs(domain, p), p);
 }
 
+static const char *file_problem(const char *directive, const char *path, apr_pool_t *p)
+{
+    char reason[120];
+
+    if (!path || access(path, R_OK) == 0)
+        return NULL;
+    apr_strerror(APR_FROM_OS_ERROR(errno), reason, sizeof(reason));
+    return apr_psprintf(p, "%s %s cannot be read: %s", directive, path, reason);
+}
+
+static const char *route_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    md_route_t route = md_config_route(domain, reg->conf);
+    const char *why = file_problem("MDCACertificateFile", route.ca_file, p);
+
+    return why ? why
+               : file_problem("MDHttpProxyCACertificateFile", route.proxy_ca_file, p);
+}
+
 const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
@@ -104,6 +125,9 @@ const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr
         if (why)
             return apr_psprintf(p, "MDPrivateKeys: %s", why);
     }
+    why = route_problem(reg, domain, p);
+    if (why)
+        return why;
     if (md_reg_challenge_types(reg, domain, &why, p)->nelts > 0)
         return NULL;
     return why ? why : "no challenge type is usable";

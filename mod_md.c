@@ -8,9 +8,11 @@
 #include <apr_strings.h>
 
 #include <ap_mmn.h>
+#include <http_core.h>
 #include <http_log.h>
 #include <unixd.h>
 
+#include "md_acme_authz.h"
 #include "md_http.h"
 #include "md_log.h"
 #include "md_renew.h"
@@ -175,6 +177,11 @@ static apr_status_t step_make_registry(start_t *start)
     start->reg = process->reg = md_reg_make(start->store, conf, process->domains, start->p);
     start->reg->is_dry_run = process->is_dry_run;
     mod_md_reachability(start->reg, start->s);
+    return APR_SUCCESS;
+}
+
+static apr_status_t step_note_reachability(start_t *start)
+{
     md_reg_save_reachability(start->reg, start->tmp);
     return APR_SUCCESS;
 }
@@ -314,7 +321,7 @@ static void warn_of_use(const start_t *start, const md_domain_t *domain)
                      "No VirtualHost matches Managed Domain %s", domain->name);
 }
 
-static apr_status_t step_assess(start_t *start)
+static apr_status_t step_check_use(start_t *start)
 {
     md_domain_t *domain;
     int i;
@@ -328,7 +335,29 @@ static apr_status_t step_assess(start_t *start)
                          domain->name, domain->ca_proto);
             return APR_ENOTIMPL;
         }
-        md_reg_assess(start->reg, domain, start->p);
+    }
+    return APR_SUCCESS;
+}
+
+static apr_status_t step_assess(start_t *start)
+{
+    int i;
+
+    for (i = 0; i < process->domains->nelts; ++i)
+        md_reg_assess(start->reg, domain_at(i), start->p);
+    return APR_SUCCESS;
+}
+
+static apr_status_t step_choose_watched(start_t *start)
+{
+    md_domain_t *domain;
+    int i;
+
+    (void)start;
+    for (i = 0; i < process->domains->nelts; ++i) {
+        domain = domain_at(i);
+        domain->is_watched = domain->state != MD_STATE_ERROR
+                             && (domain->is_used || domain->renew_mode != MD_RENEW_AUTO);
     }
     return APR_SUCCESS;
 }
@@ -343,19 +372,25 @@ static void test_renewal(const start_t *start, const md_domain_t *domain)
                      domain->name, problem);
 }
 
-static apr_status_t step_watch(start_t *start)
+static apr_status_t step_test_renewals(start_t *start)
 {
-    md_domain_t *domain;
-    int i, watched = 0;
+    const md_domain_t *domain;
+    int i;
 
     for (i = 0; i < process->domains->nelts; ++i) {
         domain = domain_at(i);
-        domain->is_watched = domain->state != MD_STATE_ERROR
-                             && (domain->is_used || domain->renew_mode != MD_RENEW_AUTO);
-        watched += domain->is_watched;
         if (domain->is_watched && md_renew_is_wanted(domain))
             test_renewal(start, domain);
     }
+    return APR_SUCCESS;
+}
+
+static apr_status_t step_watch(start_t *start)
+{
+    int i, watched = 0;
+
+    for (i = 0; i < process->domains->nelts; ++i)
+        watched += domain_at(i)->is_watched;
     md_stage_clean(start->reg, start->tmp);
     if (watched == 0) {
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, start->s, APLOGNO(10075) "no mds to supervise");
@@ -366,13 +401,41 @@ static apr_status_t step_watch(start_t *start)
     return mod_md_watchdog_start(start->reg, start->s, start->p);
 }
 
-/* ---- post_config ---- */
+/* ---- in place of a start: `httpd -t` ---- */
+
+static apr_status_t step_find_tls_servers(start_t *start)
+{
+    mod_md_find_tls_servers(start->s, start->tmp);
+    return APR_SUCCESS;
+}
+
+/* Unknown types are accepted, as another version may know them; but with no other one there is
+ * nothing to offer to the CA. */
+static apr_status_t step_check_challenges(start_t *start)
+{
+    const md_domain_t *domain;
+    int i;
+
+    for (i = 0; i < process->domains->nelts; ++i) {
+        domain = domain_at(i);
+        if (domain->ca_challenges && domain->ca_challenges->nelts > 0
+            && !md_solver_knows_one(domain->ca_challenges))
+            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s,
+                         "md[%s]: MDCAChallenges '%s' has no challenge type that is known: no "
+                         "certificate can be obtained", domain->name,
+                         apr_array_pstrcat(start->tmp, domain->ca_challenges, ' '));
+    }
+    return APR_SUCCESS;
+}
+
+/* ---- the hooks of a start ---- */
 
 static const step_t BEFORE_TLS[] = {
     { "initialise the HTTP client", step_init_http },
     { "open the store", step_open_store },
     { "prepare the store", step_prepare_store },
     { "make the registry", step_make_registry },
+    { "note the reachability", step_note_reachability },
     { "complete the domains", step_complete_domains },
     { "check overlaps", step_check_overlaps },
     { "check static files", step_check_static_files },
@@ -384,9 +447,31 @@ static const step_t BEFORE_TLS[] = {
 static const step_t AFTER_TLS[] = {
     { "check the servers", step_check_servers },
     { "settle the names", step_settle_names },
+    { "check the use of domains", step_check_use },
     { "assess the certificates", step_assess },
+    { "choose whom to watch", step_choose_watched },
+    { "test the renewals", step_test_renewals },
     { "start watching", step_watch },
 };
+
+/* All that is needed to find mistakes: without the store, and changing nothing. */
+static const step_t TEST[] = {
+    { "make the registry", step_make_registry },
+    { "complete the domains", step_complete_domains },
+    { "check overlaps", step_check_overlaps },
+    { "check static files", step_check_static_files },
+    { "link domains and servers", step_link_servers },
+    { "find TLS servers", step_find_tls_servers },
+    { "check the servers", step_check_servers },
+    { "settle the names", step_settle_names },
+    { "check the use of domains", step_check_use },
+    { "check the challenges", step_check_challenges },
+    { "load the certificates", step_load },
+    { "choose whom to watch", step_choose_watched },
+    { "test the renewals", step_test_renewals },
+};
+
+#define COUNT_OF(steps) (sizeof(steps) / sizeof((steps)[0]))
 
 static int run_steps(const step_t *steps, size_t count, server_rec *s, apr_pool_t *p,
                      apr_pool_t *tmp)
@@ -420,6 +505,21 @@ static int is_first_pass(process_rec *proc)
     return 1;
 }
 
+static void use_log(server_rec *s)
+{
+    log_server = s;
+    md_log_set(log_write, log_is_level);
+}
+
+static int check_config(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
+{
+    (void)plog;
+    if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_TEST || process->domains->nelts == 0)
+        return OK;
+    use_log(s);
+    return run_steps(TEST, COUNT_OF(TEST), s, p, ptemp);
+}
+
 static int post_config_before_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
                                   server_rec *s)
 {
@@ -427,15 +527,14 @@ static int post_config_before_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *p
     process->is_dry_run = is_first_pass(s->process);
     if (process->domains->nelts == 0)
         return OK;
-    log_server = s;
-    md_log_set(log_write, log_is_level);
+    use_log(s);
     if (process->is_dry_run)
         ap_log_error(APLOG_MARK, APLOG_TRACE1, 0, s, APLOGNO(10070)
                      "initializing post config dry run");
     else
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, s, APLOGNO(10071)
                      "mod_md (v%s), initializing...", MD_VERSION);
-    return run_steps(BEFORE_TLS, sizeof(BEFORE_TLS) / sizeof(BEFORE_TLS[0]), s, p, ptemp);
+    return run_steps(BEFORE_TLS, COUNT_OF(BEFORE_TLS), s, p, ptemp);
 }
 
 static int post_config_after_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
@@ -444,7 +543,7 @@ static int post_config_after_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *pt
     (void)plog;
     if (process->is_dry_run || !process->reg)
         return OK;
-    return run_steps(AFTER_TLS, sizeof(AFTER_TLS) / sizeof(AFTER_TLS[0]), s, p, ptemp);
+    return run_steps(AFTER_TLS, COUNT_OF(AFTER_TLS), s, p, ptemp);
 }
 
 static void register_hooks(apr_pool_t *p)
@@ -453,6 +552,7 @@ static void register_hooks(apr_pool_t *p)
     static const char *const WATCHDOG[] = { "mod_watchdog.c", NULL };
 
     (void)p;
+    ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config_before_tls, NULL, TLS, APR_HOOK_FIRST);
     ap_hook_post_config(post_config_after_tls, TLS, WATCHDOG, APR_HOOK_LAST);
     mod_md_tls_hooks();

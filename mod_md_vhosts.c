@@ -262,6 +262,44 @@ void mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp
     }
 }
 
+/* Is TLS on, by these directives? `inherited` if they do not say. */
+static int is_engine_on(const ap_directive_t *directive, int inherited, apr_pool_t *tmp)
+{
+    const char *args;
+
+    for (; directive; directive = directive->next)
+        if (!strcasecmp(directive->directive, "SSLEngine")) {
+            args = directive->args;
+            inherited = strcasecmp(ap_getword_conf(tmp, &args), "off") != 0;
+        }
+    return inherited;
+}
+
+static const char *place(const char *file, unsigned line, apr_pool_t *tmp)
+{
+    return apr_psprintf(tmp, "%s:%u", file, line);
+}
+
+void mod_md_find_tls_servers(server_rec *main_server, apr_pool_t *tmp)
+{
+    int is_main_on = is_engine_on(ap_conftree, 0, tmp);
+    apr_hash_t *vhosts = apr_hash_make(tmp); /* place of definition -> directive */
+    const ap_directive_t *directive;
+    server_rec *s;
+
+    for (directive = ap_conftree; directive; directive = directive->next)
+        if (!strcasecmp(directive->directive, "<VirtualHost"))
+            apr_hash_set(vhosts, place(directive->filename, (unsigned)directive->line_num, tmp),
+                         APR_HASH_KEY_STRING, directive);
+    mod_md_server(main_server)->is_ssl = is_main_on;
+    for (s = main_server->next; s; s = s->next) {
+        directive = s->defn_name ? apr_hash_get(vhosts, place(s->defn_name, s->defn_line_number,
+                                                              tmp), APR_HASH_KEY_STRING) : NULL;
+        mod_md_server(s)->is_ssl = is_engine_on(directive ? directive->first_child : NULL,
+                                                is_main_on, tmp);
+    }
+}
+
 apr_status_t mod_md_check_servers(server_rec *main_server)
 {
     const md_server_t *server;
