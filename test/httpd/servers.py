@@ -39,6 +39,13 @@ def is_listening(port):
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
+def has_connections(ports):
+    """Does some server still work on a connection to one of these ports on loopback?"""
+    busy = {"01", "08"}  # ESTABLISHED, CLOSE_WAIT
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[3] in busy and int(row[1].split(":")[1], 16) in ports for row in rows)
+
+
 def is_alive(pid):
     """Not when it has ended and only waits for somebody to take notice."""
     try:
@@ -282,6 +289,10 @@ class Httpd:
     def stop(self):
         if not self.pid_path.exists():
             return
+        # A child that is ended while it works on a connection may crash: mpm_event looks at the
+        # sockets of workers (to shut them down) without keeping them from being freed.
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not has_connections((self.http_port, self.https_port)), 2)
         try:
             pid = self.pid()
             os.kill(pid, signal.SIGTERM)
