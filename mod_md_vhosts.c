@@ -67,80 +67,75 @@ void mod_md_reachability(md_reg_t *reg, server_rec *main_server)
 
 typedef struct entry_t {
     const char *name;
-    size_t len;
     md_domain_t *domain;
 } entry_t;
 
-/* The names of all domains, sorted by their characters from the last to the first: names with the
- * same ending are neighbours, so all that `ServerAlias *.example.org` can match is in one place. */
-typedef struct names_t {
-    entry_t *entries;
-    int count;
-} names_t;
+#define ANY_LABEL "" /* all names have it */
 
-static int cmp_backwards(const char *a, size_t alen, const char *b, size_t blen)
+static void add_label(apr_hash_t *labels, const char *label, apr_ssize_t len, const entry_t *entry)
 {
-    int diff;
+    apr_array_header_t *entries = apr_hash_get(labels, label, len);
 
-    while (alen > 0 && blen > 0) {
-        diff = apr_tolower(a[--alen]) - apr_tolower(b[--blen]);
-        if (diff)
-            return diff;
+    if (!entries) {
+        entries = apr_array_make(apr_hash_pool_get(labels), 1, sizeof(entry_t));
+        apr_hash_set(labels, label, len, entries);
     }
-    return alen > 0 ? 1 : (blen > 0 ? -1 : 0);
+    APR_ARRAY_PUSH(entries, entry_t) = *entry;
 }
 
-static int cmp_entries(const void *a, const void *b)
+static void add_labels(apr_hash_t *labels, md_domain_t *domain)
 {
-    const entry_t *x = a, *y = b;
+    entry_t entry = { .domain = domain };
+    const char *label;
+    size_t len;
+    int i;
 
-    return cmp_backwards(x->name, x->len, y->name, y->len);
-}
-
-static names_t *collect_names(const md_reg_t *reg, apr_pool_t *tmp)
-{
-    names_t *names = apr_pcalloc(tmp, sizeof(*names));
-    const md_domain_t *domain;
-    entry_t *entry;
-    int i, k, total = 0;
-
-    for (i = 0; i < reg->domains->nelts; ++i)
-        total += APR_ARRAY_IDX(reg->domains, i, md_domain_t *)->names->nelts;
-    names->entries = apr_pcalloc(tmp, sizeof(entry_t) * (size_t)(total + 1));
-    for (i = 0; i < reg->domains->nelts; ++i) {
-        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
-        for (k = 0; k < domain->names->nelts; ++k) {
-            entry = &names->entries[names->count++];
-            entry->name = APR_ARRAY_IDX(domain->names, k, const char *);
-            entry->len = strlen(entry->name);
-            entry->domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+    for (i = 0; i < domain->names->nelts; ++i) {
+        entry.name = APR_ARRAY_IDX(domain->names, i, const char *);
+        add_label(labels, ANY_LABEL, 0, &entry);
+        for (label = entry.name; *label; label += len + (label[len] == '.')) {
+            len = strcspn(label, ".");
+            add_label(labels, label, (apr_ssize_t)len, &entry);
         }
     }
-    qsort(names->entries, (size_t)names->count, sizeof(entry_t), cmp_entries);
-    return names;
 }
 
-/* Where the names with this ending begin; the ending itself would be the first of them. */
-static int first_with(const names_t *names, const char *ending, size_t len)
+/* The names of all domains, by label: all that `ServerAlias www.*.org` can match is among those
+ * with "www", and among those with "org". */
+static apr_hash_t *index_labels(const md_reg_t *reg, apr_pool_t *tmp)
 {
-    int low = 0, high = names->count, mid;
+    apr_hash_t *labels = apr_hash_make(tmp);
+    int i;
 
-    while (low < high) {
-        mid = low + (high - low) / 2;
-        if (cmp_backwards(names->entries[mid].name, names->entries[mid].len, ending, len) < 0)
-            low = mid + 1;
-        else
-            high = mid;
+    for (i = 0; i < reg->domains->nelts; ++i)
+        add_labels(labels, APR_ARRAY_IDX(reg->domains, i, md_domain_t *));
+    return labels;
+}
+
+/* Those with the rarest label of the pattern, in lower case; NULL if there is none. */
+static const apr_array_header_t *candidates(apr_hash_t *labels, const char *pattern)
+{
+    const apr_array_header_t *found, *fewest = apr_hash_get(labels, ANY_LABEL, 0);
+    const char *label;
+    size_t len;
+
+    for (label = pattern; fewest && *label; label += len + (label[len] == '.')) {
+        len = strcspn(label, ".");
+        if (strcspn(label, "*?") < len)
+            continue;
+        found = apr_hash_get(labels, label, (apr_ssize_t)len);
+        if (!found || found->nelts < fewest->nelts)
+            fewest = found;
     }
-    return low;
+    return fewest;
 }
 
 /* What is done for one server. */
 typedef struct link_t {
     server_rec *s;
     const md_reg_t *reg;
-    names_t *names;    /* made when the first server with a wildcard alias comes */
-    apr_hash_t *done;  /* MD name -> the last server assigned */
+    apr_hash_t *labels; /* made when the first server with a wildcard alias comes */
+    apr_hash_t *done;   /* MD name -> the last server assigned */
     apr_pool_t *tmp;
 } link_t;
 
@@ -198,23 +193,22 @@ static void assign_all(link_t *link, const md_index_entry_t *entry, const char *
         assign(link, entry->domain, name);
 }
 
-static void assign_matching(link_t *link, const char *pattern)
+static void assign_matching(link_t *link, const char *alias)
 {
-    const char *ending = pattern + strlen(pattern);
-    const entry_t *entry, *end;
-    size_t len;
+    char *pattern = apr_pstrdup(link->tmp, alias);
+    const apr_array_header_t *entries;
+    const entry_t *entry;
+    int i;
 
-    if (!link->names)
-        link->names = collect_names(link->reg, link->tmp);
-    end = link->names->entries + link->names->count;
-    while (ending > pattern && ending[-1] != '*' && ending[-1] != '?')
-        --ending;
-    len = strlen(ending);
-    entry = link->names->entries + first_with(link->names, ending, len);
-    for (; entry < end && entry->len >= len
-           && !strcasecmp(entry->name + entry->len - len, ending); ++entry)
-        if (!ap_strcasecmp_match(entry->name, pattern))
+    ap_str_tolower(pattern);
+    if (!link->labels)
+        link->labels = index_labels(link->reg, link->tmp);
+    entries = candidates(link->labels, pattern);
+    for (i = 0; entries && i < entries->nelts; ++i) {
+        entry = &APR_ARRAY_IDX(entries, i, entry_t);
+        if (!ap_strcmp_match(entry->name, pattern))
             assign(link, entry->domain, entry->name);
+    }
 }
 
 /* What httpd tells by ap_matches_request_vhost(), asked from the side of the server. */

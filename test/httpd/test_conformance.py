@@ -224,6 +224,22 @@ MDomain two.test shared.test manual""")
     assert not [line for line in httpd.problems() if "AH10040" not in line]
 
 
+@pytest.mark.parametrize("alias, found", [
+    ("*.one.test", ["a.one", "b.one", "deep.a.one"]), ("WWW.*", ["www.two"]), ("a.*.test", ["a.one"]),
+    ("*.a.*", ["deep.a.one"]), ("?.one.test", ["a.one", "b.one"]), ("*one.test", ["a.one", "b.one", "deep.a.one"]),
+    ("*.Two.*", ["www.two"]), ("*.three.*", []), ("deep.*e.test", ["deep.a.one"]), ("*.on?.test", [
+        "a.one", "b.one", "deep.a.one"]), ("*", ["a.one", "b.one", "deep.a.one", "www.two"]), ("on*", []),
+])
+def test_wildcards_of_aliases(httpd, alias, found):
+    """They match as httpd matches, wherever their wildcards are."""
+    names = ["a.one", "b.one", "deep.a.one", "www.two"]
+    httpd.add_md_conf("\n".join([NO_RUN, *(f"MDomain {name}.test" for name in names)]))
+    vhost(httpd, "server.test", alias, ssl=False)
+    httpd.start()
+    assert sorted(re.search(r"matches md (\S+)\.test for domain \1\.test", line)[1]
+                  for line in lines(httpd, "AH10041")) == sorted(found * 2)  # dry and real
+
+
 @pytest.mark.parametrize("conf, vhosts, pattern", [
     ("MDomain a.test\nMDomain a.test", [], r"AH10038: .*'a\.test', first definition in "
      r"\S+httpd\.conf:(\d+), second in \S+httpd\.conf:(\d+)"),
