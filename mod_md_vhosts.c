@@ -2,12 +2,10 @@
 /* Which domain belongs to which server, what names servers add, what reaches us from outside. */
 #include "mod_md.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include <apr_hash.h>
-#include <apr_lib.h>
 #include <apr_strings.h>
 
 #include <ap_listen.h>
