@@ -3,6 +3,7 @@
 #include "md_cert.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -12,6 +13,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
@@ -189,7 +191,64 @@ apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key
                           APR_ARRAY_IDX(chain, i + 1, md_cert_t *)))
             return md_fail(err, APR_EINVAL, "certificate %d of the chain is not signed by the one "
                            "after it", i + 1);
-    return APR_SUCCESS;
+    return md_chain_check_strength(chain, err);
+}
+
+/* ---- strength ---- */
+
+/* Bits of security that TLS asks for: see SSL_CTX_set_security_level(3). */
+static int find_least_bits(void)
+{
+    static const int BITS[] = { 0, 80, 112, 128, 192, 256 };
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    int level = ctx ? SSL_CTX_get_security_level(ctx) : 0;
+
+    SSL_CTX_free(ctx);
+    return BITS[level < 0 ? 0 : level > 5 ? 5 : level];
+}
+
+static int least_bits(void)
+{
+    static int known = -1; /* the same for all threads */
+    int bits = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+    if (bits < 0) {
+        bits = find_least_bits();
+        __atomic_store_n(&known, bits, __ATOMIC_RELAXED);
+    }
+    return bits;
+}
+
+/* Of the signature; nobody checks that of a root. */
+static int signature_bits(X509 *x509)
+{
+    int bits;
+
+    if (X509_get_extension_flags(x509) & EXFLAG_SS)
+        return INT_MAX;
+    return X509_get_signature_info(x509, NULL, NULL, &bits, NULL) == 1 ? bits : 0;
+}
+
+apr_status_t md_chain_check_strength(const apr_array_header_t *chain, md_err_t *err)
+{
+    int least = least_bits(), i, key_bits, sig_bits;
+    apr_status_t rv = APR_SUCCESS;
+    EVP_PKEY *pkey;
+    X509 *x509;
+
+    for (i = 0; i < chain->nelts && rv == APR_SUCCESS; ++i) {
+        x509 = APR_ARRAY_IDX(chain, i, md_cert_t *)->x509;
+        pkey = X509_get0_pubkey(x509);
+        key_bits = pkey ? EVP_PKEY_get_security_bits(pkey) : 0;
+        sig_bits = signature_bits(x509);
+        if (key_bits < least || sig_bits < least)
+            rv = md_fail(err, APR_EINVAL, "the %s of certificate %d of the chain is too weak for "
+                         "the security level of TLS: %d bits, %d are needed",
+                         key_bits < least ? "key" : "signature", i + 1,
+                         key_bits < least ? key_bits : sig_bits, least);
+    }
+    ERR_clear_error();
+    return rv;
 }
 
 /* ---- one certificate ---- */

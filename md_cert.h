@@ -33,12 +33,18 @@ apr_status_t md_chain_from_pem_shared(apr_array_header_t **pchain, const char *p
 const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p);
 
 /* Check what a CA delivered (RFC 8555 7.4.2): at least one certificate, the leaf fits `key`,
- * covers all of `names`, is valid at `now` (an hour of clock skew for notBefore) and each
- * certificate but the last is signed by the next. APR_EINVAL with the reason. */
+ * covers all of `names`, is valid at `now` (an hour of clock skew for notBefore), each
+ * certificate but the last is signed by the next, and none is too weak. APR_EINVAL with the
+ * reason. */
 MD_MUST_CHECK
 apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key,
                             const apr_array_header_t *names, apr_time_t now, md_err_t *err,
                             apr_pool_t *p);
+
+/* Would the TLS library serve it? Its security level, as configured for the system, rules out keys
+ * and signatures that are too weak, and the TLS module ends the server over one. APR_EINVAL. */
+MD_MUST_CHECK
+apr_status_t md_chain_check_strength(const apr_array_header_t *chain, md_err_t *err);
 
 md_cert_t *md_chain_leaf(const apr_array_header_t *chain); /* NULL if empty */
 

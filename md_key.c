@@ -13,6 +13,7 @@
 #include <openssl/bio.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/ec.h>
 #include <openssl/ecdsa.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -24,6 +25,7 @@
 #include "md_text.h"
 
 #define RSA_DEFAULT_BITS 2048
+#define RSA_MAX_BITS     OPENSSL_RSA_MAX_MODULUS_BITS
 
 struct md_key_t {
     EVP_PKEY *pkey;
@@ -69,7 +71,7 @@ static const char *parse_bits(md_key_spec_t *spec, const char *text, apr_pool_t 
 
     errno = 0;
     bits = strtol(text, &end, 10);
-    if (*end || errno || bits >= 65536)
+    if (*end || errno || bits > RSA_MAX_BITS)
         return apr_psprintf(p, "'%s' is no key size", text);
     if (bits < RSA_DEFAULT_BITS)
         return apr_psprintf(p, "RSA key size '%s' must be 2048 or higher", text);
@@ -141,7 +143,7 @@ static md_key_spec_t spec_from_json(const md_json_t *json, apr_pool_t *p)
     if (type && !strcasecmp(type, "RSA")) {
         spec.type = MD_KEY_RSA;
         spec.bits = (int)md_json_get_int(json, "bits", RSA_DEFAULT_BITS);
-        if (spec.bits < RSA_DEFAULT_BITS || spec.bits > 65536)
+        if (spec.bits < RSA_DEFAULT_BITS || spec.bits > RSA_MAX_BITS)
             spec.bits = RSA_DEFAULT_BITS;
     }
     else if (type && !strcasecmp(type, "EC") && curve) {
@@ -265,6 +267,15 @@ static int is_word_of(const char *name, const char *const *words)
     return 0;
 }
 
+static int is_curve(int nid)
+{
+    EC_GROUP *group = nid == NID_undef ? NULL : EC_GROUP_new_by_curve_name(nid);
+
+    EC_GROUP_free(group);
+    ERR_clear_error();
+    return group != NULL;
+}
+
 const char *md_key_spec_problem(const md_key_spec_t *spec, apr_pool_t *p)
 {
     static const char *const AGREEMENT[] = { "X25519", "X448", NULL };
@@ -274,9 +285,38 @@ const char *md_key_spec_problem(const md_key_spec_t *spec, apr_pool_t *p)
         return NULL;
     if (is_word_of(spec->curve, AGREEMENT))
         return apr_psprintf(p, "keys of type '%s' cannot sign certificate requests", spec->curve);
-    if (OBJ_txt2nid(curve_name(spec->curve)) == NID_undef)
+    if (!is_curve(OBJ_txt2nid(curve_name(spec->curve))))
         return apr_psprintf(p, "the key type '%s' is not known", spec->curve);
     return NULL;
+}
+
+/* ---- generation ---- */
+
+static int is_ending; /* accessed atomically */
+
+void md_key_end(void)
+{
+    __atomic_store_n(&is_ending, 1, __ATOMIC_RELAXED);
+}
+
+static int goes_on(EVP_PKEY_CTX *ctx)
+{
+    (void)ctx;
+    return !__atomic_load_n(&is_ending, __ATOMIC_RELAXED);
+}
+
+static EVP_PKEY *generate_rsa(int bits)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    EVP_PKEY *pkey = NULL;
+
+    if (ctx && EVP_PKEY_keygen_init(ctx) == 1 && EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, bits) == 1) {
+        EVP_PKEY_CTX_set_cb(ctx, goes_on);
+        if (EVP_PKEY_generate(ctx, &pkey) != 1)
+            pkey = NULL;
+    }
+    EVP_PKEY_CTX_free(ctx);
+    return pkey;
 }
 
 static EVP_PKEY *generate_ec(const char *curve)
@@ -290,13 +330,12 @@ static EVP_PKEY *generate_ec(const char *curve)
 apr_status_t md_key_generate(md_key_t **pkey, const md_key_spec_t *spec, md_err_t *err,
                              apr_pool_t *p)
 {
-    size_t bits = spec->type == MD_KEY_RSA ? (size_t)spec->bits : RSA_DEFAULT_BITS;
+    int bits = spec->type == MD_KEY_RSA ? spec->bits : RSA_DEFAULT_BITS;
     EVP_PKEY *pkey_new;
 
     *pkey = NULL;
     ERR_clear_error();
-    pkey_new = spec->type == MD_KEY_EC ? generate_ec(spec->curve)
-                                       : EVP_PKEY_Q_keygen(NULL, NULL, "RSA", bits);
+    pkey_new = spec->type == MD_KEY_EC ? generate_ec(spec->curve) : generate_rsa(bits);
     if (!pkey_new)
         return md_openssl_fail(err, APR_ENOTIMPL,
                                apr_psprintf(p, "cannot generate a private key of type '%s', check "
@@ -369,6 +408,11 @@ apr_status_t md_key_to_pem(const char **ppem, apr_size_t *plen, const md_key_t *
 out:
     BIO_free(bio);
     return rv;
+}
+
+int md_key_pem_is_encrypted(const char *pem)
+{
+    return strstr(pem, "-----BEGIN ENCRYPTED PRIVATE KEY-----") || strstr(pem, "4,ENCRYPTED");
 }
 
 apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,

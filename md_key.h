@@ -15,7 +15,7 @@ typedef enum { MD_KEY_DEFAULT, MD_KEY_RSA, MD_KEY_EC } md_key_type_t;
 /* One entry of MDPrivateKeys. */
 typedef struct md_key_spec_t {
     md_key_type_t type; /* MD_KEY_DEFAULT is RSA 2048 */
-    int bits;           /* RSA: at least 2048 */
+    int bits;           /* RSA: 2048 to 16384 */
     const char *curve;  /* EC: name as configured */
 } md_key_spec_t;
 
@@ -45,12 +45,19 @@ MD_MUST_CHECK
 apr_status_t md_key_generate(md_key_t **pkey, const md_key_spec_t *spec, md_err_t *err,
                              apr_pool_t *p);
 
+/* The process is to end: RSA keys that are being made, which may take minutes, and later ones
+ * fail. */
+void md_key_end(void);
+
 /* PKCS#8 PEM; with a passphrase (bytes, may contain NUL) encrypted by PBES2, AES-256-CBC. The text
  * is in `p` and wiped when `p` ends. */
 MD_MUST_CHECK
 apr_status_t md_key_to_pem(const char **ppem, apr_size_t *plen, const md_key_t *key,
                            const unsigned char *pass, apr_size_t pass_len, md_err_t *err,
                            apr_pool_t *p);
+
+/* Would reading it ask for a passphrase (RFC 5958 3, or the headers of RFC 1421 4.6.1.1)? */
+int md_key_pem_is_encrypted(const char *pem);
 
 /* Any PEM private key, encrypted or not (`pass` NULL: only plain ones). */
 MD_MUST_CHECK

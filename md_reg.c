@@ -298,7 +298,7 @@ static apr_status_t parse_chain(apr_array_header_t **pchain, const load_t *load,
 
     if (rv == APR_SUCCESS && !md_chain_leaf(*pchain))
         rv = md_fail(err, APR_EINVAL, "there is no certificate");
-    return rv;
+    return rv == APR_SUCCESS ? md_chain_check_strength(*pchain, err) : rv;
 }
 
 static apr_status_t read_live(apr_array_header_t **pchain, const load_t *load, const char *name,
@@ -342,6 +342,17 @@ static apr_status_t load_live(apr_array_header_t **pchain, const load_t *load,
     return rv;
 }
 
+/* Keys of all kinds. One that is encrypted is for the TLS module, which knows the passphrase. */
+static int is_key_of(const md_cert_t *cert, const char *pem, apr_size_t len, apr_pool_t *p)
+{
+    md_key_t *key;
+
+    if (md_key_pem_is_encrypted(pem) || md_cert_fits_pem(cert, pem, len))
+        return 1;
+    return md_key_from_pem(&key, pem, len, NULL, 0, NULL, p) == APR_SUCCESS
+           && md_cert_fits_key(cert, key);
+}
+
 /* Certificate and key that the administrator brought. */
 static apr_status_t read_static(apr_array_header_t **pchain, const load_t *load,
                                 const char *cert_file, const char *key_file, md_err_t *err)
@@ -360,7 +371,7 @@ static apr_status_t read_static(apr_array_header_t **pchain, const load_t *load,
     rv = md_file_read_linked(&pem, &len, key_file, MD_MAX_FILE, load->tmp);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "MDCertificateKeyFile %s cannot be read", key_file);
-    if (!md_cert_fits_pem(md_chain_leaf(*pchain), pem, len))
+    if (!is_key_of(md_chain_leaf(*pchain), pem, len, load->tmp))
         rv = md_fail(err, APR_EINVAL, "MDCertificateKeyFile %s does not fit %s", key_file,
                      cert_file);
     md_wipe(pem, len);

@@ -50,6 +50,9 @@ static apr_status_t load_pair(staged_t *set, const md_reg_t *reg, const char *na
     if (!md_cert_fits_key(md_chain_leaf(chain), key))
         return md_fail(err, APR_EINVAL, "certificate(%s) does not fit its private key",
                        md_key_spec_name(spec));
+    rv = md_chain_check_strength(chain, err);
+    if (rv != APR_SUCCESS)
+        return rv;
     APR_ARRAY_PUSH(set->keys, md_key_t *) = key;
     APR_ARRAY_PUSH(set->chains, apr_array_header_t *) = chain;
     return APR_SUCCESS;

@@ -167,7 +167,10 @@ apr_status_t md_store_check_key(const md_store_t *store, md_store_group_t group,
     rv = read_key(&pem, &len, store, group, name, file, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    if (!md_cert_fits_pem(cert, pem, len)) {
+    if (!md_store_groups[group].encrypts && md_key_pem_is_encrypted(pem))
+        rv = md_fail(err, APR_EINVAL, "private key %s is encrypted: the TLS module would have to "
+                     "ask for a passphrase", path);
+    else if (!md_cert_fits_pem(cert, pem, len)) {
         rv = decode_key(&key, pem, len, store, path, err, p);
         if (rv == APR_SUCCESS && !md_cert_fits_key(cert, key))
             rv = md_fail(err, APR_EINVAL, "private key %s is not that of the certificate", path);

@@ -10,6 +10,7 @@
 #include <mod_watchdog.h>
 
 #include "md_engine.h"
+#include "md_key.h"
 
 APLOG_USE_MODULE(md);
 
@@ -89,6 +90,7 @@ static void watch_end(watch_t *w)
     if (!w->engine)
         return;
     ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, w->s, APLOGNO(10058) "md watchdog stopping");
+    md_key_end();
     md_engine_stop(w->engine);
     w->engine = NULL;
     apr_pool_destroy(w->pool);

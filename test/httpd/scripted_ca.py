@@ -123,8 +123,8 @@ def pem(cert):
 class Issuer:
     """A key with a certificate that signs others; `parent` None makes a root."""
 
-    def __init__(self, name, parent=None):
-        self.key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(self, name, parent=None, key=None):
+        self.key = key or ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         signer = parent or self
         self.cert = (self._builder(self.name, self.key.public_key(), signer.name, 3650)
@@ -455,6 +455,14 @@ def unlinked():
         o.csr.public_key(), o.names)))
 
 
+def weak_chain():
+    """The leaf was signed with a key that is shorter than TLS libraries accept."""
+    def make(ca, order):
+        weak = Issuer("weak intermediate", ca.root, rsa.generate_private_key(65537, 1024))
+        return pem(weak.leaf(order.csr.public_key(), order.names)) + pem(weak.cert)
+    return _chain(make)
+
+
 def leaf_only():
     """A chain of one certificate; RFC 8555 9.1 allows it."""
     return _chain(lambda ca, o: pem(o.certificate))
@@ -583,7 +591,8 @@ def endless_body(chunk=16 * 1024, interval=0.0):
 # the behaviours that need no arguments, by name
 BEHAVIOURS = {f.__name__: f for f in (
     refuse, html, redirect, truncated_json, big, unknown_status, endless_processing,
-    endless_pending, invalid, wrong_names, wrong_key, expired, self_signed, unlinked, leaf_only,
+    endless_pending, invalid, wrong_names, wrong_key, expired, self_signed, unlinked, weak_chain,
+    leaf_only,
     empty_chain, garbage_pem, bad_nonce, no_nonce, invalid_nonce, only_rs256, hold, hang,
     huge_headers, endless_body)}
 

@@ -37,7 +37,7 @@ BAD += [(kind, "truncated_json") for kind in ("directory", "newAccount", "newOrd
 BAD += [("newNonce", "status500"), ("newNonce", "no_nonce"), ("newNonce", "invalid_nonce"),
         ("newOrder", "unknown_status"), ("authz", "unknown_status"), ("newOrder", "problem"),
         ("authz", "invalid"), ("certificate", "wrong_names"), ("certificate", "wrong_key"),
-        ("certificate", "expired"), ("certificate", "unlinked"), ("certificate", "empty_chain"),
+        ("certificate", "expired"), ("certificate", "unlinked"), ("certificate", "weak_chain"), ("certificate", "empty_chain"),
         ("certificate", "garbage_pem"), ("certificate", "endless_body")]
 
 
