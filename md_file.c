@@ -45,7 +45,8 @@ apr_status_t md_dir_sync(int dir, const char *path)
 
     if (fd < 0)
         return errno;
-    if (fsync(fd) != 0)
+    /* Some file systems cannot do it, and write directories through or not at all. */
+    if (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP && errno != ENOSYS)
         rv = errno;
     close(fd);
     return rv;

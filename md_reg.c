@@ -240,18 +240,56 @@ static void take_over_staging(const md_reg_t *reg, const char *from, const char 
                err.detail);
 }
 
+/* Is there more in the directory than a start makes for a domain that is new? */
+static int has_set(const md_reg_t *reg, const char *name, apr_pool_t *p)
+{
+    apr_array_header_t *files = md_store_files(reg->store, MD_STORE_DOMAINS, name, p);
+    const char *file;
+    int i;
+
+    for (i = 0; i < files->nelts; ++i) {
+        file = APR_ARRAY_IDX(files, i, const char *);
+        if (!strncmp(file, "pubcert", 7) || !strncmp(file, "privkey", 7))
+            return 1;
+    }
+    return 0;
+}
+
+/* The quick way to see that nothing has to be taken over. */
+static int is_settled(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    const md_key_spec_t *first = &APR_ARRAY_IDX(md_domain_key_specs(domain, p), 0, md_key_spec_t);
+    const char *file = domain->cert_files ? NULL : md_key_spec_file(first, "pubcert", p);
+
+    return md_store_exists(reg->store, MD_STORE_DOMAINS, domain->name, file, p);
+}
+
+/* What a domain got while its rename had to wait for the lock must not stand in the way of the
+ * rename for good: it makes room for a set. */
+static int may_take_over(const md_reg_t *reg, const md_domain_t *domain, const orphan_t *orphan,
+                         apr_pool_t *p)
+{
+    return !md_store_exists(reg->store, MD_STORE_DOMAINS, domain->name, NULL, p)
+           || (!has_set(reg, domain->name, p) && has_set(reg, orphan->name, p));
+}
+
 /* What is staged moves first: when this is cut short in between, the next start finds the rename
  * again. */
 static void take_over(const md_reg_t *reg, const md_domain_t *domain, orphan_t *orphan,
                       apr_pool_t *p)
 {
+    apr_status_t rv = APR_SUCCESS;
+    const char *archived;
     md_err_t err;
 
     md_err_init(&err, p);
     orphan->taken = 1;
     take_over_staging(reg, orphan->name, domain->name, p);
-    if (md_store_rename(reg->store, MD_STORE_DOMAINS, orphan->name, domain->name, &err, p)
-        == APR_SUCCESS)
+    if (md_store_exists(reg->store, MD_STORE_DOMAINS, domain->name, NULL, p))
+        rv = md_store_archive(&archived, reg->store, MD_STORE_DOMAINS, domain->name, &err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_rename(reg->store, MD_STORE_DOMAINS, orphan->name, domain->name, &err, p);
+    if (rv == APR_SUCCESS)
         md_log(MD_LOG_INFO, APR_SUCCESS, "md[%s]: takes over the data of %s", domain->name,
                orphan->name);
     else
@@ -264,20 +302,22 @@ void md_reg_sync_names(md_reg_t *reg, apr_pool_t *p)
     apr_hash_t *by_name = NULL;
     md_domain_t *domain;
     orphan_t *orphan;
-    apr_pool_t *tmp;
+    apr_pool_t *tmp, *iter;
     int i;
 
     apr_pool_create(&tmp, p);
+    apr_pool_create(&iter, tmp);
     md_store_recover(reg->store, tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
+        apr_pool_clear(iter);
         domain = domain_at(reg, i);
-        if (md_store_exists(reg->store, MD_STORE_DOMAINS, domain->name, NULL, tmp))
+        if (is_settled(reg, domain, iter))
             continue;
         if (!by_name)
             by_name = find_orphans(reg, tmp);
         orphan = match_orphan(by_name, domain);
-        if (orphan)
-            take_over(reg, domain, orphan, tmp);
+        if (orphan && may_take_over(reg, domain, orphan, iter))
+            take_over(reg, domain, orphan, iter);
     }
     apr_pool_destroy(tmp);
 }
@@ -588,40 +628,61 @@ int md_reg_cert_files(const md_reg_t *reg, const md_domain_t *domain, apr_array_
     return pairs;
 }
 
-static int fallback_is_good(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
-                            apr_pool_t *p)
+/* NULL if the TLS module could not use it. */
+static const md_cert_info_t *usable_fallback(const md_reg_t *reg, const md_domain_t *domain,
+                                             apr_pool_t *p)
 {
     apr_array_header_t *chain;
-    const md_cert_info_t *cert;
 
     if (md_store_load_chain(&chain, reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_CERT,
-                            NULL, p) != APR_SUCCESS)
-        return 0;
-    cert = md_cert_info(md_chain_leaf(chain), p);
-    return md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY,
-                              md_chain_leaf(chain), NULL, p) == APR_SUCCESS
-           && cert->validity.end > now + apr_time_from_sec(24 * 3600)
+                            NULL, p) != APR_SUCCESS
+        || md_chain_check_strength(chain, NULL) != APR_SUCCESS
+        || md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY,
+                              md_chain_leaf(chain), NULL, p) != APR_SUCCESS)
+        return NULL;
+    return md_cert_info(md_chain_leaf(chain), p);
+}
+
+static int is_fresh(const md_cert_info_t *cert, const md_domain_t *domain, apr_time_t now,
+                    apr_pool_t *p)
+{
+    return cert->validity.end > now + apr_time_from_sec(24 * 3600)
            && !md_cert_uncovered(cert, domain->names, p);
+}
+
+static apr_status_t make_fallback(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
+                                  apr_pool_t *p)
+{
+    static const md_key_spec_t P256 = { .type = MD_KEY_EC, .curve = "P-256" };
+    apr_status_t rv;
+    md_cert_t *cert;
+    md_key_t *key;
+
+    rv = md_key_generate(&key, &P256, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_cert_make_fallback(&cert, domain->names, key, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_save_volatile(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY,
+                                    key, FALLBACK_CERT, cert, err, p);
+    return rv;
 }
 
 apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domain,
                                    apr_array_header_t *certs, apr_array_header_t *keys,
                                    md_err_t *err, apr_pool_t *p)
 {
-    static const md_key_spec_t P256 = { .type = MD_KEY_EC, .curve = "P-256" };
+    const md_cert_info_t *old;
     apr_status_t rv = APR_SUCCESS;
     apr_pool_t *tmp;
-    md_cert_t *cert;
-    md_key_t *key;
 
     apr_pool_create(&tmp, p);
-    if (!fallback_is_good(reg, domain, apr_time_now(), tmp)) {
-        rv = md_key_generate(&key, &P256, err, tmp);
-        if (rv == APR_SUCCESS)
-            rv = md_cert_make_fallback(&cert, domain->names, key, err, tmp);
-        if (rv == APR_SUCCESS)
-            rv = md_store_save_volatile(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY,
-                                        key, FALLBACK_CERT, cert, err, tmp);
+    old = usable_fallback(reg, domain, tmp);
+    if (!old || !is_fresh(old, domain, apr_time_now(), tmp))
+        rv = make_fallback(reg, domain, err, tmp);
+    if (rv != APR_SUCCESS && old && usable_fallback(reg, domain, tmp)) {
+        md_log(MD_LOG_WARNING, rv, "md[%s]: keeps its old temporary certificate: %s",
+               domain->name, err->detail);
+        rv = APR_SUCCESS;
     }
     apr_pool_destroy(tmp);
     if (rv == APR_SUCCESS)

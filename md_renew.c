@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include <apr_strings.h>
@@ -105,13 +106,22 @@ static const char *file_problem(const char *directive, const char *path, apr_poo
     return apr_psprintf(p, "%s %s cannot be read: %s", directive, path, reason);
 }
 
+static int is_https(const char *url)
+{
+    return url && !strncasecmp(url, "https:", 6);
+}
+
+/* Roots that are needed. */
 static const char *route_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
 {
     md_route_t route = md_config_route(domain, reg->conf);
-    const char *why = file_problem("MDCACertificateFile", route.ca_file, p);
+    const char *why = NULL;
 
-    return why ? why
-               : file_problem("MDHttpProxyCACertificateFile", route.proxy_ca_file, p);
+    if (domain->ca_urls && is_https(APR_ARRAY_IDX(domain->ca_urls, 0, const char *)))
+        why = file_problem("MDCACertificateFile", route.ca_file, p);
+    if (!why && is_https(route.proxy_url))
+        why = file_problem("MDHttpProxyCACertificateFile", route.proxy_ca_file, p);
+    return why;
 }
 
 const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)

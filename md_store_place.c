@@ -196,7 +196,7 @@ apr_status_t md_place_make_dirs(const md_store_t *store, md_store_group_t group,
     return rv == APR_SUCCESS ? make_dir(store, group, name, err, p) : rv;
 }
 
-/* A file of root's in a directory that becomes the children's. */
+/* A file in a directory that becomes the children's. */
 static void adopt_file(const md_store_t *store, int dir, const char *file)
 {
     int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -204,14 +204,14 @@ static void adopt_file(const md_store_t *store, int dir, const char *file)
 
     if (fd < 0)
         return;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 && st.st_nlink == 1
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid != store->owner && st.st_nlink == 1
         && fchown(fd, store->owner, (gid_t)-1) != 0)
         md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", file);
     close(fd);
 }
 
-/* What root left in a shared group before it knew who the children are (a tool may come first):
- * they could not work there. */
+/* What root left in a shared group before it knew who the children are (a tool may come first), or
+ * children of another user before `User` was changed: they could not work there. */
 static void adopt(const md_store_t *store, md_store_group_t group, const char *name, apr_pool_t *p)
 {
     int dir = md_place_open_dir(store, group, name, p), i;
@@ -220,7 +220,7 @@ static void adopt(const md_store_t *store, md_store_group_t group, const char *n
 
     if (dir < 0)
         return;
-    if (fstat(dir, &st) == 0 && st.st_uid == 0 && store->owner != 0
+    if (fstat(dir, &st) == 0 && st.st_uid != store->owner
         && md_dir_list(&files, dir, ".", 0, p) == APR_SUCCESS) {
         for (i = 0; i < files->nelts; ++i)
             adopt_file(store, dir, APR_ARRAY_IDX(files, i, const char *));

@@ -21,7 +21,11 @@ def test_mistakes_that_harm_one_domain(httpd):
     domain(httpd, "key.test", "MDPrivateKeys X25519")
     domain(httpd, "files.test", "MDCertificateFile no.pem\nMDCertificateKeyFile no.key")
     domain(httpd, "roots.test", "MDCACertificateFile /no/roots.pem")
-    domain(httpd, "proxy.test", "MDHttpProxyCACertificateFile /no/proxy.pem")
+    domain(httpd, "proxy.test", "MDHttpProxyCACertificateFile /no/proxy.pem\n"
+           "MDHttpProxy https://127.0.0.1:1")
+    domain(httpd, "unused.test", "MDHttpProxyCACertificateFile /no/proxy.pem\nMDHttpProxy http://127.0.0.1:1")
+    domain(httpd, "plain-ca.test", "MDCertificateAuthority http://127.0.0.1:1/dir\n"
+           "MDCACertificateFile /no/roots.pem")
     domain(httpd, "types.test", "MDCAChallenges htpp-01 later-99")
     domain(httpd, "good.test", "MDCAChallenges later-99 HTTP-01\nMDCACertificateFile none")
     done = httpd.configtest()

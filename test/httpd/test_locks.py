@@ -133,6 +133,9 @@ def test_renames_wait_for_the_lock(locked, filled):
         locked.start()
         assert (locked.store / "domains" / LIVE[0] / KEY).exists()
         assert not (locked.store / "domains/new.test" / KEY).exists()
+    locked.graceful()
+    assert (locked.store / "domains/new.test" / KEY).exists()  # though the first start made a directory
+    assert not (locked.store / "domains" / LIVE[0]).exists()
 
 
 def test_waits_until_it_is_free(locked):
