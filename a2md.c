@@ -17,29 +17,29 @@
 
 static const a2md_command_t COMMANDS[] = {
     { "add", "name [name...]", "a new managed domain with these DNS names, the first is its own",
-      "", 1, a2md_add },
+      "", 1, 1, a2md_add },
     { "update", "name [domains name... | ca url [proto] | account [id] | contacts address... |\n"
-      "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1,
+      "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1, 1,
       a2md_update },
-    { "list", "[name...]", "all managed domains, or those with these names", "", 0, a2md_list },
+    { "list", "[name...]", "all managed domains, or those with these names", "", 0, 0, a2md_list },
     { "drive", "[name...]", "obtain certificates for these managed domains, or all, and put them "
-      "into service", "cfr", 0, a2md_drive },
-    { "acme newreg", "contact...", "register an account at the CA of -a", "", 1,
+      "into service", "cfr", 0, 0, a2md_drive },
+    { "acme newreg", "contact...", "register an account at the CA of -a", "", 1, 0,
       a2md_acme_newreg },
-    { "acme validate", "id...", "ask the CA of -a whether it knows these accounts", "", 1,
+    { "acme validate", "id...", "ask the CA of -a whether it knows these accounts", "", 1, 0,
       a2md_acme_validate },
-    { "acme agree", "id...", "agree to the terms of service of the CA of -a", "", 1,
+    { "acme agree", "id...", "agree to the terms of service of the CA of -a", "", 1, 0,
       a2md_acme_agree },
-    { "acme delreg", "id...", "end accounts at their CA and remove them", "", 1,
+    { "acme delreg", "id...", "end accounts at their CA and remove them", "", 1, 0,
       a2md_acme_delreg },
-    { "store add", "name...", "write a managed domain without any checks", "", 1,
+    { "store add", "name...", "write a managed domain without any checks", "", 1, 1,
       a2md_store_add },
-    { "store list", "", "all managed domains as stored", "", 0, a2md_store_list },
-    { "store remove", "name...", "remove the documents of managed domains", "f", 1,
+    { "store list", "", "all managed domains as stored", "", 0, 0, a2md_store_list },
+    { "store remove", "name...", "remove the documents of managed domains", "f", 1, 1,
       a2md_store_remove },
     { "store update", "name [domains name...]", "change a managed domain without any checks", "",
-      1, a2md_store_update },
-    { NULL, NULL, NULL, NULL, 0, NULL }
+      1, 1, a2md_store_update },
+    { NULL, NULL, NULL, NULL, 0, 0, NULL }
 };
 
 static const apr_getopt_option_t MAIN_OPTIONS[] = {
@@ -201,6 +201,22 @@ static apr_status_t end_output(void)
     return fflush(stdout) == 0 && !ferror(stdout) ? APR_SUCCESS : APR_EGENERAL;
 }
 
+/* With a lock from reading to writing, no change that another makes is lost. */
+static apr_status_t run_alone(a2md_t *tool, const a2md_command_t *command, int argc,
+                              const char *const *argv, md_err_t *err)
+{
+    apr_file_t *lock;
+    apr_status_t rv;
+
+    rv = md_store_lock(&lock, tool->reg->store, A2MD_LOCK_WAIT, err, tool->p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_err_clear(err); /* of attempts to get it */
+    rv = command->run(tool, argc, argv, err);
+    md_store_unlock(lock);
+    return rv;
+}
+
 static int execute(a2md_t *tool, const a2md_command_t *command, int argc, const char *const *argv)
 {
     apr_status_t rv;
@@ -209,7 +225,8 @@ static int execute(a2md_t *tool, const a2md_command_t *command, int argc, const 
     md_err_init(&err, tool->p);
     rv = open_store(tool, &err);
     if (rv == APR_SUCCESS)
-        rv = command->run(tool, argc, argv, &err);
+        rv = command->is_alone ? run_alone(tool, command, argc, argv, &err)
+                               : command->run(tool, argc, argv, &err);
     if (rv != APR_SUCCESS && err.detail)
         md_log(MD_LOG_ERR, rv, "%s", err.detail);
     if (tool->output)

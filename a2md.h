@@ -13,6 +13,7 @@
 #define MD_VERSION "0.0.0"
 #endif
 #define A2MD_USER_AGENT "apachemd/" MD_VERSION " mod_md/" MD_VERSION
+#define A2MD_LOCK_WAIT  apr_time_from_sec(30) /* for others who change documents */
 
 typedef struct a2md_t {
     apr_pool_t *p;
@@ -35,6 +36,7 @@ typedef struct a2md_command_t {
     const char *help;
     const char *options;     /* letters of those it takes beside -h */
     int min_args;
+    int is_alone;            /* reads and changes documents: nobody else does meanwhile */
     a2md_run_fn *run;
 } a2md_command_t;
 

@@ -10,9 +10,8 @@
 #include "md_log.h"
 #include "md_renew.h"
 
-#define LOCK_TICK     apr_time_from_msec(200)
-#define LOCK_WAIT     apr_time_from_sec(120)
-#define ACTIVATE_WAIT apr_time_from_sec(30)
+#define LOCK_TICK apr_time_from_msec(200)
+#define LOCK_WAIT apr_time_from_sec(120)
 
 static md_domain_t *domain_at(const a2md_t *tool, int i)
 {
@@ -118,7 +117,7 @@ static apr_status_t activate(a2md_t *tool, const md_domain_t *domain)
     md_err_t err;
 
     md_err_init(&err, tool->p);
-    rv = md_store_lock(&lock, tool->reg->store, ACTIVATE_WAIT, &err, tool->p);
+    rv = md_store_lock(&lock, tool->reg->store, A2MD_LOCK_WAIT, &err, tool->p);
     if (rv != APR_SUCCESS) {
         md_log(MD_LOG_ERR, rv, "%s: not put into service: %s", domain->name, err.detail);
         return rv;

@@ -343,6 +343,60 @@ def test_update_agreement(tool):
     assert tool.json("update", "a.test", "colour", "blue")["status"] == 70023
 
 
+# ---- several at a time ----
+
+def at_once(tool, *commands):
+    """Run all of them at the same time: their exit codes."""
+    procs = [subprocess.Popen([TOOL, *map(str, tool.options), *command], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) for command in commands]
+    return [proc.wait(120) for proc in procs]
+
+
+@pytest.mark.parametrize("command", [["update", "a.test"], ["store", "update", "a.test"]])
+def test_changes_at_the_same_time(tool, command):
+    """Of different things: none undoes the other."""
+    tool.ok("add", "a.test")
+    for i in range(40):
+        assert at_once(tool, [*command, "domains", "a.test", f"n{i}.test"],
+                       ["update", "a.test", "contacts", f"u{i}@b.test"]) == [0, 0]
+        md = tool.stored("a.test")
+        assert (md["domains"][1], md["contacts"]) == (f"n{i}.test", [f"mailto:u{i}@b.test"])
+
+
+@pytest.mark.parametrize("command", [["add"], ["store", "add"]])
+def test_additions_at_the_same_time(tool, command):
+    for i in range(20):
+        names = f"x{i}.test", f"one{i}.test", f"two{i}.test"
+        assert sorted(at_once(tool, [*command, names[0], names[1]], [*command, names[0], names[2]])) == [0, 1]
+    for i in range(20):
+        assert sorted(at_once(tool, ["add", f"y{i}.test", "s.test"], ["add", f"z{i}.test", "s.test"])) == \
+            ([0, 1] if i == 0 else [1, 1])
+
+
+def test_removal_at_the_same_time(tool):
+    """What is removed does not come back by a change."""
+    for _ in range(20):
+        tool.ok("add", "a.test")
+        at_once(tool, ["store", "remove", "a.test"], ["update", "a.test", "contacts", "x@b.test"])
+        assert not (tool.store / "domains" / "a.test" / "md.json").exists()
+
+
+def test_a_change_waits(tool):
+    import fcntl
+    tool.ok("add", "a.test")
+    with open(tool.store / "store.lock", "w", encoding="ascii") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        with subprocess.Popen([TOOL, *map(str, tool.options), "add", "b.test"]) as proc:
+            with pytest.raises(subprocess.TimeoutExpired):
+                proc.wait(0.5)
+            fcntl.lockf(file, fcntl.LOCK_UN)
+            assert proc.wait(60) == 0
+    (tool.store / "store.lock").unlink()
+    (tool.store / "store.lock").mkdir()
+    assert "store.lock" in tool.fails("update", "a.test", "contacts", "x@y.test")
+    assert tool.ok("list").count("md: ") == 2
+
+
 # ---- store ----
 
 def test_store_commands(tool):
