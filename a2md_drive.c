@@ -64,6 +64,20 @@ static apr_status_t choose(a2md_t *tool)
     return first;
 }
 
+/* Words that name no domain are a failure of all: nothing is chosen then. */
+static apr_status_t load_and_choose(a2md_t *tool, int argc, const char *const *argv,
+                                    md_err_t *err)
+{
+    apr_status_t chosen, loaded = a2md_load(tool, argc, argv, err);
+
+    if (loaded != APR_SUCCESS && argc > 0) {
+        apr_array_clear(tool->reg->domains);
+        return loaded;
+    }
+    chosen = choose(tool);
+    return loaded != APR_SUCCESS ? loaded : chosen;
+}
+
 /* The attempts of before do not count for this one. */
 static void prepare(a2md_t *tool)
 {
@@ -80,15 +94,14 @@ static void prepare(a2md_t *tool)
     }
 }
 
-/* A server that is at work in staging is not disturbed. */
+/* Whoever is at work in staging is not disturbed. */
 static apr_status_t await_turn(apr_file_t **plock, a2md_t *tool, md_err_t *err)
 {
     apr_time_t end = apr_time_now() + LOCK_WAIT;
-    apr_status_t rv;
+    apr_status_t rv = APR_EAGAIN;
 
-    rv = md_store_try_lock(plock, tool->reg->store, err, tool->p);
-    if (APR_STATUS_IS_EAGAIN(rv))
-        md_log(MD_LOG_INFO, APR_SUCCESS, "waiting for the renewals that the server has in work");
+    md_log(MD_LOG_INFO, APR_SUCCESS, "waiting for the renewals that a server or another a2md has "
+           "in work");
     while (APR_STATUS_IS_EAGAIN(rv) && apr_time_now() < end) {
         apr_sleep(LOCK_TICK);
         rv = md_store_try_lock(plock, tool->reg->store, err, tool->p);
@@ -157,36 +170,47 @@ static apr_status_t run_engine(a2md_t *tool, md_err_t *err)
 }
 
 /* What goes wrong is told here. */
-static apr_status_t drive_all(a2md_t *tool)
+static apr_status_t drive_chosen(a2md_t *tool)
 {
-    apr_file_t *lock;
     apr_status_t rv;
     md_err_t err;
 
     md_err_init(&err, tool->p);
-    rv = await_turn(&lock, tool, &err);
-    if (rv == APR_SUCCESS) {
-        md_err_clear(&err);
-        prepare(tool);
-        rv = run_engine(tool, &err);
-        md_store_unlock(lock);
-    }
+    prepare(tool);
+    rv = run_engine(tool, &err);
     if (rv != APR_SUCCESS && err.detail)
         md_log(MD_LOG_ERR, rv, "%s", err.detail);
     return rv;
 }
 
+static apr_status_t drive_in_turn(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
+{
+    apr_status_t driven = APR_SUCCESS, rv = load_and_choose(tool, argc, argv, err);
+
+    if (tool->reg->domains->nelts > 0)
+        driven = drive_chosen(tool);
+    return rv != APR_SUCCESS ? rv : driven;
+}
+
+/* Whoever had the lock before may have renewed what is due: that is looked at with the lock. Before
+ * a wait it is looked at, too, as there may be nothing to wait for. */
 apr_status_t a2md_drive(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
 {
-    apr_status_t loaded, chosen, driven = APR_SUCCESS;
+    apr_file_t *lock;
+    apr_status_t rv;
 
-    loaded = a2md_load(tool, argc, argv, err);
-    if (loaded != APR_SUCCESS && argc > 0)
-        return loaded;
-    chosen = choose(tool);
-    if (tool->reg->domains->nelts > 0)
-        driven = drive_all(tool);
-    if (loaded != APR_SUCCESS)
-        return loaded;
-    return chosen != APR_SUCCESS ? chosen : driven;
+    rv = md_store_try_lock(&lock, tool->reg->store, err, tool->p);
+    if (APR_STATUS_IS_EAGAIN(rv)) {
+        md_err_clear(err);
+        rv = load_and_choose(tool, argc, argv, err);
+        if (tool->reg->domains->nelts == 0)
+            return rv;
+        rv = await_turn(&lock, tool, err);
+    }
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_err_clear(err);
+    rv = drive_in_turn(tool, argc, argv, err);
+    md_store_unlock(lock);
+    return rv;
 }

@@ -638,6 +638,35 @@ def test_drive_names_each_domain_once(at_scripted):
     assert at_scripted.ca.count("newOrder") == 1
 
 
+def test_drives_at_the_same_time(at_scripted):
+    """What one of them has renewed is not due for the others."""
+    tool = at_scripted
+    add(tool, "a.test")
+    for command in ["drive"], ["drive", "a.test"]:
+        assert at_once(tool, *[command] * 4) == [0] * 4
+    assert tool.ca.count("newOrder") == 1
+    assert [p.name for p in (tool.store / "archive").iterdir()] == ["a.test.1"]
+
+
+def test_drive_waits_for_others(at_scripted):
+    """But not to find out that there is nothing to do, or that it cannot be done."""
+    tool = at_scripted
+    for name in "a.test", "b.test":
+        add(tool, name)
+    tool.ok("drive", "b.test")
+    rule = tool.ca.script("newOrder", ca_is.hold())
+    with subprocess.Popen([TOOL, *map(str, tool.options), "drive"]) as first:
+        tool.ca.wait_held(rule)
+        assert "b.test: is not up for renewal" in tool("drive", "b.test").stderr
+        assert "nix.test" in tool.fails("drive", "a.test", "nix.test")
+        with subprocess.Popen([TOOL, *map(str, tool.options), "drive"], stderr=subprocess.PIPE, text=True) as second:
+            assert "b.test: is not up for renewal" in second.stderr.readline()
+            assert "waiting for the renewals that a server or another a2md has in work" in second.stderr.readline()
+            tool.ca.calm()
+            assert (first.wait(60), second.wait(60)) == (0, 0)
+    assert tool.ca.count("newOrder") == 2
+
+
 def test_drive_does_not_wait_for_hours(at_scripted):
     """It says until when the CA is busy; the order is taken up the next time."""
     tool = at_scripted
@@ -765,7 +794,7 @@ def test_drive_waits_for_the_server(beside):
     with open(lock, "w", encoding="ascii") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         with subprocess.Popen([TOOL, *map(str, beside.options), "drive"], stderr=subprocess.PIPE, text=True) as proc:
-            assert "waiting for the renewals that the server has in work" in proc.stderr.readline()
+            assert "waiting for the renewals that a server or another a2md has in work" in proc.stderr.readline()
             fcntl.lockf(file, fcntl.LOCK_UN)
             assert proc.wait(60) == 0, proc.stderr.read()
     assert serial(beside, "a.test")
