@@ -9,6 +9,7 @@
 #include "md_job.h"
 #include "md_log.h"
 #include "md_renew.h"
+#include "md_text.h"
 
 #define LOCK_TICK apr_time_from_msec(200)
 #define LOCK_WAIT apr_time_from_sec(120)
@@ -111,11 +112,53 @@ static apr_status_t await_turn(apr_file_t **plock, a2md_t *tool, md_err_t *err)
 
 /* ---- driving ---- */
 
+/* The set is for a domain that may be gone by now, or another one: *plive is what it is. */
+static apr_status_t check_live(md_domain_t **plive, a2md_t *tool, const md_domain_t *driven,
+                               md_err_t *err)
+{
+    apr_status_t rv = md_reg_load_domain(plive, tool->reg, driven->name, err, tool->p);
+
+    if (APR_STATUS_IS_ENOENT(rv))
+        return md_fail(err, rv, "it was removed meanwhile");
+    if (rv == APR_SUCCESS && !md_strings_equal((*plive)->names, driven->names))
+        return md_fail(err, APR_EGENERAL, "its DNS names were changed meanwhile");
+    return rv;
+}
+
+/* What was said about the domain while its renewal was in work is the last word. A staged document
+ * that cannot be read is for md_stage_activate to tell. */
+static apr_status_t keep_changes(a2md_t *tool, const md_domain_t *live, md_err_t *err)
+{
+    md_domain_t *staged;
+    md_json_t *json;
+
+    if (md_reg_load_json(&json, tool->reg, MD_STORE_STAGING, live->name, NULL, tool->p)
+        != APR_SUCCESS)
+        return APR_SUCCESS;
+    staged = md_domain_from_json(json, tool->p);
+    staged->contacts = live->contacts;
+    staged->ca_agreement = live->ca_agreement;
+    staged->ca_urls = live->ca_urls;
+    staged->ca_proto = live->ca_proto;
+    return md_store_save_json(tool->reg->store, MD_STORE_STAGING, live->name, MD_DOMAIN_JSON,
+                              md_domain_to_json(staged, tool->p), err, tool->p);
+}
+
 /* A server that starts meanwhile may have put the set into service by itself. */
 static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md_err_t *err)
 {
-    apr_status_t rv = md_stage_activate(tool->reg, domain->name, err, tool->p);
+    md_domain_t *live;
+    apr_status_t rv = check_live(&live, tool, domain, err);
 
+    if (rv == APR_SUCCESS)
+        rv = keep_changes(tool, live, err);
+    if (rv != APR_SUCCESS) {
+        md_log(MD_LOG_ERR, rv, "%s: not put into service: %s. The new set stays staged",
+               domain->name, err->detail);
+        return rv;
+    }
+    md_err_clear(err);
+    rv = md_stage_activate(tool->reg, domain->name, err, tool->p);
     if (!APR_STATUS_IS_ENOENT(rv) || md_reg_is_live(tool->reg, domain, apr_time_now(), tool->p))
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
     md_log(MD_LOG_ERR, rv, "%s: its new set is not in staging any more", domain->name);

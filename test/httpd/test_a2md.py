@@ -667,6 +667,53 @@ def test_drive_waits_for_others(at_scripted):
     assert tool.ca.count("newOrder") == 2
 
 
+def while_driving(tool, *commands):
+    """Drive, run commands while the last request is in work: what drive said, and its exit code."""
+    rule = tool.ca.script("certificate", ca_is.hold())
+    with subprocess.Popen([TOOL, *map(str, tool.options), "drive"], stderr=subprocess.PIPE, text=True) as proc:
+        try:
+            tool.ca.wait_held(rule)
+            for command in commands:
+                tool.ok(*command)
+        finally:
+            tool.ca.calm()
+        return proc.communicate(timeout=60)[1], proc.returncode
+
+
+def test_changes_during_a_drive_are_kept(at_scripted):
+    tool = at_scripted
+    add(tool, "a.test")
+    told, code = while_driving(tool, ["update", "a.test", "contacts", "new@example.org"],
+                               ["update", "a.test", "agreement", "https://ca.test/terms"],
+                               ["update", "a.test", "ca", CA])
+    assert code == 0, told
+    md = tool.stored("a.test")
+    assert md["contacts"] == ["mailto:new@example.org"]
+    assert (md["ca"]["agreement"], md["ca"]["urls"]) == ("https://ca.test/terms", [CA])
+    assert (md["ca"]["url"], md["ca"]["account"]) == (tool.ca.directory_url, "ACME-127.0.0.1-0000")
+    assert serial(tool, "a.test")
+
+
+def test_nothing_during_a_drive_is_undone(at_scripted):
+    """A set for other names than those of today does not go into service."""
+    tool = at_scripted
+    for name in "a.test", "b.test", "c.test":
+        add(tool, name)
+    told, code = while_driving(tool, ["update", "a.test", "domains", "a.test", "new.test"], ["store", "remove", "b.test"])
+    assert code == 1, told
+    assert "a.test: not put into service: its DNS names were changed meanwhile" in told
+    assert "b.test: not put into service: it was removed meanwhile" in told
+    assert tool.stored("a.test")["domains"] == ["a.test", "new.test"]
+    assert not (tool.store / "domains" / "b.test" / "md.json").exists()
+    for name in "a.test", "b.test":
+        assert not serial(tool, name)
+        assert (tool.store / "staging" / name / "pubcert.pem").exists()
+    assert serial(tool, "c.test")
+    tool.ok("drive")
+    assert "DNS:new.test" in run("openssl", "x509", "-noout", "-ext", "subjectAltName", "-in",
+                                 tool.store / "domains/a.test/pubcert.pem").stdout
+
+
 def test_drive_does_not_wait_for_hours(at_scripted):
     """It says until when the CA is busy; the order is taken up the next time."""
     tool = at_scripted
