@@ -208,6 +208,43 @@ def test_a_damaged_document_hides_nothing_else(tool):
         assert "failed to load JSON file" in tool.fails(*command)
 
 
+def test_a_store_that_is_no_directory_is_not_empty(tool):
+    tool.ok("list")
+    (tool.store / "domains").write_text("a file")
+    for command in ["list"], ["store", "list"], ["drive"]:
+        done = tool(*command, options=["-j"])
+        assert (done.returncode, json.loads(done.stdout)["description"]) == (1, "Not a directory"), done
+        assert done.stderr.count("cannot read the directory ") == 1
+    for command in ["list", "a.test"], ["add", "a.test"], ["update", "a.test"]:
+        tool.fails(*command)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="runs the tool as somebody else")
+def test_what_may_not_be_read(tool, workdir):
+    """Neither is it empty, nor damaged."""
+    for name in "a.test", "b.test":
+        tool.ok("add", name)
+    program = workdir / "a2md"
+    program.write_bytes(TOOL.read_bytes())
+    program.chmod(0o755)
+    for path in [tool.store, *tool.store.rglob("*")]:
+        os.chown(path, 65534, 65534)
+
+    def status(*args):
+        done = run(program, "-d", tool.store, "-j", *args, user=65534, group=65534, extra_groups=[])
+        result = json.loads(done.stdout)
+        assert done.returncode == 1 and "ermission denied" in done.stderr, done
+        return result["status"], len(result["output"])
+    (tool.store / "domains" / "a.test" / "md.json").chmod(0)
+    for command in ["list"], ["store", "list"]:
+        assert status(*command) == (13, 1)
+    for command in ["list", "a.test"], ["drive"], ["update", "a.test"]:
+        assert status(*command)[0] == 13
+    (tool.store / "domains").chmod(0)
+    for command in ["list"], ["store", "list"], ["drive"], ["list", "a.test"], ["add", "c.test"]:
+        assert status(*command) == (13, 0)
+
+
 def test_secrets_are_masked(tool):
     tool.ok("add", "a.test")
     path = tool.store / "domains" / "a.test" / "md.json"
