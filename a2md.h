@@ -57,4 +57,8 @@ MD_MUST_CHECK
 apr_status_t a2md_contacts(apr_array_header_t **pcontacts, int argc, const char *const *argv,
                            md_err_t *err, apr_pool_t *p);
 
+/* Can one agree to these terms: 'accepted' or a URL? NULL is none, which is for the CA to judge. */
+MD_MUST_CHECK
+apr_status_t a2md_check_terms(const char *terms, md_err_t *err, apr_pool_t *p);
+
 #endif

@@ -146,6 +146,14 @@ apr_status_t a2md_contacts(apr_array_header_t **pcontacts, int argc, const char 
     return APR_SUCCESS;
 }
 
+apr_status_t a2md_check_terms(const char *terms, md_err_t *err, apr_pool_t *p)
+{
+    const char *wrong = terms && strcmp(terms, "accepted") ? md_uri_check(terms, p) : NULL;
+
+    return wrong ? md_fail(err, APR_EINVAL, "'%s' is neither 'accepted' nor a URL: %s", terms,
+                           wrong) : APR_SUCCESS;
+}
+
 static apr_status_t check_names(const md_domain_t *domain, md_err_t *err)
 {
     const char *name, *wrong;
@@ -346,13 +354,8 @@ static apr_status_t change_contacts(md_domain_t *domain, a2md_t *tool, int argc,
 static apr_status_t change_agreement(md_domain_t *domain, a2md_t *tool, int argc,
                                      const char *const *argv, md_err_t *err)
 {
-    const char *terms = argc > 0 ? argv[0] : NULL, *wrong;
-
-    wrong = terms && strcmp(terms, "accepted") ? md_uri_check(terms, tool->p) : NULL;
-    if (wrong)
-        return md_fail(err, APR_EINVAL, "'%s' is neither 'accepted' nor a URL: %s", terms, wrong);
-    domain->ca_agreement = terms;
-    return APR_SUCCESS;
+    domain->ca_agreement = argc > 0 ? argv[0] : NULL;
+    return a2md_check_terms(domain->ca_agreement, err, tool->p);
 }
 
 static const struct {

@@ -514,6 +514,18 @@ def test_registration_that_fails(at_ca):
     register(at_ca)
 
 
+@pytest.mark.parametrize("terms", ["never", "", "Accepted", "no", "/terms"])
+def test_words_that_agree_to_nothing(at_scripted, terms):
+    tool, at_ca = at_scripted, ["-a", at_scripted.ca.directory_url]
+    account = tool.ok("acme", "newreg", "x@example.org", options=[*at_ca, "-t", "accepted"]).split()[1]
+    before = len(tool.ca.requests)
+    for command in ["newreg", "x@example.org"], ["agree", account]:
+        assert f"'{terms}' is neither 'accepted' nor a URL: " in tool.fails("acme", *command, options=[*at_ca, "-t", terms])
+    assert len(tool.ca.requests) == before
+    tool.ok("acme", "agree", account, options=[*at_ca, "-t", "https://ca.test/terms"])
+    tool.ok("acme", "agree", account, options=at_ca)
+
+
 def test_delreg_ends_the_account_at_the_ca(at_ca):
     account = register(at_ca)
     saved = [(p, p.read_bytes()) for p in (at_ca.store / "accounts" / account).iterdir()]
