@@ -270,23 +270,38 @@ static int run_command(a2md_t *tool, const a2md_command_t *command, int argc,
     return execute(tool, command, argc - getopt->ind, argv + getopt->ind);
 }
 
+static int begins_with(const a2md_command_t *command, const char *word)
+{
+    size_t first = strcspn(command->name, " ");
+
+    return strlen(word) == first && !strncmp(command->name, word, first);
+}
+
 /* The command that the words begin with; *pwords is how many its name has. NULL: there is none. */
 static const a2md_command_t *find_command(int *pwords, int argc, const char *const *argv)
 {
     const a2md_command_t *command;
     const char *blank;
-    size_t first;
 
-    for (command = COMMANDS; argc > 0 && command->name; ++command) {
-        blank = strchr(command->name, ' ');
-        first = blank ? (size_t)(blank - command->name) : strlen(command->name);
-        if (strlen(argv[0]) != first || strncmp(command->name, argv[0], first))
+    for (command = COMMANDS; command->name; ++command) {
+        if (!begins_with(command, argv[0]))
             continue;
+        blank = strchr(command->name, ' ');
         *pwords = blank ? 2 : 1;
         if (!blank || (argc > 1 && !strcmp(blank + 1, argv[1])))
             return command;
     }
     return NULL;
+}
+
+/* No command, but an option where the second word of one should be: `store -h`. */
+static int has_early_option(int argc, const char *const *argv)
+{
+    const a2md_command_t *command = COMMANDS;
+
+    while (command->name && !begins_with(command, argv[0]))
+        ++command;
+    return command->name && argc > 1 && argv[1][0] == '-';
 }
 
 typedef struct wishes_t {
@@ -336,6 +351,8 @@ static int run(a2md_t *tool, int argc, const char *const *argv)
     if (argc == 0)
         return usage("a command is missing");
     command = find_command(&words, argc, argv);
+    if (!command && has_early_option(argc, argv))
+        return usage(NULL);
     if (!command)
         return usage(apr_psprintf(tool->p, "there is no command '%s%s%s'", argv[0],
                                   argc > 1 ? " " : "", argc > 1 ? argv[1] : ""));

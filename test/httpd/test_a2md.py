@@ -93,6 +93,7 @@ def test_the_manual_knows_all():
 
 @pytest.mark.parametrize("code, args", [
     (2, ["-x", "list"]), (2, ["--no-such", "list"]), (2, ["list", "-j"]), (2, ["drive", "-x"]),
+    (2, ["store", "-h"]), (2, ["acme", "--help"]), (2, ["store", "--force", "remove", "x"]), (1, ["-d", "x", "nix", "-h"]),
     (2, ["--di", "x", "list"]), (2, ["-a"]), (2, ["drive", "-c"]),
     (1, []), (1, ["nix"]), (1, ["acme"]), (1, ["acme", "nix"]), (1, ["store"]), (1, ["delreg", "x"]),
     (1, ["add"]), (1, ["update"]), (1, ["store", "add"]), (1, ["store", "remove"]), (1, ["acme", "newreg"]),
