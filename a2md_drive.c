@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "md_acme_authz.h"
 #include "md_engine.h"
 #include "md_job.h"
 #include "md_log.h"
@@ -20,6 +21,17 @@ static md_domain_t *domain_at(const a2md_t *tool, int i)
 }
 
 /* ---- what is to be done ---- */
+
+/* One that is none would be found out when there is an order already. */
+static apr_status_t check_challenge(const char *type, md_err_t *err, apr_pool_t *p)
+{
+    apr_array_header_t *types = md_strings_make(p);
+
+    APR_ARRAY_PUSH(types, const char *) = type;
+    return md_solver_knows_one(types) ? APR_SUCCESS
+           : md_fail(err, APR_EINVAL, "'%s' is no challenge type that is known here: %s", type,
+                     md_solver_types(p));
+}
 
 /* What only the server gives to domains by itself. */
 static apr_status_t check(const md_domain_t *domain, md_err_t *err)
@@ -239,9 +251,13 @@ static apr_status_t drive_in_turn(a2md_t *tool, int argc, const char *const *arg
  * a wait it is looked at, too, as there may be nothing to wait for. */
 apr_status_t a2md_drive(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
 {
+    apr_status_t rv = APR_SUCCESS;
     apr_file_t *lock;
-    apr_status_t rv;
 
+    if (tool->challenge)
+        rv = check_challenge(tool->challenge, err, tool->p);
+    if (rv != APR_SUCCESS)
+        return rv;
     rv = md_store_try_lock(&lock, tool->reg->store, err, tool->p);
     if (APR_STATUS_IS_EAGAIN(rv)) {
         md_err_clear(err);

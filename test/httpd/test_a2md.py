@@ -658,10 +658,17 @@ def test_drive_takes_up_what_is_configured(beside):
 
 def test_drive_with_one_challenge_type(beside):
     add(beside, "a.test")
-    assert "None of offered challenge types for domain a.test are supported" in beside.fails("drive", "-c", "nix-01")
-    assert not (beside.store / "staging" / "a.test" / "job.json").exists()
     beside.ok("drive", "--challenge", "http-01")
     assert "challenges" not in beside.stored("a.test")["ca"]
+
+
+@pytest.mark.parametrize("challenge", ["http01", "nix-01", "", "dns", "http-01 "])
+def test_drive_with_an_unknown_challenge_type(at_scripted, challenge):
+    add(at_scripted, "a.test")
+    told = at_scripted.fails("drive", "-c", challenge)
+    assert f"'{challenge}' is no challenge type that is known here: http-01, tls-alpn-01" in told
+    assert not at_scripted.ca.requests
+    assert not (at_scripted.store / "staging").exists()
 
 
 def test_drive_goes_on_or_begins_anew(at_scripted):
