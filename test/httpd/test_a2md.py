@@ -625,6 +625,7 @@ def test_drive(beside):
     for name in "a.test", "b.test":
         md = beside.md("list", name)
         assert (md["state"], md["renew"]) == (2, False)
+        assert (beside.stored(name)["state"], "state-descr" in beside.stored(name)) == (2, False)
         assert md["ca"]["url"] == beside.ca.directory_url
         assert md["ca"]["account"] == "ACME-localhost-0000"
         assert (beside.store / "archive" / f"{name}.1" / "md.json").exists()
