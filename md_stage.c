@@ -121,7 +121,8 @@ static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const ch
         return rv;
     (void)md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p);
     job->group = MD_STORE_TMP;
-    md_job_log(job, apr_time_now(), "message-installed", NULL, NULL);
+    if (!reg->is_tool) /* what is in the log counts as an event that was handled */
+        md_job_log(job, apr_time_now(), "message-installed", NULL, NULL);
     return md_job_save(job, reg->store, err, p);
 }
 

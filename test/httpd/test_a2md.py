@@ -630,6 +630,7 @@ def test_drive(beside):
         assert md["ca"]["account"] == "ACME-localhost-0000"
         assert (beside.store / "archive" / f"{name}.1" / "md.json").exists()
         live = beside.store / "domains" / name
+        assert "message-" not in (live / "job.json").read_text()
         assert (live / "privkey.pem").stat().st_mode & 0o777 == 0o600
         assert not (beside.store / "staging" / name).exists()
         assert not (beside.store / "challenges" / name).exists()
