@@ -161,7 +161,7 @@ static void print_result(const a2md_t *tool, apr_status_t rv)
     md_json_set_int(json, "status", rv);
     if (rv != APR_SUCCESS)
         md_json_set_str(json, "description", md_err_text(rv, tool->p));
-    printf("%s\n", md_json_text(json, 0, tool->p));
+    printf("%s\n", md_json_printable(json, tool->p));
 }
 
 /* ---- running ---- */

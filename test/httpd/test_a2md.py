@@ -271,6 +271,21 @@ def test_odd_documents(tool, members):
         assert done.returncode in (0, 1) and "(null)" not in done.stdout, done
 
 
+def test_output_does_nothing_to_a_terminal(tool):
+    """Whatever is in the store: it arrives, but not as control characters."""
+    tool.ok("add", "a.test")
+    control = "".join(map(chr, [*range(1, 32), *range(127, 160)])) + "ä\u202e\U0001f600"
+    path = tool.store / "domains" / "a.test" / "md.json"
+    path.write_text(json.dumps({**tool.stored("a.test"), "contacts": [f"mailto:{control}"], "profile": control * 9,
+                                control: 1}, ensure_ascii=False), encoding="utf-8")
+    for command in ["list"], ["store", "list"]:
+        printed = tool.ok(*command, options=["-j"])
+        assert printed.isascii() and printed.replace("\n", "").isprintable()
+        md = json.loads(printed)["output"][0]
+        assert (md["contacts"], md["profile"]) == ([f"mailto:{control}"], control * 9)
+    assert md[control] == 1
+
+
 def test_output_that_gets_lost(tool):
     tool.ok("add", "a.test")
     for options in [], ["-j"]:
