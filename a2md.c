@@ -17,29 +17,29 @@
 
 static const a2md_command_t COMMANDS[] = {
     { "add", "name [name...]", "a new managed domain with these DNS names, the first is its own",
-      "", 1, a2md_add },
+      "", 1, 1, a2md_add },
     { "update", "name [domains name... | ca url [proto] | account [id] | contacts address... |\n"
-      "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1,
+      "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1, 1,
       a2md_update },
-    { "list", "[name...]", "all managed domains, or those with these names", "", 0, a2md_list },
+    { "list", "[name...]", "all managed domains, or those with these names", "", 0, 0, a2md_list },
     { "drive", "[name...]", "obtain certificates for these managed domains, or all, and put them "
-      "into service", "cfr", 0, a2md_drive },
-    { "acme newreg", "contact...", "register an account at the CA of -a", "", 1,
+      "into service", "cfr", 0, 0, a2md_drive },
+    { "acme newreg", "contact...", "register an account at the CA of -a", "", 1, 0,
       a2md_acme_newreg },
-    { "acme validate", "id...", "ask the CA of -a whether it knows these accounts", "", 1,
+    { "acme validate", "id...", "ask the CA of -a whether it knows these accounts", "", 1, 0,
       a2md_acme_validate },
-    { "acme agree", "id...", "agree to the terms of service of the CA of -a", "", 1,
+    { "acme agree", "id...", "agree to the terms of service of the CA of -a", "", 1, 0,
       a2md_acme_agree },
-    { "acme delreg", "id...", "end accounts at their CA and remove them", "", 1,
+    { "acme delreg", "id...", "end accounts at their CA and remove them", "", 1, 0,
       a2md_acme_delreg },
-    { "store add", "name...", "write a managed domain without any checks", "", 1,
+    { "store add", "name...", "write a managed domain without any checks", "", 1, 1,
       a2md_store_add },
-    { "store list", "", "all managed domains as stored", "", 0, a2md_store_list },
-    { "store remove", "name...", "remove the documents of managed domains", "f", 1,
+    { "store list", "", "all managed domains as stored", "", 0, 0, a2md_store_list },
+    { "store remove", "name...", "remove the documents of managed domains", "f", 1, 1,
       a2md_store_remove },
     { "store update", "name [domains name...]", "change a managed domain without any checks", "",
-      1, a2md_store_update },
-    { NULL, NULL, NULL, NULL, 0, NULL }
+      1, 1, a2md_store_update },
+    { NULL, NULL, NULL, NULL, 0, 0, NULL }
 };
 
 static const apr_getopt_option_t MAIN_OPTIONS[] = {
@@ -161,7 +161,7 @@ static void print_result(const a2md_t *tool, apr_status_t rv)
     md_json_set_int(json, "status", rv);
     if (rv != APR_SUCCESS)
         md_json_set_str(json, "description", md_err_text(rv, tool->p));
-    printf("%s\n", md_json_text(json, 0, tool->p));
+    printf("%s\n", md_json_printable(json, tool->p));
 }
 
 /* ---- running ---- */
@@ -201,6 +201,22 @@ static apr_status_t end_output(void)
     return fflush(stdout) == 0 && !ferror(stdout) ? APR_SUCCESS : APR_EGENERAL;
 }
 
+/* With a lock from reading to writing, no change that another makes is lost. */
+static apr_status_t run_alone(a2md_t *tool, const a2md_command_t *command, int argc,
+                              const char *const *argv, md_err_t *err)
+{
+    apr_file_t *lock;
+    apr_status_t rv;
+
+    rv = md_store_lock(&lock, tool->reg->store, A2MD_LOCK_WAIT, err, tool->p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_err_clear(err); /* of attempts to get it */
+    rv = command->run(tool, argc, argv, err);
+    md_store_unlock(lock);
+    return rv;
+}
+
 static int execute(a2md_t *tool, const a2md_command_t *command, int argc, const char *const *argv)
 {
     apr_status_t rv;
@@ -209,7 +225,8 @@ static int execute(a2md_t *tool, const a2md_command_t *command, int argc, const 
     md_err_init(&err, tool->p);
     rv = open_store(tool, &err);
     if (rv == APR_SUCCESS)
-        rv = command->run(tool, argc, argv, &err);
+        rv = command->is_alone ? run_alone(tool, command, argc, argv, &err)
+                               : command->run(tool, argc, argv, &err);
     if (rv != APR_SUCCESS && err.detail)
         md_log(MD_LOG_ERR, rv, "%s", err.detail);
     if (tool->output)
@@ -253,23 +270,38 @@ static int run_command(a2md_t *tool, const a2md_command_t *command, int argc,
     return execute(tool, command, argc - getopt->ind, argv + getopt->ind);
 }
 
+static int begins_with(const a2md_command_t *command, const char *word)
+{
+    size_t first = strcspn(command->name, " ");
+
+    return strlen(word) == first && !strncmp(command->name, word, first);
+}
+
 /* The command that the words begin with; *pwords is how many its name has. NULL: there is none. */
 static const a2md_command_t *find_command(int *pwords, int argc, const char *const *argv)
 {
     const a2md_command_t *command;
     const char *blank;
-    size_t first;
 
-    for (command = COMMANDS; argc > 0 && command->name; ++command) {
-        blank = strchr(command->name, ' ');
-        first = blank ? (size_t)(blank - command->name) : strlen(command->name);
-        if (strlen(argv[0]) != first || strncmp(command->name, argv[0], first))
+    for (command = COMMANDS; command->name; ++command) {
+        if (!begins_with(command, argv[0]))
             continue;
+        blank = strchr(command->name, ' ');
         *pwords = blank ? 2 : 1;
         if (!blank || (argc > 1 && !strcmp(blank + 1, argv[1])))
             return command;
     }
     return NULL;
+}
+
+/* No command, but an option where the second word of one should be: `store -h`. */
+static int has_early_option(int argc, const char *const *argv)
+{
+    const a2md_command_t *command = COMMANDS;
+
+    while (command->name && !begins_with(command, argv[0]))
+        ++command;
+    return command->name && argc > 1 && argv[1][0] == '-';
 }
 
 typedef struct wishes_t {
@@ -319,6 +351,8 @@ static int run(a2md_t *tool, int argc, const char *const *argv)
     if (argc == 0)
         return usage("a command is missing");
     command = find_command(&words, argc, argv);
+    if (!command && has_early_option(argc, argv))
+        return usage(NULL);
     if (!command)
         return usage(apr_psprintf(tool->p, "there is no command '%s%s%s'", argv[0],
                                   argc > 1 ? " " : "", argc > 1 ? argv[1] : ""));

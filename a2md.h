@@ -13,6 +13,7 @@
 #define MD_VERSION "0.0.0"
 #endif
 #define A2MD_USER_AGENT "apachemd/" MD_VERSION " mod_md/" MD_VERSION
+#define A2MD_LOCK_WAIT  apr_time_from_sec(30) /* for others who change documents */
 
 typedef struct a2md_t {
     apr_pool_t *p;
@@ -35,6 +36,7 @@ typedef struct a2md_command_t {
     const char *help;
     const char *options;     /* letters of those it takes beside -h */
     int min_args;
+    int is_alone;            /* reads and changes documents: nobody else does meanwhile */
     a2md_run_fn *run;
 } a2md_command_t;
 
@@ -54,5 +56,9 @@ apr_status_t a2md_load(a2md_t *tool, int argc, const char *const *argv, md_err_t
 MD_MUST_CHECK
 apr_status_t a2md_contacts(apr_array_header_t **pcontacts, int argc, const char *const *argv,
                            md_err_t *err, apr_pool_t *p);
+
+/* Can one agree to these terms: 'accepted' or a URL? NULL is none, which is for the CA to judge. */
+MD_MUST_CHECK
+apr_status_t a2md_check_terms(const char *terms, md_err_t *err, apr_pool_t *p);
 
 #endif

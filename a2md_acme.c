@@ -72,6 +72,8 @@ apr_status_t a2md_acme_newreg(a2md_t *tool, int argc, const char *const *argv, m
 
     rv = check_ca(tool, err);
     if (rv == APR_SUCCESS)
+        rv = a2md_check_terms(tool->terms, err, tool->p);
+    if (rv == APR_SUCCESS)
         rv = a2md_contacts(&contacts, argc, argv, err, tool->p);
     if (rv != APR_SUCCESS)
         return rv;
@@ -139,7 +141,9 @@ static apr_status_t agree(a2md_t *tool, md_acme_t *acme, md_acct_t *acct, md_err
 
 apr_status_t a2md_acme_agree(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
 {
-    return for_each(tool, argc, argv, agree, err);
+    apr_status_t rv = a2md_check_terms(tool->terms, err, tool->p);
+
+    return rv == APR_SUCCESS ? for_each(tool, argc, argv, agree, err) : rv;
 }
 
 /* ---- delreg ---- */

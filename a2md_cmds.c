@@ -23,28 +23,45 @@ static apr_status_t load(md_domain_t **pdomain, a2md_t *tool, const char *name, 
                                     : rv;
 }
 
-/* In order of name. What cannot be read is told, and hides nothing else: *prv is the first failure
- * (may be NULL). */
-static apr_array_header_t *load_all(apr_status_t *prv, a2md_t *tool)
+/* What cannot be read is told, and hides nothing else: the first failure counts. */
+static void tell(apr_status_t *pfirst, apr_status_t rv, const md_err_t *err)
 {
-    apr_array_header_t *names = md_store_names(tool->reg->store, MD_STORE_DOMAINS, tool->p);
-    apr_array_header_t *domains = domain_list(tool->p);
+    md_log(MD_LOG_ERR, rv, "%s", err->detail);
+    if (*pfirst == APR_SUCCESS)
+        *pfirst = rv;
+}
+
+/* The names of all domains. */
+static apr_array_header_t *name_all(apr_status_t *pfirst, a2md_t *tool, md_err_t *err)
+{
+    apr_array_header_t *names;
+    apr_status_t rv;
+
+    rv = md_store_list(&names, tool->reg->store, MD_STORE_DOMAINS, err, tool->p);
+    if (rv != APR_SUCCESS)
+        tell(pfirst, rv, err);
+    return names;
+}
+
+/* In order of name. */
+static apr_array_header_t *load_all(apr_status_t *pfirst, a2md_t *tool)
+{
+    apr_array_header_t *names, *domains = domain_list(tool->p);
     md_domain_t *domain;
     md_err_t err;
     apr_status_t rv;
     int i;
 
     md_err_init(&err, tool->p);
+    *pfirst = APR_SUCCESS;
+    names = name_all(pfirst, tool, &err);
     for (i = 0; i < names->nelts; ++i) {
         rv = md_reg_load_domain(&domain, tool->reg, APR_ARRAY_IDX(names, i, const char *), &err,
                                 tool->p);
         if (rv == APR_SUCCESS)
             APR_ARRAY_PUSH(domains, md_domain_t *) = domain;
-        if (rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv))
-            continue;
-        md_log(MD_LOG_ERR, rv, "%s", err.detail);
-        if (prv && *prv == APR_SUCCESS)
-            *prv = rv;
+        else if (!APR_STATUS_IS_ENOENT(rv))
+            tell(pfirst, rv, &err);
     }
     return domains;
 }
@@ -129,6 +146,14 @@ apr_status_t a2md_contacts(apr_array_header_t **pcontacts, int argc, const char 
     return APR_SUCCESS;
 }
 
+apr_status_t a2md_check_terms(const char *terms, md_err_t *err, apr_pool_t *p)
+{
+    const char *wrong = terms && strcmp(terms, "accepted") ? md_uri_check(terms, p) : NULL;
+
+    return wrong ? md_fail(err, APR_EINVAL, "'%s' is neither 'accepted' nor a URL: %s", terms,
+                           wrong) : APR_SUCCESS;
+}
+
 static apr_status_t check_names(const md_domain_t *domain, md_err_t *err)
 {
     const char *name, *wrong;
@@ -145,7 +170,8 @@ static apr_status_t check_names(const md_domain_t *domain, md_err_t *err)
 
 static apr_status_t check_overlap(a2md_t *tool, md_domain_t *domain, md_err_t *err)
 {
-    apr_array_header_t *domains = load_all(NULL, tool);
+    apr_status_t told;
+    apr_array_header_t *domains = load_all(&told, tool);
     md_index_t *index = md_index_make(tool->p);
     md_domain_t *other;
     const char *name;
@@ -198,10 +224,11 @@ apr_status_t a2md_add(a2md_t *tool, int argc, const char *const *argv, md_err_t 
     return rv == APR_SUCCESS ? save_and_show(tool, domain, err) : rv;
 }
 
-/* The names of all domains. */
+/* The DNS names of all domains. */
 static md_index_t *index_all(a2md_t *tool)
 {
-    apr_array_header_t *domains = load_all(NULL, tool);
+    apr_status_t told;
+    apr_array_header_t *domains = load_all(&told, tool);
     md_index_t *index = md_index_make(tool->p);
     const char *shared;
     int i;
@@ -327,13 +354,8 @@ static apr_status_t change_contacts(md_domain_t *domain, a2md_t *tool, int argc,
 static apr_status_t change_agreement(md_domain_t *domain, a2md_t *tool, int argc,
                                      const char *const *argv, md_err_t *err)
 {
-    const char *terms = argc > 0 ? argv[0] : NULL, *wrong;
-
-    wrong = terms && strcmp(terms, "accepted") ? md_uri_check(terms, tool->p) : NULL;
-    if (wrong)
-        return md_fail(err, APR_EINVAL, "'%s' is neither 'accepted' nor a URL: %s", terms, wrong);
-    domain->ca_agreement = terms;
-    return APR_SUCCESS;
+    domain->ca_agreement = argc > 0 ? argv[0] : NULL;
+    return a2md_check_terms(domain->ca_agreement, err, tool->p);
 }
 
 static const struct {
@@ -400,12 +422,25 @@ apr_status_t a2md_store_add(a2md_t *tool, int argc, const char *const *argv, md_
     return rv;
 }
 
+static apr_status_t show_stored(a2md_t *tool, const char *name, md_err_t *err)
+{
+    md_json_t *json;
+    apr_status_t rv;
+
+    rv = md_store_load_json(&json, tool->reg->store, MD_STORE_DOMAINS, name, MD_DOMAIN_JSON, err,
+                            tool->p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    if (!md_json_get_str(json, "name"))
+        md_json_set_str(json, "name", name);
+    a2md_show(tool, json);
+    return APR_SUCCESS;
+}
+
 apr_status_t a2md_store_list(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
 {
-    apr_array_header_t *names = md_store_names(tool->reg->store, MD_STORE_DOMAINS, tool->p);
     apr_status_t rv, first = APR_SUCCESS;
-    const char *name;
-    md_json_t *json;
+    apr_array_header_t *names;
     md_err_t why;
     int i;
 
@@ -413,20 +448,11 @@ apr_status_t a2md_store_list(a2md_t *tool, int argc, const char *const *argv, md
     (void)argv;
     (void)err;
     md_err_init(&why, tool->p);
+    names = name_all(&first, tool, &why);
     for (i = 0; i < names->nelts; ++i) {
-        name = APR_ARRAY_IDX(names, i, const char *);
-        rv = md_store_load_json(&json, tool->reg->store, MD_STORE_DOMAINS, name, MD_DOMAIN_JSON,
-                                &why, tool->p);
-        if (rv == APR_SUCCESS) {
-            if (!md_json_get_str(json, "name"))
-                md_json_set_str(json, "name", name);
-            a2md_show(tool, json);
-        }
-        if (rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv))
-            continue;
-        md_log(MD_LOG_ERR, rv, "%s", why.detail);
-        if (first == APR_SUCCESS)
-            first = rv;
+        rv = show_stored(tool, APR_ARRAY_IDX(names, i, const char *), &why);
+        if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
+            tell(&first, rv, &why);
     }
     return first;
 }

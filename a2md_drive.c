@@ -5,14 +5,15 @@
 
 #include <string.h>
 
+#include "md_acme_authz.h"
 #include "md_engine.h"
 #include "md_job.h"
 #include "md_log.h"
 #include "md_renew.h"
+#include "md_text.h"
 
-#define LOCK_TICK     apr_time_from_msec(200)
-#define LOCK_WAIT     apr_time_from_sec(120)
-#define ACTIVATE_WAIT apr_time_from_sec(30)
+#define LOCK_TICK apr_time_from_msec(200)
+#define LOCK_WAIT apr_time_from_sec(120)
 
 static md_domain_t *domain_at(const a2md_t *tool, int i)
 {
@@ -20,6 +21,17 @@ static md_domain_t *domain_at(const a2md_t *tool, int i)
 }
 
 /* ---- what is to be done ---- */
+
+/* One that is none would be found out when there is an order already. */
+static apr_status_t check_challenge(const char *type, md_err_t *err, apr_pool_t *p)
+{
+    apr_array_header_t *types = md_strings_make(p);
+
+    APR_ARRAY_PUSH(types, const char *) = type;
+    return md_solver_knows_one(types) ? APR_SUCCESS
+           : md_fail(err, APR_EINVAL, "'%s' is no challenge type that is known here: %s", type,
+                     md_solver_types(p));
+}
 
 /* What only the server gives to domains by itself. */
 static apr_status_t check(const md_domain_t *domain, md_err_t *err)
@@ -65,6 +77,20 @@ static apr_status_t choose(a2md_t *tool)
     return first;
 }
 
+/* Words that name no domain are a failure of all: nothing is chosen then. */
+static apr_status_t load_and_choose(a2md_t *tool, int argc, const char *const *argv,
+                                    md_err_t *err)
+{
+    apr_status_t chosen, loaded = a2md_load(tool, argc, argv, err);
+
+    if (loaded != APR_SUCCESS && argc > 0) {
+        apr_array_clear(tool->reg->domains);
+        return loaded;
+    }
+    chosen = choose(tool);
+    return loaded != APR_SUCCESS ? loaded : chosen;
+}
+
 /* The attempts of before do not count for this one. */
 static void prepare(a2md_t *tool)
 {
@@ -81,15 +107,14 @@ static void prepare(a2md_t *tool)
     }
 }
 
-/* A server that is at work in staging is not disturbed. */
+/* Whoever is at work in staging is not disturbed. */
 static apr_status_t await_turn(apr_file_t **plock, a2md_t *tool, md_err_t *err)
 {
     apr_time_t end = apr_time_now() + LOCK_WAIT;
-    apr_status_t rv;
+    apr_status_t rv = APR_EAGAIN;
 
-    rv = md_store_try_lock(plock, tool->reg->store, err, tool->p);
-    if (APR_STATUS_IS_EAGAIN(rv))
-        md_log(MD_LOG_INFO, APR_SUCCESS, "waiting for the renewals that the server has in work");
+    md_log(MD_LOG_INFO, APR_SUCCESS, "waiting for the renewals that a server or another a2md has "
+           "in work");
     while (APR_STATUS_IS_EAGAIN(rv) && apr_time_now() < end) {
         apr_sleep(LOCK_TICK);
         rv = md_store_try_lock(plock, tool->reg->store, err, tool->p);
@@ -99,11 +124,53 @@ static apr_status_t await_turn(apr_file_t **plock, a2md_t *tool, md_err_t *err)
 
 /* ---- driving ---- */
 
+/* The set is for a domain that may be gone by now, or another one: *plive is what it is. */
+static apr_status_t check_live(md_domain_t **plive, a2md_t *tool, const md_domain_t *driven,
+                               md_err_t *err)
+{
+    apr_status_t rv = md_reg_load_domain(plive, tool->reg, driven->name, err, tool->p);
+
+    if (APR_STATUS_IS_ENOENT(rv))
+        return md_fail(err, rv, "it was removed meanwhile");
+    if (rv == APR_SUCCESS && !md_strings_equal((*plive)->names, driven->names))
+        return md_fail(err, APR_EGENERAL, "its DNS names were changed meanwhile");
+    return rv;
+}
+
+/* What was said about the domain while its renewal was in work is the last word. A staged document
+ * that cannot be read is for md_stage_activate to tell. */
+static apr_status_t keep_changes(a2md_t *tool, const md_domain_t *live, md_err_t *err)
+{
+    md_domain_t *staged;
+    md_json_t *json;
+
+    if (md_reg_load_json(&json, tool->reg, MD_STORE_STAGING, live->name, NULL, tool->p)
+        != APR_SUCCESS)
+        return APR_SUCCESS;
+    staged = md_domain_from_json(json, tool->p);
+    staged->contacts = live->contacts;
+    staged->ca_agreement = live->ca_agreement;
+    staged->ca_urls = live->ca_urls;
+    staged->ca_proto = live->ca_proto;
+    return md_store_save_json(tool->reg->store, MD_STORE_STAGING, live->name, MD_DOMAIN_JSON,
+                              md_domain_to_json(staged, tool->p), err, tool->p);
+}
+
 /* A server that starts meanwhile may have put the set into service by itself. */
 static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md_err_t *err)
 {
-    apr_status_t rv = md_stage_activate(tool->reg, domain->name, err, tool->p);
+    md_domain_t *live;
+    apr_status_t rv = check_live(&live, tool, domain, err);
 
+    if (rv == APR_SUCCESS)
+        rv = keep_changes(tool, live, err);
+    if (rv != APR_SUCCESS) {
+        md_log(MD_LOG_ERR, rv, "%s: not put into service: %s. The new set stays staged",
+               domain->name, err->detail);
+        return rv;
+    }
+    md_err_clear(err);
+    rv = md_stage_activate(tool->reg, domain->name, err, tool->p);
     if (!APR_STATUS_IS_ENOENT(rv) || md_reg_is_live(tool->reg, domain, apr_time_now(), tool->p))
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
     md_log(MD_LOG_ERR, rv, "%s: its new set is not in staging any more", domain->name);
@@ -118,7 +185,7 @@ static apr_status_t activate(a2md_t *tool, const md_domain_t *domain)
     md_err_t err;
 
     md_err_init(&err, tool->p);
-    rv = md_store_lock(&lock, tool->reg->store, ACTIVATE_WAIT, &err, tool->p);
+    rv = md_store_lock(&lock, tool->reg->store, A2MD_LOCK_WAIT, &err, tool->p);
     if (rv != APR_SUCCESS) {
         md_log(MD_LOG_ERR, rv, "%s: not put into service: %s", domain->name, err.detail);
         return rv;
@@ -158,36 +225,51 @@ static apr_status_t run_engine(a2md_t *tool, md_err_t *err)
 }
 
 /* What goes wrong is told here. */
-static apr_status_t drive_all(a2md_t *tool)
+static apr_status_t drive_chosen(a2md_t *tool)
 {
-    apr_file_t *lock;
     apr_status_t rv;
     md_err_t err;
 
     md_err_init(&err, tool->p);
-    rv = await_turn(&lock, tool, &err);
-    if (rv == APR_SUCCESS) {
-        md_err_clear(&err);
-        prepare(tool);
-        rv = run_engine(tool, &err);
-        md_store_unlock(lock);
-    }
+    prepare(tool);
+    rv = run_engine(tool, &err);
     if (rv != APR_SUCCESS && err.detail)
         md_log(MD_LOG_ERR, rv, "%s", err.detail);
     return rv;
 }
 
+static apr_status_t drive_in_turn(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
+{
+    apr_status_t driven = APR_SUCCESS, rv = load_and_choose(tool, argc, argv, err);
+
+    if (tool->reg->domains->nelts > 0)
+        driven = drive_chosen(tool);
+    return rv != APR_SUCCESS ? rv : driven;
+}
+
+/* Whoever had the lock before may have renewed what is due: that is looked at with the lock. Before
+ * a wait it is looked at, too, as there may be nothing to wait for. */
 apr_status_t a2md_drive(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
 {
-    apr_status_t loaded, chosen, driven = APR_SUCCESS;
+    apr_status_t rv = APR_SUCCESS;
+    apr_file_t *lock;
 
-    loaded = a2md_load(tool, argc, argv, err);
-    if (loaded != APR_SUCCESS && argc > 0)
-        return loaded;
-    chosen = choose(tool);
-    if (tool->reg->domains->nelts > 0)
-        driven = drive_all(tool);
-    if (loaded != APR_SUCCESS)
-        return loaded;
-    return chosen != APR_SUCCESS ? chosen : driven;
+    if (tool->challenge)
+        rv = check_challenge(tool->challenge, err, tool->p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = md_store_try_lock(&lock, tool->reg->store, err, tool->p);
+    if (APR_STATUS_IS_EAGAIN(rv)) {
+        md_err_clear(err);
+        rv = load_and_choose(tool, argc, argv, err);
+        if (tool->reg->domains->nelts == 0)
+            return rv;
+        rv = await_turn(&lock, tool, err);
+    }
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_err_clear(err);
+    rv = drive_in_turn(tool, argc, argv, err);
+    md_store_unlock(lock);
+    return rv;
 }

@@ -139,6 +139,8 @@ void md_acct_repair(const md_store_t *store, md_store_group_t group, const char 
     rv = md_store_load_json(&json, store, group, name, ACCT_JSON, &err, p);
     if (rv == APR_SUCCESS)
         rv = md_store_check_json(json, store, group, name, ACCT_JSON, RULES, &err, p);
+    if (APR_STATUS_IS_EACCES(rv)) /* of no more use than a damaged one */
+        rv = APR_EINVAL;
     repair_file(store, group, name, ACCT_JSON, rv, &err, group == MD_STORE_STAGING
                     ? "the CA is asked for the account by its key"
                     : "the account is not used until you repair it; its key stays in place", p);

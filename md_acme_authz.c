@@ -292,6 +292,16 @@ int md_solver_knows_one(const apr_array_header_t *types)
     return 0;
 }
 
+const char *md_solver_types(apr_pool_t *p)
+{
+    const char *list = SOLVERS[0].type;
+    int i;
+
+    for (i = 1; i < SOLVER_COUNT; ++i)
+        list = apr_pstrcat(p, list, ", ", SOLVERS[i].type, NULL);
+    return list;
+}
+
 void md_solver_teardown(const md_store_t *store, const char *setup, apr_pool_t *p)
 {
     const char *colon = strchr(setup, ':');

@@ -67,6 +67,9 @@ apr_status_t md_challenge_answer(md_acme_t *acme, const md_challenge_t *challeng
 /* Is one of these a challenge type that can be set up here? */
 int md_solver_knows_one(const apr_array_header_t *types);
 
+/* All such types, for a message. */
+const char *md_solver_types(apr_pool_t *p);
+
 /* Remove what md_solver_setup made. Unknown texts are ignored. */
 void md_solver_teardown(const md_store_t *store, const char *setup, apr_pool_t *p);
 

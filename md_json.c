@@ -102,19 +102,50 @@ apr_status_t md_json_parse(md_json_t **pjson, const char *data, apr_size_t len, 
     return APR_SUCCESS;
 }
 
-const char *md_json_text(const md_json_t *json, int compact, apr_pool_t *p)
+static char *dump(const md_json_t *json, size_t flags, apr_pool_t *p)
 {
-    size_t flags = compact ? JSON_COMPACT : JSON_INDENT(2), len;
+    size_t len;
     char *text;
 
-    if (!json)
-        return NULL;
     flags |= JSON_ENCODE_ANY | JSON_PRESERVE_ORDER;
     len = json_dumpb(json->j, NULL, 0, flags);
     text = apr_palloc(p, len + 1);
     json_dumpb(json->j, text, len, flags);
     text[len] = '\0';
     return text;
+}
+
+const char *md_json_text(const md_json_t *json, int compact, apr_pool_t *p)
+{
+    return json ? dump(json, compact ? JSON_COMPACT : JSON_INDENT(2), p) : NULL;
+}
+
+/* DEL is a control character, but plain ASCII to jansson. */
+static const char *escape_del(const char *text, apr_pool_t *p)
+{
+    static const char ESCAPED[] = "\\u007f";
+    apr_size_t dels = 0;
+    const char *s;
+    char *out, *to;
+
+    for (s = text; *s; ++s)
+        dels += *s == '\x7f';
+    if (dels == 0)
+        return text;
+    out = to = apr_palloc(p, (apr_size_t)(s - text) + dels * (sizeof(ESCAPED) - 2) + 1);
+    for (s = text; *s; ++s) {
+        if (*s == '\x7f')
+            to = apr_cpystrn(to, ESCAPED, sizeof(ESCAPED));
+        else
+            *to++ = *s;
+    }
+    *to = '\0';
+    return out;
+}
+
+const char *md_json_printable(const md_json_t *json, apr_pool_t *p)
+{
+    return json ? escape_del(dump(json, JSON_INDENT(2) | JSON_ENSURE_ASCII, p), p) : NULL;
 }
 
 int md_json_equal(const md_json_t *a, const md_json_t *b)

@@ -24,6 +24,9 @@ apr_status_t md_json_parse(md_json_t **pjson, const char *data, apr_size_t len, 
  * line. NULL for NULL. */
 const char *md_json_text(const md_json_t *json, int compact, apr_pool_t *p);
 
+/* The same, not compact, for a terminal: of text nothing but printable ASCII, the rest escaped. */
+const char *md_json_printable(const md_json_t *json, apr_pool_t *p);
+
 /* What a document must be like to be of use. A table of them ends with path NULL. */
 typedef enum { MD_JSON_STRING, MD_JSON_STRINGS, MD_JSON_NUMBER, MD_JSON_BOOL, MD_JSON_OBJECT
 } md_json_kind_t;

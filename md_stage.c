@@ -106,6 +106,8 @@ static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const ch
     int i;
 
     md_store_remove(reg->store, MD_STORE_TMP, name, NULL, p);
+    set->domain->state = MD_STATE_COMPLETE; /* the renewal saw what it was to replace */
+    set->domain->state_descr = NULL;
     rv = md_store_save_json(reg->store, MD_STORE_TMP, name, MD_DOMAIN_JSON,
                             md_domain_to_json(set->domain, p), err, p);
     for (i = 0; i < set->specs->nelts && rv == APR_SUCCESS; ++i) {
@@ -122,7 +124,8 @@ static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const ch
         return rv;
     (void)md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p);
     job->group = MD_STORE_TMP;
-    md_job_log(job, apr_time_now(), "message-installed", NULL, NULL);
+    if (!reg->is_tool) /* what is in the log counts as an event that was handled */
+        md_job_log(job, apr_time_now(), "message-installed", NULL, NULL);
     return md_job_save(job, reg->store, err, p);
 }
 

@@ -94,8 +94,9 @@ apr_status_t md_store_load_json(md_json_t **pjson, const md_store_t *store,
         rv = parse_object(pjson, &why, text, len, p);
     if (!why)
         return rv;
-    return md_fail(err, APR_EINVAL, "failed to load JSON file %s: %s",
-                   md_store_path(store, group, name, file, p), why);
+    return md_fail(err, APR_STATUS_IS_EACCES(rv) ? rv : APR_EINVAL,
+                   "failed to load JSON file %s: %s", md_store_path(store, group, name, file, p),
+                   why);
 }
 
 apr_status_t md_store_check_json(const md_json_t *json, const md_store_t *store,
@@ -401,10 +402,22 @@ apr_array_header_t *md_store_names(const md_store_t *store, md_store_group_t gro
 {
     apr_array_header_t *names;
 
-    if (md_dir_list(&names, AT_FDCWD, md_store_path(store, group, NULL, NULL, p), 1, p)
-        != APR_SUCCESS)
-        return md_strings_make(p);
-    return names;
+    return md_store_list(&names, store, group, NULL, p) == APR_SUCCESS ? names
+                                                                       : md_strings_make(p);
+}
+
+apr_status_t md_store_list(apr_array_header_t **pnames, const md_store_t *store,
+                           md_store_group_t group, md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, group, NULL, NULL, p);
+    apr_status_t rv;
+
+    rv = md_dir_list(pnames, AT_FDCWD, path, 1, p);
+    if (rv == APR_SUCCESS)
+        return rv;
+    *pnames = md_strings_make(p);
+    return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS
+                                    : md_fail(err, rv, "cannot read the directory %s", path);
 }
 
 apr_array_header_t *md_store_files(const md_store_t *store, md_store_group_t group,

@@ -123,9 +123,16 @@ apr_status_t md_store_lock(apr_file_t **plock, const md_store_t *store, apr_inte
                            md_err_t *err, apr_pool_t *p);
 void md_store_unlock(apr_file_t *lock);
 
-/* Names in a group, in order of name; an empty array when the group is missing. */
+/* Names in a group, in order of name; an empty array when the group is missing, or cannot be
+ * read. */
 apr_array_header_t *md_store_names(const md_store_t *store, md_store_group_t group,
                                    apr_pool_t *p);
+
+/* The same for those to whom the difference matters: a group that cannot be read is a failure, and
+ * the array is empty, too. */
+MD_MUST_CHECK
+apr_status_t md_store_list(apr_array_header_t **pnames, const md_store_t *store,
+                           md_store_group_t group, md_err_t *err, apr_pool_t *p);
 
 /* Files in `<group>/<name>`, in order of name; empty when there is no such directory. */
 apr_array_header_t *md_store_files(const md_store_t *store, md_store_group_t group,

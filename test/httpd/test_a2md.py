@@ -93,6 +93,7 @@ def test_the_manual_knows_all():
 
 @pytest.mark.parametrize("code, args", [
     (2, ["-x", "list"]), (2, ["--no-such", "list"]), (2, ["list", "-j"]), (2, ["drive", "-x"]),
+    (2, ["store", "-h"]), (2, ["acme", "--help"]), (2, ["store", "--force", "remove", "x"]), (1, ["-d", "x", "nix", "-h"]),
     (2, ["--di", "x", "list"]), (2, ["-a"]), (2, ["drive", "-c"]),
     (1, []), (1, ["nix"]), (1, ["acme"]), (1, ["acme", "nix"]), (1, ["store"]), (1, ["delreg", "x"]),
     (1, ["add"]), (1, ["update"]), (1, ["store", "add"]), (1, ["store", "remove"]), (1, ["acme", "newreg"]),
@@ -208,6 +209,43 @@ def test_a_damaged_document_hides_nothing_else(tool):
         assert "failed to load JSON file" in tool.fails(*command)
 
 
+def test_a_store_that_is_no_directory_is_not_empty(tool):
+    tool.ok("list")
+    (tool.store / "domains").write_text("a file")
+    for command in ["list"], ["store", "list"], ["drive"]:
+        done = tool(*command, options=["-j"])
+        assert (done.returncode, json.loads(done.stdout)["description"]) == (1, "Not a directory"), done
+        assert done.stderr.count("cannot read the directory ") == 1
+    for command in ["list", "a.test"], ["add", "a.test"], ["update", "a.test"]:
+        tool.fails(*command)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="runs the tool as somebody else")
+def test_what_may_not_be_read(tool, workdir):
+    """Neither is it empty, nor damaged."""
+    for name in "a.test", "b.test":
+        tool.ok("add", name)
+    program = workdir / "a2md"
+    program.write_bytes(TOOL.read_bytes())
+    program.chmod(0o755)
+    for path in [tool.store, *tool.store.rglob("*")]:
+        os.chown(path, 65534, 65534)
+
+    def status(*args):
+        done = run(program, "-d", tool.store, "-j", *args, user=65534, group=65534, extra_groups=[])
+        result = json.loads(done.stdout)
+        assert done.returncode == 1 and "ermission denied" in done.stderr, done
+        return result["status"], len(result["output"])
+    (tool.store / "domains" / "a.test" / "md.json").chmod(0)
+    for command in ["list"], ["store", "list"]:
+        assert status(*command) == (13, 1)
+    for command in ["list", "a.test"], ["drive"], ["update", "a.test"]:
+        assert status(*command)[0] == 13
+    (tool.store / "domains").chmod(0)
+    for command in ["list"], ["store", "list"], ["drive"], ["list", "a.test"], ["add", "c.test"]:
+        assert status(*command) == (13, 0)
+
+
 def test_secrets_are_masked(tool):
     tool.ok("add", "a.test")
     path = tool.store / "domains" / "a.test" / "md.json"
@@ -231,6 +269,21 @@ def test_odd_documents(tool, members):
     for command in ["list"], ["store", "list"], ["drive", "-f"], ["update", "a.test", "contacts", "x@y.test"]:
         done = tool(*command)
         assert done.returncode in (0, 1) and "(null)" not in done.stdout, done
+
+
+def test_output_does_nothing_to_a_terminal(tool):
+    """Whatever is in the store: it arrives, but not as control characters."""
+    tool.ok("add", "a.test")
+    control = "".join(map(chr, [*range(1, 32), *range(127, 160)])) + "ä\u202e\U0001f600"
+    path = tool.store / "domains" / "a.test" / "md.json"
+    path.write_text(json.dumps({**tool.stored("a.test"), "contacts": [f"mailto:{control}"], "profile": control * 9,
+                                control: 1}, ensure_ascii=False), encoding="utf-8")
+    for command in ["list"], ["store", "list"]:
+        printed = tool.ok(*command, options=["-j"])
+        assert printed.isascii() and printed.replace("\n", "").isprintable()
+        md = json.loads(printed)["output"][0]
+        assert (md["contacts"], md["profile"]) == ([f"mailto:{control}"], control * 9)
+    assert md[control] == 1
 
 
 def test_output_that_gets_lost(tool):
@@ -343,6 +396,60 @@ def test_update_agreement(tool):
     assert tool.json("update", "a.test", "colour", "blue")["status"] == 70023
 
 
+# ---- several at a time ----
+
+def at_once(tool, *commands):
+    """Run all of them at the same time: their exit codes."""
+    procs = [subprocess.Popen([TOOL, *map(str, tool.options), *command], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) for command in commands]
+    return [proc.wait(120) for proc in procs]
+
+
+@pytest.mark.parametrize("command", [["update", "a.test"], ["store", "update", "a.test"]])
+def test_changes_at_the_same_time(tool, command):
+    """Of different things: none undoes the other."""
+    tool.ok("add", "a.test")
+    for i in range(40):
+        assert at_once(tool, [*command, "domains", "a.test", f"n{i}.test"],
+                       ["update", "a.test", "contacts", f"u{i}@b.test"]) == [0, 0]
+        md = tool.stored("a.test")
+        assert (md["domains"][1], md["contacts"]) == (f"n{i}.test", [f"mailto:u{i}@b.test"])
+
+
+@pytest.mark.parametrize("command", [["add"], ["store", "add"]])
+def test_additions_at_the_same_time(tool, command):
+    for i in range(20):
+        names = f"x{i}.test", f"one{i}.test", f"two{i}.test"
+        assert sorted(at_once(tool, [*command, names[0], names[1]], [*command, names[0], names[2]])) == [0, 1]
+    for i in range(20):
+        assert sorted(at_once(tool, ["add", f"y{i}.test", "s.test"], ["add", f"z{i}.test", "s.test"])) == \
+            ([0, 1] if i == 0 else [1, 1])
+
+
+def test_removal_at_the_same_time(tool):
+    """What is removed does not come back by a change."""
+    for _ in range(20):
+        tool.ok("add", "a.test")
+        at_once(tool, ["store", "remove", "a.test"], ["update", "a.test", "contacts", "x@b.test"])
+        assert not (tool.store / "domains" / "a.test" / "md.json").exists()
+
+
+def test_a_change_waits(tool):
+    import fcntl
+    tool.ok("add", "a.test")
+    with open(tool.store / "store.lock", "w", encoding="ascii") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        with subprocess.Popen([TOOL, *map(str, tool.options), "add", "b.test"]) as proc:
+            with pytest.raises(subprocess.TimeoutExpired):
+                proc.wait(0.5)
+            fcntl.lockf(file, fcntl.LOCK_UN)
+            assert proc.wait(60) == 0
+    (tool.store / "store.lock").unlink()
+    (tool.store / "store.lock").mkdir()
+    assert "store.lock" in tool.fails("update", "a.test", "contacts", "x@y.test")
+    assert tool.ok("list").count("md: ") == 2
+
+
 # ---- store ----
 
 def test_store_commands(tool):
@@ -421,6 +528,18 @@ def test_registration_that_fails(at_ca):
     assert result["description"] == "Connection refused" and result["status"] != 0
     assert "-a" in Tool(at_ca.store).fails("acme", "newreg", "x@example.org")
     register(at_ca)
+
+
+@pytest.mark.parametrize("terms", ["never", "", "Accepted", "no", "/terms"])
+def test_words_that_agree_to_nothing(at_scripted, terms):
+    tool, at_ca = at_scripted, ["-a", at_scripted.ca.directory_url]
+    account = tool.ok("acme", "newreg", "x@example.org", options=[*at_ca, "-t", "accepted"]).split()[1]
+    before = len(tool.ca.requests)
+    for command in ["newreg", "x@example.org"], ["agree", account]:
+        assert f"'{terms}' is neither 'accepted' nor a URL: " in tool.fails("acme", *command, options=[*at_ca, "-t", terms])
+    assert len(tool.ca.requests) == before
+    tool.ok("acme", "agree", account, options=[*at_ca, "-t", "https://ca.test/terms"])
+    tool.ok("acme", "agree", account, options=at_ca)
 
 
 def test_delreg_ends_the_account_at_the_ca(at_ca):
@@ -521,10 +640,12 @@ def test_drive(beside):
     for name in "a.test", "b.test":
         md = beside.md("list", name)
         assert (md["state"], md["renew"]) == (2, False)
+        assert (beside.stored(name)["state"], "state-descr" in beside.stored(name)) == (2, False)
         assert md["ca"]["url"] == beside.ca.directory_url
         assert md["ca"]["account"] == "ACME-localhost-0000"
         assert (beside.store / "archive" / f"{name}.1" / "md.json").exists()
         live = beside.store / "domains" / name
+        assert "message-" not in (live / "job.json").read_text()
         assert (live / "privkey.pem").stat().st_mode & 0o777 == 0o600
         assert not (beside.store / "staging" / name).exists()
         assert not (beside.store / "challenges" / name).exists()
@@ -554,10 +675,17 @@ def test_drive_takes_up_what_is_configured(beside):
 
 def test_drive_with_one_challenge_type(beside):
     add(beside, "a.test")
-    assert "None of offered challenge types for domain a.test are supported" in beside.fails("drive", "-c", "nix-01")
-    assert not (beside.store / "staging" / "a.test" / "job.json").exists()
     beside.ok("drive", "--challenge", "http-01")
     assert "challenges" not in beside.stored("a.test")["ca"]
+
+
+@pytest.mark.parametrize("challenge", ["http01", "nix-01", "", "dns", "http-01 "])
+def test_drive_with_an_unknown_challenge_type(at_scripted, challenge):
+    add(at_scripted, "a.test")
+    told = at_scripted.fails("drive", "-c", challenge)
+    assert f"'{challenge}' is no challenge type that is known here: http-01, tls-alpn-01" in told
+    assert not at_scripted.ca.requests
+    assert not (at_scripted.store / "staging").exists()
 
 
 def test_drive_goes_on_or_begins_anew(at_scripted):
@@ -582,6 +710,82 @@ def test_drive_names_each_domain_once(at_scripted):
     add(at_scripted, "a.test", "www.a.test")
     at_scripted.ok("drive", "-f", "a.test", "www.a.test", "a.test")
     assert at_scripted.ca.count("newOrder") == 1
+
+
+def test_drives_at_the_same_time(at_scripted):
+    """What one of them has renewed is not due for the others."""
+    tool = at_scripted
+    add(tool, "a.test")
+    for command in ["drive"], ["drive", "a.test"]:
+        assert at_once(tool, *[command] * 4) == [0] * 4
+    assert tool.ca.count("newOrder") == 1
+    assert [p.name for p in (tool.store / "archive").iterdir()] == ["a.test.1"]
+
+
+def test_drive_waits_for_others(at_scripted):
+    """But not to find out that there is nothing to do, or that it cannot be done."""
+    tool = at_scripted
+    for name in "a.test", "b.test":
+        add(tool, name)
+    tool.ok("drive", "b.test")
+    rule = tool.ca.script("newOrder", ca_is.hold())
+    with subprocess.Popen([TOOL, *map(str, tool.options), "drive"]) as first:
+        tool.ca.wait_held(rule)
+        assert "b.test: is not up for renewal" in tool("drive", "b.test").stderr
+        assert "nix.test" in tool.fails("drive", "a.test", "nix.test")
+        with subprocess.Popen([TOOL, *map(str, tool.options), "drive"], stderr=subprocess.PIPE, text=True) as second:
+            assert "b.test: is not up for renewal" in second.stderr.readline()
+            assert "waiting for the renewals that a server or another a2md has in work" in second.stderr.readline()
+            tool.ca.calm()
+            assert (first.wait(60), second.wait(60)) == (0, 0)
+    assert tool.ca.count("newOrder") == 2
+
+
+def while_driving(tool, *commands):
+    """Drive, run commands while the last request is in work: what drive said, and its exit code."""
+    rule = tool.ca.script("certificate", ca_is.hold())
+    with subprocess.Popen([TOOL, *map(str, tool.options), "drive"], stderr=subprocess.PIPE, text=True) as proc:
+        try:
+            tool.ca.wait_held(rule)
+            for command in commands:
+                tool.ok(*command)
+        finally:
+            tool.ca.calm()
+        return proc.communicate(timeout=60)[1], proc.returncode
+
+
+def test_changes_during_a_drive_are_kept(at_scripted):
+    tool = at_scripted
+    add(tool, "a.test")
+    told, code = while_driving(tool, ["update", "a.test", "contacts", "new@example.org"],
+                               ["update", "a.test", "agreement", "https://ca.test/terms"],
+                               ["update", "a.test", "ca", CA])
+    assert code == 0, told
+    md = tool.stored("a.test")
+    assert md["contacts"] == ["mailto:new@example.org"]
+    assert (md["ca"]["agreement"], md["ca"]["urls"]) == ("https://ca.test/terms", [CA])
+    assert (md["ca"]["url"], md["ca"]["account"]) == (tool.ca.directory_url, "ACME-127.0.0.1-0000")
+    assert serial(tool, "a.test")
+
+
+def test_nothing_during_a_drive_is_undone(at_scripted):
+    """A set for other names than those of today does not go into service."""
+    tool = at_scripted
+    for name in "a.test", "b.test", "c.test":
+        add(tool, name)
+    told, code = while_driving(tool, ["update", "a.test", "domains", "a.test", "new.test"], ["store", "remove", "b.test"])
+    assert code == 1, told
+    assert "a.test: not put into service: its DNS names were changed meanwhile" in told
+    assert "b.test: not put into service: it was removed meanwhile" in told
+    assert tool.stored("a.test")["domains"] == ["a.test", "new.test"]
+    assert not (tool.store / "domains" / "b.test" / "md.json").exists()
+    for name in "a.test", "b.test":
+        assert not serial(tool, name)
+        assert (tool.store / "staging" / name / "pubcert.pem").exists()
+    assert serial(tool, "c.test")
+    tool.ok("drive")
+    assert "DNS:new.test" in run("openssl", "x509", "-noout", "-ext", "subjectAltName", "-in",
+                                 tool.store / "domains/a.test/pubcert.pem").stdout
 
 
 def test_drive_does_not_wait_for_hours(at_scripted):
@@ -711,7 +915,7 @@ def test_drive_waits_for_the_server(beside):
     with open(lock, "w", encoding="ascii") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         with subprocess.Popen([TOOL, *map(str, beside.options), "drive"], stderr=subprocess.PIPE, text=True) as proc:
-            assert "waiting for the renewals that the server has in work" in proc.stderr.readline()
+            assert "waiting for the renewals that a server or another a2md has in work" in proc.stderr.readline()
             fcntl.lockf(file, fcntl.LOCK_UN)
             assert proc.wait(60) == 0, proc.stderr.read()
     assert serial(beside, "a.test")
