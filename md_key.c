@@ -336,6 +336,8 @@ apr_status_t md_key_generate(md_key_t **pkey, const md_key_spec_t *spec, md_err_
     *pkey = NULL;
     ERR_clear_error();
     pkey_new = spec->type == MD_KEY_EC ? generate_ec(spec->curve) : generate_rsa(bits);
+    if (!pkey_new && !goes_on(NULL))
+        return md_fail(err, APR_EINTR, "stopped while a private key was made");
     if (!pkey_new)
         return md_openssl_fail(err, APR_ENOTIMPL,
                                apr_psprintf(p, "cannot generate a private key of type '%s', check "

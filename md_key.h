@@ -46,7 +46,7 @@ apr_status_t md_key_generate(md_key_t **pkey, const md_key_spec_t *spec, md_err_
                              apr_pool_t *p);
 
 /* The process is to end: RSA keys that are being made, which may take minutes, and later ones
- * fail. */
+ * fail with APR_EINTR. */
 void md_key_end(void);
 
 /* PKCS#8 PEM; with a passphrase (bytes, may contain NUL) encrypted by PBES2, AES-256-CBC. The text
