@@ -405,7 +405,7 @@ static apr_status_t step_watch(start_t *start)
 
 static apr_status_t step_find_tls_servers(start_t *start)
 {
-    mod_md_find_tls_servers(start->s, start->tmp);
+    mod_md_find_tls_servers(start->reg, start->s, start->tmp);
     return APR_SUCCESS;
 }
 

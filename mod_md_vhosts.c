@@ -9,6 +9,7 @@
 #include <apr_strings.h>
 
 #include <ap_listen.h>
+#include <http_core.h>
 #include <http_log.h>
 #include <http_protocol.h>
 
@@ -254,43 +255,95 @@ void mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp
     }
 }
 
-/* Is TLS on, by these directives? `inherited` if they do not say. */
-static int is_engine_on(const ap_directive_t *directive, int inherited, apr_pool_t *tmp)
+/* ---- TLS servers, by their directives ---- */
+
+typedef struct tls_conf_t {
+    int is_said;   /* there is an SSLEngine */
+    int is_on;
+    int has_certs; /* files of its own */
+} tls_conf_t;
+
+/* Note what these directives say; the rest stays as it was inherited. */
+static void read_tls_conf(tls_conf_t *conf, const ap_directive_t *directive, apr_pool_t *tmp)
 {
     const char *args;
 
-    for (; directive; directive = directive->next)
-        if (!strcasecmp(directive->directive, "SSLEngine")) {
-            args = directive->args;
-            inherited = strcasecmp(ap_getword_conf(tmp, &args), "off") != 0;
-        }
-    return inherited;
-}
-
-static const char *place(const char *file, unsigned line, apr_pool_t *tmp)
-{
-    return apr_psprintf(tmp, "%s:%u", file, line);
-}
-
-void mod_md_find_tls_servers(server_rec *main_server, apr_pool_t *tmp)
-{
-    int is_main_on = is_engine_on(ap_conftree, 0, tmp);
-    apr_hash_t *vhosts = apr_hash_make(tmp); /* place of definition -> directive */
-    const ap_directive_t *directive;
-    server_rec *s;
-
-    for (directive = ap_conftree; directive; directive = directive->next)
-        if (!strcasecmp(directive->directive, "<VirtualHost"))
-            apr_hash_set(vhosts, place(directive->filename, (unsigned)directive->line_num, tmp),
-                         APR_HASH_KEY_STRING, directive);
-    mod_md_server(main_server)->is_ssl = is_main_on;
-    for (s = main_server->next; s; s = s->next) {
-        directive = s->defn_name ? apr_hash_get(vhosts, place(s->defn_name, s->defn_line_number,
-                                                              tmp), APR_HASH_KEY_STRING) : NULL;
-        mod_md_server(s)->is_ssl = is_engine_on(directive ? directive->first_child : NULL,
-                                                is_main_on, tmp);
+    for (; directive; directive = directive->next) {
+        if (!strcasecmp(directive->directive, "SSLCertificateFile"))
+            conf->has_certs = 1;
+        if (strcasecmp(directive->directive, "SSLEngine"))
+            continue;
+        args = directive->args;
+        conf->is_said = 1;
+        /* with `optional` (RFC 2817) mod_ssl does not ask for certificates */
+        conf->is_on = !strcasecmp(ap_getword_conf(tmp, &args), "on");
     }
 }
+
+/* What httpd takes from its listeners at a start: the first address that one has decides. */
+static const char *listener_protocol(const server_rec *s)
+{
+    const server_addr_rec *addr;
+    const ap_listen_rec *lr;
+
+    for (addr = s->addrs; addr; addr = addr->next)
+        for (lr = ap_listeners; lr; lr = lr->next)
+            if (lr->bind_addr && lr->bind_addr->port == addr->host_port
+                && apr_sockaddr_equal(lr->bind_addr, addr->host_addr))
+                return lr->protocol;
+    return NULL;
+}
+
+/* Without SSLEngine, mod_ssl serves what has the protocol https and certificate files. */
+static int is_tls(server_rec *s, const tls_conf_t *conf)
+{
+    const char *protocol;
+
+    if (conf->is_said || !conf->has_certs)
+        return conf->is_on;
+    protocol = ap_get_server_protocol(s);
+    if (!protocol)
+        protocol = listener_protocol(s);
+    return protocol && !strcasecmp(protocol, "https");
+}
+
+static const ap_directive_t *next_vhost(const ap_directive_t *directive)
+{
+    while (directive && strcasecmp(directive->directive, "<VirtualHost"))
+        directive = directive->next;
+    return directive;
+}
+
+static int is_defined_by(const server_rec *s, const ap_directive_t *directive)
+{
+    return s->defn_name && s->defn_line_number == (unsigned)directive->line_num
+           && !strcmp(s->defn_name, directive->filename);
+}
+
+/* One place may define many servers, as a file that is included again: their order tells which
+ * is which. A server that does not fit is of a kind we do not know. */
+void mod_md_find_tls_servers(const md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
+{
+    const ap_directive_t *vhost = next_vhost(ap_conftree);
+    apr_array_header_t *servers = servers_of(reg, main_server, tmp);
+    tls_conf_t conf, main_conf = { 0 };
+    server_rec *s;
+    int i;
+
+    read_tls_conf(&main_conf, ap_conftree, tmp);
+    mod_md_server(main_server)->is_ssl = is_tls(main_server, &main_conf);
+    for (i = 0; i < servers->nelts && vhost; ++i) {
+        s = APR_ARRAY_IDX(servers, i, server_rec *);
+        if (!s->is_virtual)
+            continue;
+        conf = main_conf;
+        read_tls_conf(&conf, vhost->first_child, tmp);
+        mod_md_server(s)->is_ssl = is_defined_by(s, vhost) && is_tls(s, &conf);
+        vhost = next_vhost(vhost->next);
+    }
+}
+
+/* ---- conflicts ---- */
 
 apr_status_t mod_md_check_servers(server_rec *main_server)
 {
