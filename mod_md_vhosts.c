@@ -472,24 +472,9 @@ const md_domain_t *mod_md_expected_domain(const server_rec *s)
 
 /* ---- acme-tls/1 ---- */
 
-/* Would httpd select this server for a name of a domain? */
-static int server_takes(const server_rec *s, const char *name)
+static int offers_acme_tls(server_rec *s)
 {
-    const server_addr_rec *addr;
-    int i;
-
-    if (s->server_hostname && md_dns_name_covers(name, s->server_hostname))
-        return 1;
-    if (s->names && md_strings_has_nocase(s->names, name))
-        return 1;
-    for (addr = s->addrs; addr; addr = addr->next)
-        if (addr->virthost && (addr->host_port == 0 || addr->host_port == s->port)
-            && !strcasecmp(addr->virthost, name))
-            return 1;
-    for (i = 0; s->wild_names && i < s->wild_names->nelts; ++i)
-        if (!ap_strcasecmp_match(name, APR_ARRAY_IDX(s->wild_names, i, const char *)))
-            return 1;
-    return 0;
+    return ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME);
 }
 
 static int is_on_port(const server_rec *s, int port)
@@ -504,58 +489,138 @@ static int is_on_port(const server_rec *s, int port)
     return s->addrs != NULL;
 }
 
-/* The server that a CA would see for `name`. `port` 0: any, preferring one with acme-tls/1. */
-static server_rec *find_server(const apr_array_header_t *servers, const char *name, int port)
+/* The servers that a CA would see, for the names of one domain after the other. */
+typedef struct finder_t {
+    const md_reg_t *reg;
+    server_rec *main_server;
+    apr_hash_t *labels;  /* made when the first server with a wildcard alias comes */
+    md_domain_t *domain;
+    int port;            /* only servers with it count; 0: all */
+    apr_hash_t *by_name; /* in lower case -> `server_rec *` */
+    apr_pool_t *tmp;     /* as long as all domains, */
+    apr_pool_t *iter;    /* as long as this one */
+} finder_t;
+
+/* The first server counts. Without a port, that is the first with acme-tls/1, or else the last of
+ * all. `name` in lower case. */
+static void add_taker(finder_t *finder, server_rec *s, const char *name)
 {
-    server_rec *s, *found = NULL;
+    server_rec *found = apr_hash_get(finder->by_name, name, APR_HASH_KEY_STRING);
+
+    if (!found || (!finder->port && !offers_acme_tls(found)))
+        apr_hash_set(finder->by_name, name, APR_HASH_KEY_STRING, s);
+}
+
+static void add_taker_any_case(finder_t *finder, server_rec *s, const char *name)
+{
+    char *lower = apr_pstrdup(finder->iter, name);
+
+    ap_str_tolower(lower);
+    add_taker(finder, s, lower);
+}
+
+/* A wildcard of the domain stands for the ServerNames below it, too. */
+static void add_taker_of_wildcard(finder_t *finder, server_rec *s)
+{
+    const char *dot = s->server_hostname ? strchr(s->server_hostname, '.') : NULL;
+
+    if (dot && dot != s->server_hostname)
+        add_taker_any_case(finder, s, apr_pstrcat(finder->iter, "*", dot, NULL));
+}
+
+static void add_taker_of_pattern(finder_t *finder, server_rec *s, const char *alias)
+{
+    char *pattern = apr_pstrdup(finder->iter, alias);
+    const apr_array_header_t *entries;
+    const entry_t *entry;
+    int i;
+
+    ap_str_tolower(pattern);
+    if (!finder->labels)
+        finder->labels = index_labels(finder->reg, finder->tmp);
+    entries = candidates(finder->labels, pattern);
+    for (i = 0; entries && i < entries->nelts; ++i) {
+        entry = &APR_ARRAY_IDX(entries, i, entry_t);
+        if (entry->domain == finder->domain && !ap_strcmp_match(entry->name, pattern))
+            add_taker(finder, s, entry->name);
+    }
+}
+
+/* All for which httpd would select this server. */
+static void add_takers(finder_t *finder, server_rec *s)
+{
+    const server_addr_rec *addr;
+    int i;
+
+    if (s->server_hostname)
+        add_taker_any_case(finder, s, s->server_hostname);
+    add_taker_of_wildcard(finder, s);
+    for (i = 0; s->names && i < s->names->nelts; ++i)
+        add_taker_any_case(finder, s, APR_ARRAY_IDX(s->names, i, const char *));
+    for (addr = s->addrs; addr; addr = addr->next)
+        if (addr->virthost && (addr->host_port == 0 || addr->host_port == s->port))
+            add_taker_any_case(finder, s, addr->virthost);
+    for (i = 0; s->wild_names && i < s->wild_names->nelts; ++i)
+        add_taker_of_pattern(finder, s, APR_ARRAY_IDX(s->wild_names, i, const char *));
+}
+
+static void add_servers(finder_t *finder, const apr_array_header_t *servers)
+{
+    server_rec *s;
     int i;
 
     for (i = 0; servers && i < servers->nelts; ++i) {
         s = APR_ARRAY_IDX(servers, i, server_rec *);
-        if ((port && !is_on_port(s, port)) || !server_takes(s, name))
-            continue;
-        found = s;
-        if (port || ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME))
-            break;
+        if (!finder->port || is_on_port(s, finder->port))
+            add_takers(finder, s);
     }
-    return found;
 }
 
-static void find_acme_tls(const md_reg_t *reg, md_domain_t *domain,
-                          const apr_array_header_t *servers, server_rec *main_server)
+static void find_for_name(const finder_t *finder, const char *name, server_rec *last_resort)
 {
+    server_rec *s = apr_hash_get(finder->by_name, name, APR_HASH_KEY_STRING);
+    md_domain_t *domain = finder->domain;
+
+    if (!s)
+        s = last_resort;
+    if (!s)
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, finder->main_server, APLOGNO(10168)
+                     "%s: no https server_rec found for %s", domain->name, name);
+    else if (!offers_acme_tls(s))
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10169)
+                     "%s: https server for %s does not have protocol " MD_ALPN_ACME
+                     " enabled", domain->name, name);
+    else
+        APR_ARRAY_PUSH(domain->acme_tls, const char *) = name;
+}
+
+/* For the names of finder->domain, among its servers. */
+static void find_acme_tls(finder_t *finder, const apr_array_header_t *servers)
+{
+    const md_reg_t *reg = finder->reg;
+    md_domain_t *domain = finder->domain;
     int is_demanded = domain->ca_challenges && md_strings_has(domain->ca_challenges, "tls-alpn-01");
-    server_rec *s, *last_resort = NULL;
-    const char *name;
+    server_rec *last_resort = NULL;
     int i;
 
     apr_array_clear(domain->acme_tls);
-    if (!is_demanded && !reg->https_reachable)
-        servers = NULL;
-    else if (reg->conf->base_server && mod_md_server(main_server)->is_ssl)
-        last_resort = main_server;
-    for (i = 0; i < domain->names->nelts; ++i) {
-        name = APR_ARRAY_IDX(domain->names, i, const char *);
-        s = find_server(servers, name, is_demanded ? 0 : reg->conf->port_https);
-        if (!s)
-            s = last_resort;
-        if (!s)
-            ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, main_server, APLOGNO(10168)
-                         "%s: no https server_rec found for %s", domain->name, name);
-        else if (!ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME))
-            ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10169)
-                         "%s: https server for %s does not have protocol " MD_ALPN_ACME
-                         " enabled", domain->name, name);
-        else
-            APR_ARRAY_PUSH(domain->acme_tls, const char *) = name;
+    finder->by_name = apr_hash_make(finder->iter);
+    finder->port = is_demanded ? 0 : reg->conf->port_https;
+    if (is_demanded || reg->https_reachable) {
+        add_servers(finder, servers);
+        if (reg->conf->base_server && mod_md_server(finder->main_server)->is_ssl)
+            last_resort = finder->main_server;
     }
+    for (i = 0; i < domain->names->nelts; ++i)
+        find_for_name(finder, APR_ARRAY_IDX(domain->names, i, const char *), last_resort);
 }
 
-void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
+/* MD name -> its SSL servers, in order */
+static apr_hash_t *ssl_servers_by_domain(const apr_array_header_t *all, apr_pool_t *tmp)
 {
-    apr_hash_t *by_domain = apr_hash_make(tmp); /* MD name -> its SSL servers */
-    apr_array_header_t *servers, *all = servers_of(reg, main_server, tmp);
-    md_domain_t *domain;
+    apr_hash_t *by_domain = apr_hash_make(tmp);
+    apr_array_header_t *servers;
+    const md_domain_t *domain;
     server_rec *s;
     int i;
 
@@ -571,9 +636,20 @@ void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tm
         }
         APR_ARRAY_PUSH(servers, server_rec *) = s;
     }
+    return by_domain;
+}
+
+void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
+{
+    finder_t finder = { .reg = reg, .main_server = main_server, .tmp = tmp };
+    apr_hash_t *by_domain = ssl_servers_by_domain(servers_of(reg, main_server, tmp), tmp);
+    int i;
+
+    apr_pool_create(&finder.iter, tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
-        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
-        find_acme_tls(reg, domain, apr_hash_get(by_domain, domain->name, APR_HASH_KEY_STRING),
-                      main_server);
+        apr_pool_clear(finder.iter);
+        finder.domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        find_acme_tls(&finder, apr_hash_get(by_domain, finder.domain->name, APR_HASH_KEY_STRING));
     }
+    apr_pool_destroy(finder.iter);
 }

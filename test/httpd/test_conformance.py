@@ -353,6 +353,25 @@ def test_main_server_as_last_resort(httpd, main, expected):
     assert set(sum(found, [])) == expected
 
 
+@pytest.mark.parametrize("challenges, expected", [
+    ("", {"a.test", "one.pattern.test", "late.test", "far.test"}),
+    ("MDCAChallenges tls-alpn-01", {"a.test", "one.pattern.test", "*.wild.test", "two.test", "late.test",
+                                    "far.test"}),
+])
+def test_vhost_for_each_name(httpd, challenges, expected):
+    """By ServerName, alias, pattern and wildcard; the first with the port, or any with acme-tls/1."""
+    alpn = "Protocols http/1.1 acme-tls/1"
+    httpd.add_md_conf(f"{NO_RUN}\n<MDomain a.test *.wild.test one.pattern.test two.test late.test far.test "
+                      f"none.test manual>\n{challenges}\n</MDomain>")
+    vhost(httpd, "A.test", "?ne.Pattern.*", extra=alpn)
+    vhost(httpd, "sub.WILD.test", "two.test", "one.pattern.test", extra="Protocols http/1.1")
+    vhost(httpd, "x.wild.test", "TWO.test", extra=alpn)
+    vhost(httpd, "far.test", "late.test", address="10.0.0.1:443", extra=alpn)
+    vhost(httpd, "late.test", "far.test", "no.pattern.test", extra=alpn)
+    httpd.start()
+    assert set(stored(httpd, "a.test")["proto"]["acme-tls/1"]) == expected
+
+
 # ---- the store after a start ----
 
 def reconfigure(httpd, *conf):
