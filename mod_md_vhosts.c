@@ -425,6 +425,14 @@ static void warn_of_names(const server_rec *s, const md_domain_t *domain,
     }
 }
 
+static void note_tls(const md_server_t *server)
+{
+    int i;
+
+    for (i = 0; server->is_ssl && i < server->domains->nelts; ++i)
+        APR_ARRAY_IDX(server->domains, i, md_domain_t *)->is_on_tls = 1;
+}
+
 void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
     apr_array_header_t *lacking, *servers = servers_of(reg, main_server, tmp);
@@ -435,10 +443,10 @@ void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 
     for (i = 0; i < servers->nelts; ++i) {
         s = APR_ARRAY_IDX(servers, i, server_rec *);
+        note_tls(mod_md_server(s));
         domain = ssl_domain(s);
         if (!domain)
             continue;
-        domain->is_on_tls = 1;
         lacking = names_lacking(s, domain, reg->index, tmp);
         if (domain->transitive)
             add_names(domain, lacking, reg->index);
@@ -615,26 +623,30 @@ static void find_acme_tls(finder_t *finder, const apr_array_header_t *servers)
         find_for_name(finder, APR_ARRAY_IDX(domain->names, i, const char *), last_resort);
 }
 
-/* MD name -> its SSL servers, in order */
+static void add_ssl_server(apr_hash_t *by_domain, server_rec *s, const md_domain_t *domain)
+{
+    apr_array_header_t *servers = apr_hash_get(by_domain, domain->name, APR_HASH_KEY_STRING);
+
+    if (!servers) {
+        servers = apr_array_make(apr_hash_pool_get(by_domain), 1, sizeof(server_rec *));
+        apr_hash_set(by_domain, domain->name, APR_HASH_KEY_STRING, servers);
+    }
+    APR_ARRAY_PUSH(servers, server_rec *) = s;
+}
+
+/* MD name -> its SSL servers, in order. Only in a test, one may have several domains. */
 static apr_hash_t *ssl_servers_by_domain(const apr_array_header_t *all, apr_pool_t *tmp)
 {
     apr_hash_t *by_domain = apr_hash_make(tmp);
-    apr_array_header_t *servers;
-    const md_domain_t *domain;
+    const md_server_t *server;
     server_rec *s;
-    int i;
+    int i, j;
 
     for (i = 0; i < all->nelts; ++i) {
         s = APR_ARRAY_IDX(all, i, server_rec *);
-        domain = ssl_domain(s);
-        if (!domain)
-            continue;
-        servers = apr_hash_get(by_domain, domain->name, APR_HASH_KEY_STRING);
-        if (!servers) {
-            servers = apr_array_make(tmp, 1, sizeof(server_rec *));
-            apr_hash_set(by_domain, domain->name, APR_HASH_KEY_STRING, servers);
-        }
-        APR_ARRAY_PUSH(servers, server_rec *) = s;
+        server = mod_md_server(s);
+        for (j = 0; server->is_ssl && j < server->domains->nelts; ++j)
+            add_ssl_server(by_domain, s, APR_ARRAY_IDX(server->domains, j, md_domain_t *));
     }
     return by_domain;
 }

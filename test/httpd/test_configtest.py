@@ -44,6 +44,50 @@ def test_mistakes_that_harm_one_domain(httpd):
     assert not httpd.store.exists()
 
 
+def test_all_fatal_mistakes_are_told(httpd):
+    """And those that harm one domain only, with nothing that follows from the others."""
+    httpd.log_level = "info"
+    httpd.add_md_conf("MDomain nowhere.test")
+    domain(httpd, "pair1.test", "MDCertificateFile no.pem")
+    domain(httpd, "pair2.test", "MDCertificateFile no.pem\nMDCertificateFile no.pem\nMDCertificateKeyFile no.key")
+    domain(httpd, "pair3.test", "MDCertificateKeyFile no.key")
+    domain(httpd, "one.test", "MDRequireHttps temporary")
+    domain(httpd, "two.test", "MDRequireHttps temporary", ["one.test"])
+    domain(httpd, "three.test", "", ["one.test"])
+    domain(httpd, "proto1.test", "MDCertificateProtocol other")
+    domain(httpd, "proto2.test", "MDCertificateProtocol another")
+    domain(httpd, "files.test", "MDCertificateFile no.pem\nMDCertificateKeyFile no.key")
+    domain(httpd, "types.test", "MDCAChallenges later-99")
+    done = httpd.configtest()
+    assert done.returncode != 0 and "AH00014: Configuration check failed" in done.stderr, done.stderr
+    assert "70023" not in done.stderr
+    told = [line.split("] ", 3)[-1] for line in done.stderr.splitlines() if "[md:" in line]
+    expected = [
+        "AH10170: The Managed Domain 'pair1.test'", "AH10170: The Managed Domain 'pair2.test'",
+        "AH10171: The Managed Domain 'pair3.test'",
+        "AH10042: conflict: 2 MDs match to SSL VirtualHost three.test",
+        "AH10042: conflict: 2 MDs match to SSL VirtualHost two.test",
+        "AH10045: No VirtualHost matches Managed Domain nowhere.test",
+        "AH10172: md.proto1.test.: .* 'other' is not known",
+        "AH10172: md.proto2.test.: .* 'another' is not known",
+        "md.types.test.: MDCAChallenges 'later-99' has no challenge type",
+        ".*md.pair2.test.: MDCertificateFile .*no.pem cannot be read",
+        ".*md.files.test.: MDCertificateFile .*no.pem cannot be read",
+    ]
+    assert len(told) == len(expected), done.stderr
+    for pattern, line in zip(expected, told):
+        assert re.match(pattern, line), (pattern, done.stderr)
+
+
+def test_an_overlap_ends_the_test(httpd):
+    """What is told of names after it could be wrong."""
+    httpd.log_level = "info"
+    httpd.add_md_conf("MDomain a.test\nMDomain a.test\n<MDomain pair.test>\nMDCertificateFile no.pem\n</MDomain>")
+    done = httpd.configtest()
+    assert done.returncode != 0 and "AH00014" in done.stderr, done.stderr
+    assert re.findall(r"AH10\d+", done.stderr) == ["AH10170", "AH10038"], done.stderr
+
+
 MACRO = "<Macro Site $name>\n<VirtualHost *:99>\nServerName $name\nServerAlias b.test\nSSLEngine {}\n" \
         "</VirtualHost>\n</Macro>\nUse Site plain.test\nUse Site a.test"
 
