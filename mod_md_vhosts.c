@@ -229,6 +229,15 @@ static void link_aliases(link_t *link)
         assign_matching(link, APR_ARRAY_IDX(s->wild_names, i, const char *));
 }
 
+/* Domains with a wildcard over this ServerName. One over a whole top level domain is none here: it
+ * takes part in overlaps only. */
+static const md_index_entry_t *wildcards_over(const md_index_t *index, const char *name)
+{
+    const char *dot = name ? strchr(name, '.') : NULL;
+
+    return dot && strchr(dot + 1, '.') ? md_index_wildcard(index, name) : NULL;
+}
+
 /* With MDMatchNames servernames an exact name beats wildcards, and aliases play no role. */
 static void link_server(link_t *link)
 {
@@ -238,7 +247,7 @@ static void link_server(link_t *link)
 
     assign_all(link, exact, name);
     if (!exact || !by_servername)
-        assign_all(link, md_index_wildcard(link->reg->index, name), name);
+        assign_all(link, wildcards_over(link->reg->index, name), name);
     if (!by_servername)
         link_aliases(link);
 }

@@ -224,6 +224,20 @@ MDomain two.test shared.test manual""")
     assert not [line for line in httpd.problems() if "AH10040" not in line]
 
 
+@pytest.mark.parametrize("mode", ["all", "servernames"])
+def test_wildcard_with_one_label(httpd, mode):
+    """It covers no ServerName, but overlaps with other names."""
+    httpd.add_md_conf(f"{NO_RUN}\nMDMatchNames {mode}\nMDomain *.single\nMDomain *.two.labels")
+    for name in "foo.single", "foo.labels", "foo.two.labels", "single":
+        vhost(httpd, name, ssl=False)
+    httpd.start()
+    found = {re.search(r"Server (\S+):\d+ matches md (\S+) ", line).groups()
+             for line in lines(httpd, "AH10041")}
+    assert found == {("foo.two.labels", "*.two.labels")}
+    httpd.add_md_conf("MDMatchNames all\nMDomain foo.single")
+    assert "AH10038" in httpd.configtest().stderr
+
+
 @pytest.mark.parametrize("alias, found", [
     ("*.one.test", ["a.one", "b.one", "deep.a.one"]), ("WWW.*", ["www.two"]), ("a.*.test", ["a.one"]),
     ("*.a.*", ["deep.a.one"]), ("?.one.test", ["a.one", "b.one"]), ("*one.test", ["a.one", "b.one", "deep.a.one"]),
