@@ -421,13 +421,17 @@ static apr_status_t read_static(apr_array_header_t **pchain, const load_t *load,
 static apr_status_t load_static(apr_array_header_t **pchain, const load_t *load,
                                 const md_domain_t *domain, int i)
 {
+    const char *cert_file = APR_ARRAY_IDX(domain->cert_files, i, const char *);
     md_err_t err;
     apr_status_t rv;
 
+    *pchain = NULL;
+    if (!domain->pkey_files || i >= domain->pkey_files->nelts) /* AH10170, in a test */
+        return APR_EINVAL;
     md_err_init(&err, load->tmp);
-    rv = read_static(pchain, load, APR_ARRAY_IDX(domain->cert_files, i, const char *),
-                     APR_ARRAY_IDX(domain->pkey_files, i, const char *), &err);
-    if (rv != APR_SUCCESS)
+    rv = read_static(pchain, load, cert_file, APR_ARRAY_IDX(domain->pkey_files, i, const char *),
+                     &err);
+    if (rv != APR_SUCCESS && !load->reg->is_dry_run)
         md_log(MD_LOG_ERR, rv, "md[%s]: %s; it is not served until that is repaired and the "
                "server reloaded", domain->name, err.detail);
     return rv;

@@ -234,28 +234,32 @@ static int file_count(const apr_array_header_t *files)
     return files ? files->nelts : 0;
 }
 
+static apr_status_t check_static_files(const start_t *start, const md_domain_t *domain)
+{
+    int certs = file_count(domain->cert_files);
+
+    if (certs == file_count(domain->pkey_files))
+        return APR_SUCCESS;
+    if (certs > 0)
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10170)
+                     "The Managed Domain '%s', defined in %s, needs one MDCertificateKeyFile "
+                     "for each MDCertificateFile.", domain->name, place_of(domain));
+    else
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10171)
+                     "The Managed Domain '%s', defined in %s, has MDCertificateKeyFile(s) but "
+                     "no MDCertificateFile.", domain->name, place_of(domain));
+    return APR_EINVAL;
+}
+
 static apr_status_t step_check_static_files(start_t *start)
 {
-    const md_domain_t *domain;
-    int i, certs, keys;
+    apr_status_t rv = APR_SUCCESS;
+    int i;
 
-    for (i = 0; i < process->domains->nelts; ++i) {
-        domain = domain_at(i);
-        certs = file_count(domain->cert_files);
-        keys = file_count(domain->pkey_files);
-        if (certs == keys)
-            continue;
-        if (certs > 0)
-            ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10170)
-                         "The Managed Domain '%s', defined in %s, needs one MDCertificateKeyFile "
-                         "for each MDCertificateFile.", domain->name, place_of(domain));
-        else
-            ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10171)
-                         "The Managed Domain '%s', defined in %s, has MDCertificateKeyFile(s) but "
-                         "no MDCertificateFile.", domain->name, place_of(domain));
-        return APR_EINVAL;
-    }
-    return APR_SUCCESS;
+    for (i = 0; i < process->domains->nelts; ++i)
+        if (check_static_files(start, domain_at(i)) != APR_SUCCESS)
+            rv = APR_EINVAL;
+    return rv;
 }
 
 static apr_status_t step_link_servers(start_t *start)
@@ -321,22 +325,27 @@ static void warn_of_use(const start_t *start, const md_domain_t *domain)
                      "No VirtualHost matches Managed Domain %s", domain->name);
 }
 
+static apr_status_t check_protocol(const start_t *start, const md_domain_t *domain)
+{
+    if (!strcmp(domain->ca_proto, MD_CA_PROTO_ACME))
+        return APR_SUCCESS;
+    ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10172)
+                 "md[%s]: error syncing to store: the CA protocol '%s' is not known",
+                 domain->name, domain->ca_proto);
+    return APR_ENOTIMPL;
+}
+
 static apr_status_t step_check_use(start_t *start)
 {
-    md_domain_t *domain;
+    apr_status_t rv = APR_SUCCESS;
     int i;
 
     for (i = 0; i < process->domains->nelts; ++i) {
-        domain = domain_at(i);
-        warn_of_use(start, domain);
-        if (strcmp(domain->ca_proto, MD_CA_PROTO_ACME)) {
-            ap_log_error(APLOG_MARK, APLOG_ERR, APR_ENOTIMPL, start->s, APLOGNO(10172)
-                         "md[%s]: error syncing to store: the CA protocol '%s' is not known",
-                         domain->name, domain->ca_proto);
-            return APR_ENOTIMPL;
-        }
+        warn_of_use(start, domain_at(i));
+        if (check_protocol(start, domain_at(i)) != APR_SUCCESS)
+            rv = APR_ENOTIMPL;
     }
-    return APR_SUCCESS;
+    return rv;
 }
 
 static apr_status_t step_assess(start_t *start)
@@ -405,7 +414,7 @@ static apr_status_t step_watch(start_t *start)
 
 static apr_status_t step_find_tls_servers(start_t *start)
 {
-    mod_md_find_tls_servers(start->s, start->tmp);
+    mod_md_find_tls_servers(start->reg, start->s, start->tmp);
     return APR_SUCCESS;
 }
 
@@ -458,8 +467,8 @@ static const step_t AFTER_TLS[] = {
 static const step_t TEST[] = {
     { "make the registry", step_make_registry },
     { "complete the domains", step_complete_domains },
-    { "check overlaps", step_check_overlaps },
     { "check static files", step_check_static_files },
+    { "check overlaps", step_check_overlaps },
     { "link domains and servers", step_link_servers },
     { "find TLS servers", step_find_tls_servers },
     { "check the servers", step_check_servers },
@@ -473,22 +482,52 @@ static const step_t TEST[] = {
 
 #define COUNT_OF(steps) (sizeof(steps) / sizeof((steps)[0]))
 
-static int run_steps(const step_t *steps, size_t count, server_rec *s, apr_pool_t *p,
-                     apr_pool_t *tmp)
+static start_t *make_start(server_rec *s, apr_pool_t *p, apr_pool_t *tmp)
 {
-    start_t start = { .s = s, .reg = process->reg, .p = p, .tmp = tmp };
-    apr_status_t rv;
+    start_t *start = apr_pcalloc(tmp, sizeof(*start));
+
+    start->s = s;
+    start->reg = process->reg;
+    start->p = p;
+    start->tmp = tmp;
+    md_err_init(&start->err, tmp);
+    return start;
+}
+
+static apr_status_t run_step(start_t *start, const step_t *step)
+{
+    apr_status_t rv = step->run(start);
+
+    if (rv != APR_SUCCESS)
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, start->s, "step failed: %s", step->name);
+    return rv;
+}
+
+static int run_steps(start_t *start, const step_t *steps, size_t count)
+{
     size_t i;
 
-    md_err_init(&start.err, tmp);
-    for (i = 0; i < count; ++i) {
-        rv = steps[i].run(&start);
-        if (rv != APR_SUCCESS) {
-            ap_log_error(APLOG_MARK, APLOG_DEBUG, rv, s, "start ended at step: %s", steps[i].name);
+    for (i = 0; i < count; ++i)
+        if (run_step(start, &steps[i]) != APR_SUCCESS)
             return HTTP_INTERNAL_SERVER_ERROR;
-        }
-    }
     return OK;
+}
+
+/* Whoever tests wants to know all mistakes. Not after an overlap: the names are indexed up to
+ * there, and what is told of them would be wrong. */
+static int run_test(start_t *start)
+{
+    int result = OK;
+    size_t i;
+
+    for (i = 0; i < COUNT_OF(TEST); ++i) {
+        if (run_step(start, &TEST[i]) == APR_SUCCESS)
+            continue;
+        result = HTTP_INTERNAL_SERVER_ERROR;
+        if (TEST[i].run == step_check_overlaps)
+            break;
+    }
+    return result;
 }
 
 /* httpd evaluates the configuration twice in a new process. Only what outlives configurations can
@@ -517,7 +556,7 @@ static int check_config(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp, serv
     if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_TEST || process->domains->nelts == 0)
         return OK;
     use_log(s);
-    return run_steps(TEST, COUNT_OF(TEST), s, p, ptemp);
+    return run_test(make_start(s, p, ptemp));
 }
 
 static int post_config_before_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
@@ -534,7 +573,7 @@ static int post_config_before_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *p
     else
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, s, APLOGNO(10071)
                      "mod_md (v%s), initializing...", MD_VERSION);
-    return run_steps(BEFORE_TLS, COUNT_OF(BEFORE_TLS), s, p, ptemp);
+    return run_steps(make_start(s, p, ptemp), BEFORE_TLS, COUNT_OF(BEFORE_TLS));
 }
 
 static int post_config_after_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
@@ -543,7 +582,7 @@ static int post_config_after_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *pt
     (void)plog;
     if (process->is_dry_run || !process->reg)
         return OK;
-    return run_steps(AFTER_TLS, COUNT_OF(AFTER_TLS), s, p, ptemp);
+    return run_steps(make_start(s, p, ptemp), AFTER_TLS, COUNT_OF(AFTER_TLS));
 }
 
 static void register_hooks(apr_pool_t *p)

@@ -53,9 +53,9 @@ void mod_md_reachability(md_reg_t *reg, server_rec *main_server);
 /* Assign the domains to the servers that match one of their names. */
 void mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 
-/* For `httpd -t`, where the TLS module does not start: which servers it would serve, by the
- * directives `SSLEngine`. */
-void mod_md_find_tls_servers(server_rec *main_server, apr_pool_t *tmp);
+/* For `httpd -t`, where the TLS module does not start: which servers it would serve, by their
+ * directives and listeners. */
+void mod_md_find_tls_servers(const md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 
 /* Does every SSL server have one domain at most? */
 MD_MUST_CHECK

@@ -9,6 +9,7 @@
 #include <apr_strings.h>
 
 #include <ap_listen.h>
+#include <http_core.h>
 #include <http_log.h>
 #include <http_protocol.h>
 
@@ -228,6 +229,15 @@ static void link_aliases(link_t *link)
         assign_matching(link, APR_ARRAY_IDX(s->wild_names, i, const char *));
 }
 
+/* Domains with a wildcard over this ServerName. One over a whole top level domain is none here: it
+ * takes part in overlaps only. */
+static const md_index_entry_t *wildcards_over(const md_index_t *index, const char *name)
+{
+    const char *dot = name ? strchr(name, '.') : NULL;
+
+    return dot && strchr(dot + 1, '.') ? md_index_wildcard(index, name) : NULL;
+}
+
 /* With MDMatchNames servernames an exact name beats wildcards, and aliases play no role. */
 static void link_server(link_t *link)
 {
@@ -237,7 +247,7 @@ static void link_server(link_t *link)
 
     assign_all(link, exact, name);
     if (!exact || !by_servername)
-        assign_all(link, md_index_wildcard(link->reg->index, name), name);
+        assign_all(link, wildcards_over(link->reg->index, name), name);
     if (!by_servername)
         link_aliases(link);
 }
@@ -254,43 +264,95 @@ void mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp
     }
 }
 
-/* Is TLS on, by these directives? `inherited` if they do not say. */
-static int is_engine_on(const ap_directive_t *directive, int inherited, apr_pool_t *tmp)
+/* ---- TLS servers, by their directives ---- */
+
+typedef struct tls_conf_t {
+    int is_said;   /* there is an SSLEngine */
+    int is_on;
+    int has_certs; /* files of its own */
+} tls_conf_t;
+
+/* Note what these directives say; the rest stays as it was inherited. */
+static void read_tls_conf(tls_conf_t *conf, const ap_directive_t *directive, apr_pool_t *tmp)
 {
     const char *args;
 
-    for (; directive; directive = directive->next)
-        if (!strcasecmp(directive->directive, "SSLEngine")) {
-            args = directive->args;
-            inherited = strcasecmp(ap_getword_conf(tmp, &args), "off") != 0;
-        }
-    return inherited;
-}
-
-static const char *place(const char *file, unsigned line, apr_pool_t *tmp)
-{
-    return apr_psprintf(tmp, "%s:%u", file, line);
-}
-
-void mod_md_find_tls_servers(server_rec *main_server, apr_pool_t *tmp)
-{
-    int is_main_on = is_engine_on(ap_conftree, 0, tmp);
-    apr_hash_t *vhosts = apr_hash_make(tmp); /* place of definition -> directive */
-    const ap_directive_t *directive;
-    server_rec *s;
-
-    for (directive = ap_conftree; directive; directive = directive->next)
-        if (!strcasecmp(directive->directive, "<VirtualHost"))
-            apr_hash_set(vhosts, place(directive->filename, (unsigned)directive->line_num, tmp),
-                         APR_HASH_KEY_STRING, directive);
-    mod_md_server(main_server)->is_ssl = is_main_on;
-    for (s = main_server->next; s; s = s->next) {
-        directive = s->defn_name ? apr_hash_get(vhosts, place(s->defn_name, s->defn_line_number,
-                                                              tmp), APR_HASH_KEY_STRING) : NULL;
-        mod_md_server(s)->is_ssl = is_engine_on(directive ? directive->first_child : NULL,
-                                                is_main_on, tmp);
+    for (; directive; directive = directive->next) {
+        if (!strcasecmp(directive->directive, "SSLCertificateFile"))
+            conf->has_certs = 1;
+        if (strcasecmp(directive->directive, "SSLEngine"))
+            continue;
+        args = directive->args;
+        conf->is_said = 1;
+        /* with `optional` (RFC 2817) mod_ssl does not ask for certificates */
+        conf->is_on = !strcasecmp(ap_getword_conf(tmp, &args), "on");
     }
 }
+
+/* What httpd takes from its listeners at a start: the first address that one has decides. */
+static const char *listener_protocol(const server_rec *s)
+{
+    const server_addr_rec *addr;
+    const ap_listen_rec *lr;
+
+    for (addr = s->addrs; addr; addr = addr->next)
+        for (lr = ap_listeners; lr; lr = lr->next)
+            if (lr->bind_addr && lr->bind_addr->port == addr->host_port
+                && apr_sockaddr_equal(lr->bind_addr, addr->host_addr))
+                return lr->protocol;
+    return NULL;
+}
+
+/* Without SSLEngine, mod_ssl serves what has the protocol https and certificate files. */
+static int is_tls(server_rec *s, const tls_conf_t *conf)
+{
+    const char *protocol;
+
+    if (conf->is_said || !conf->has_certs)
+        return conf->is_on;
+    protocol = ap_get_server_protocol(s);
+    if (!protocol)
+        protocol = listener_protocol(s);
+    return protocol && !strcasecmp(protocol, "https");
+}
+
+static const ap_directive_t *next_vhost(const ap_directive_t *directive)
+{
+    while (directive && strcasecmp(directive->directive, "<VirtualHost"))
+        directive = directive->next;
+    return directive;
+}
+
+static int is_defined_by(const server_rec *s, const ap_directive_t *directive)
+{
+    return s->defn_name && s->defn_line_number == (unsigned)directive->line_num
+           && !strcmp(s->defn_name, directive->filename);
+}
+
+/* One place may define many servers, as a file that is included again: their order tells which
+ * is which. A server that does not fit is of a kind we do not know. */
+void mod_md_find_tls_servers(const md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
+{
+    const ap_directive_t *vhost = next_vhost(ap_conftree);
+    apr_array_header_t *servers = servers_of(reg, main_server, tmp);
+    tls_conf_t conf, main_conf = { 0 };
+    server_rec *s;
+    int i;
+
+    read_tls_conf(&main_conf, ap_conftree, tmp);
+    mod_md_server(main_server)->is_ssl = is_tls(main_server, &main_conf);
+    for (i = 0; i < servers->nelts && vhost; ++i) {
+        s = APR_ARRAY_IDX(servers, i, server_rec *);
+        if (!s->is_virtual)
+            continue;
+        conf = main_conf;
+        read_tls_conf(&conf, vhost->first_child, tmp);
+        mod_md_server(s)->is_ssl = is_defined_by(s, vhost) && is_tls(s, &conf);
+        vhost = next_vhost(vhost->next);
+    }
+}
+
+/* ---- conflicts ---- */
 
 apr_status_t mod_md_check_servers(server_rec *main_server)
 {
@@ -372,6 +434,14 @@ static void warn_of_names(const server_rec *s, const md_domain_t *domain,
     }
 }
 
+static void note_tls(const md_server_t *server)
+{
+    int i;
+
+    for (i = 0; server->is_ssl && i < server->domains->nelts; ++i)
+        APR_ARRAY_IDX(server->domains, i, md_domain_t *)->is_on_tls = 1;
+}
+
 void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
     apr_array_header_t *lacking, *servers = servers_of(reg, main_server, tmp);
@@ -382,10 +452,10 @@ void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 
     for (i = 0; i < servers->nelts; ++i) {
         s = APR_ARRAY_IDX(servers, i, server_rec *);
+        note_tls(mod_md_server(s));
         domain = ssl_domain(s);
         if (!domain)
             continue;
-        domain->is_on_tls = 1;
         lacking = names_lacking(s, domain, reg->index, tmp);
         if (domain->transitive)
             add_names(domain, lacking, reg->index);
@@ -419,24 +489,9 @@ const md_domain_t *mod_md_expected_domain(const server_rec *s)
 
 /* ---- acme-tls/1 ---- */
 
-/* Would httpd select this server for a name of a domain? */
-static int server_takes(const server_rec *s, const char *name)
+static int offers_acme_tls(server_rec *s)
 {
-    const server_addr_rec *addr;
-    int i;
-
-    if (s->server_hostname && md_dns_name_covers(name, s->server_hostname))
-        return 1;
-    if (s->names && md_strings_has_nocase(s->names, name))
-        return 1;
-    for (addr = s->addrs; addr; addr = addr->next)
-        if (addr->virthost && (addr->host_port == 0 || addr->host_port == s->port)
-            && !strcasecmp(addr->virthost, name))
-            return 1;
-    for (i = 0; s->wild_names && i < s->wild_names->nelts; ++i)
-        if (!ap_strcasecmp_match(name, APR_ARRAY_IDX(s->wild_names, i, const char *)))
-            return 1;
-    return 0;
+    return ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME);
 }
 
 static int is_on_port(const server_rec *s, int port)
@@ -451,76 +506,171 @@ static int is_on_port(const server_rec *s, int port)
     return s->addrs != NULL;
 }
 
-/* The server that a CA would see for `name`. `port` 0: any, preferring one with acme-tls/1. */
-static server_rec *find_server(const apr_array_header_t *servers, const char *name, int port)
+/* The servers that a CA would see, for the names of one domain after the other. */
+typedef struct finder_t {
+    const md_reg_t *reg;
+    server_rec *main_server;
+    apr_hash_t *labels;  /* made when the first server with a wildcard alias comes */
+    md_domain_t *domain;
+    int port;            /* only servers with it count; 0: all */
+    apr_hash_t *by_name; /* in lower case -> `server_rec *` */
+    apr_pool_t *tmp;     /* as long as all domains, */
+    apr_pool_t *iter;    /* as long as this one */
+} finder_t;
+
+/* The first server counts. Without a port, that is the first with acme-tls/1, or else the last of
+ * all. `name` in lower case. */
+static void add_taker(finder_t *finder, server_rec *s, const char *name)
 {
-    server_rec *s, *found = NULL;
+    server_rec *found = apr_hash_get(finder->by_name, name, APR_HASH_KEY_STRING);
+
+    if (!found || (!finder->port && !offers_acme_tls(found)))
+        apr_hash_set(finder->by_name, name, APR_HASH_KEY_STRING, s);
+}
+
+static void add_taker_any_case(finder_t *finder, server_rec *s, const char *name)
+{
+    char *lower = apr_pstrdup(finder->iter, name);
+
+    ap_str_tolower(lower);
+    add_taker(finder, s, lower);
+}
+
+/* A wildcard of the domain stands for the ServerNames below it, too. */
+static void add_taker_of_wildcard(finder_t *finder, server_rec *s)
+{
+    const char *dot = s->server_hostname ? strchr(s->server_hostname, '.') : NULL;
+
+    if (dot && dot != s->server_hostname)
+        add_taker_any_case(finder, s, apr_pstrcat(finder->iter, "*", dot, NULL));
+}
+
+static void add_taker_of_pattern(finder_t *finder, server_rec *s, const char *alias)
+{
+    char *pattern = apr_pstrdup(finder->iter, alias);
+    const apr_array_header_t *entries;
+    const entry_t *entry;
+    int i;
+
+    ap_str_tolower(pattern);
+    if (!finder->labels)
+        finder->labels = index_labels(finder->reg, finder->tmp);
+    entries = candidates(finder->labels, pattern);
+    for (i = 0; entries && i < entries->nelts; ++i) {
+        entry = &APR_ARRAY_IDX(entries, i, entry_t);
+        if (entry->domain == finder->domain && !ap_strcmp_match(entry->name, pattern))
+            add_taker(finder, s, entry->name);
+    }
+}
+
+/* All for which httpd would select this server. */
+static void add_takers(finder_t *finder, server_rec *s)
+{
+    const server_addr_rec *addr;
+    int i;
+
+    if (s->server_hostname)
+        add_taker_any_case(finder, s, s->server_hostname);
+    add_taker_of_wildcard(finder, s);
+    for (i = 0; s->names && i < s->names->nelts; ++i)
+        add_taker_any_case(finder, s, APR_ARRAY_IDX(s->names, i, const char *));
+    for (addr = s->addrs; addr; addr = addr->next)
+        if (addr->virthost && (addr->host_port == 0 || addr->host_port == s->port))
+            add_taker_any_case(finder, s, addr->virthost);
+    for (i = 0; s->wild_names && i < s->wild_names->nelts; ++i)
+        add_taker_of_pattern(finder, s, APR_ARRAY_IDX(s->wild_names, i, const char *));
+}
+
+static void add_servers(finder_t *finder, const apr_array_header_t *servers)
+{
+    server_rec *s;
     int i;
 
     for (i = 0; servers && i < servers->nelts; ++i) {
         s = APR_ARRAY_IDX(servers, i, server_rec *);
-        if ((port && !is_on_port(s, port)) || !server_takes(s, name))
-            continue;
-        found = s;
-        if (port || ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME))
-            break;
+        if (!finder->port || is_on_port(s, finder->port))
+            add_takers(finder, s);
     }
-    return found;
 }
 
-static void find_acme_tls(const md_reg_t *reg, md_domain_t *domain,
-                          const apr_array_header_t *servers, server_rec *main_server)
+static void find_for_name(const finder_t *finder, const char *name, server_rec *last_resort)
 {
+    server_rec *s = apr_hash_get(finder->by_name, name, APR_HASH_KEY_STRING);
+    md_domain_t *domain = finder->domain;
+
+    if (!s)
+        s = last_resort;
+    if (!s)
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, finder->main_server, APLOGNO(10168)
+                     "%s: no https server_rec found for %s", domain->name, name);
+    else if (!offers_acme_tls(s))
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10169)
+                     "%s: https server for %s does not have protocol " MD_ALPN_ACME
+                     " enabled", domain->name, name);
+    else
+        APR_ARRAY_PUSH(domain->acme_tls, const char *) = name;
+}
+
+/* For the names of finder->domain, among its servers. */
+static void find_acme_tls(finder_t *finder, const apr_array_header_t *servers)
+{
+    const md_reg_t *reg = finder->reg;
+    md_domain_t *domain = finder->domain;
     int is_demanded = domain->ca_challenges && md_strings_has(domain->ca_challenges, "tls-alpn-01");
-    server_rec *s, *last_resort = NULL;
-    const char *name;
+    server_rec *last_resort = NULL;
     int i;
 
     apr_array_clear(domain->acme_tls);
-    if (!is_demanded && !reg->https_reachable)
-        servers = NULL;
-    else if (reg->conf->base_server && mod_md_server(main_server)->is_ssl)
-        last_resort = main_server;
-    for (i = 0; i < domain->names->nelts; ++i) {
-        name = APR_ARRAY_IDX(domain->names, i, const char *);
-        s = find_server(servers, name, is_demanded ? 0 : reg->conf->port_https);
-        if (!s)
-            s = last_resort;
-        if (!s)
-            ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, main_server, APLOGNO(10168)
-                         "%s: no https server_rec found for %s", domain->name, name);
-        else if (!ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME))
-            ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10169)
-                         "%s: https server for %s does not have protocol " MD_ALPN_ACME
-                         " enabled", domain->name, name);
-        else
-            APR_ARRAY_PUSH(domain->acme_tls, const char *) = name;
+    finder->by_name = apr_hash_make(finder->iter);
+    finder->port = is_demanded ? 0 : reg->conf->port_https;
+    if (is_demanded || reg->https_reachable) {
+        add_servers(finder, servers);
+        if (reg->conf->base_server && mod_md_server(finder->main_server)->is_ssl)
+            last_resort = finder->main_server;
     }
+    for (i = 0; i < domain->names->nelts; ++i)
+        find_for_name(finder, APR_ARRAY_IDX(domain->names, i, const char *), last_resort);
+}
+
+static void add_ssl_server(apr_hash_t *by_domain, server_rec *s, const md_domain_t *domain)
+{
+    apr_array_header_t *servers = apr_hash_get(by_domain, domain->name, APR_HASH_KEY_STRING);
+
+    if (!servers) {
+        servers = apr_array_make(apr_hash_pool_get(by_domain), 1, sizeof(server_rec *));
+        apr_hash_set(by_domain, domain->name, APR_HASH_KEY_STRING, servers);
+    }
+    APR_ARRAY_PUSH(servers, server_rec *) = s;
+}
+
+/* MD name -> its SSL servers, in order. Only in a test, one may have several domains. */
+static apr_hash_t *ssl_servers_by_domain(const apr_array_header_t *all, apr_pool_t *tmp)
+{
+    apr_hash_t *by_domain = apr_hash_make(tmp);
+    const md_server_t *server;
+    server_rec *s;
+    int i, j;
+
+    for (i = 0; i < all->nelts; ++i) {
+        s = APR_ARRAY_IDX(all, i, server_rec *);
+        server = mod_md_server(s);
+        for (j = 0; server->is_ssl && j < server->domains->nelts; ++j)
+            add_ssl_server(by_domain, s, APR_ARRAY_IDX(server->domains, j, md_domain_t *));
+    }
+    return by_domain;
 }
 
 void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
-    apr_hash_t *by_domain = apr_hash_make(tmp); /* MD name -> its SSL servers */
-    apr_array_header_t *servers, *all = servers_of(reg, main_server, tmp);
-    md_domain_t *domain;
-    server_rec *s;
+    finder_t finder = { .reg = reg, .main_server = main_server, .tmp = tmp };
+    apr_hash_t *by_domain = ssl_servers_by_domain(servers_of(reg, main_server, tmp), tmp);
     int i;
 
-    for (i = 0; i < all->nelts; ++i) {
-        s = APR_ARRAY_IDX(all, i, server_rec *);
-        domain = ssl_domain(s);
-        if (!domain)
-            continue;
-        servers = apr_hash_get(by_domain, domain->name, APR_HASH_KEY_STRING);
-        if (!servers) {
-            servers = apr_array_make(tmp, 1, sizeof(server_rec *));
-            apr_hash_set(by_domain, domain->name, APR_HASH_KEY_STRING, servers);
-        }
-        APR_ARRAY_PUSH(servers, server_rec *) = s;
-    }
+    apr_pool_create(&finder.iter, tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
-        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
-        find_acme_tls(reg, domain, apr_hash_get(by_domain, domain->name, APR_HASH_KEY_STRING),
-                      main_server);
+        apr_pool_clear(finder.iter);
+        finder.domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        find_acme_tls(&finder, apr_hash_get(by_domain, finder.domain->name, APR_HASH_KEY_STRING));
     }
+    apr_pool_destroy(finder.iter);
 }

@@ -224,6 +224,20 @@ MDomain two.test shared.test manual""")
     assert not [line for line in httpd.problems() if "AH10040" not in line]
 
 
+@pytest.mark.parametrize("mode", ["all", "servernames"])
+def test_wildcard_with_one_label(httpd, mode):
+    """It covers no ServerName, but overlaps with other names."""
+    httpd.add_md_conf(f"{NO_RUN}\nMDMatchNames {mode}\nMDomain *.single\nMDomain *.two.labels")
+    for name in "foo.single", "foo.labels", "foo.two.labels", "single":
+        vhost(httpd, name, ssl=False)
+    httpd.start()
+    found = {re.search(r"Server (\S+):\d+ matches md (\S+) ", line).groups()
+             for line in lines(httpd, "AH10041")}
+    assert found == {("foo.two.labels", "*.two.labels")}
+    httpd.add_md_conf("MDMatchNames all\nMDomain foo.single")
+    assert "AH10038" in httpd.configtest().stderr
+
+
 @pytest.mark.parametrize("alias, found", [
     ("*.one.test", ["a.one", "b.one", "deep.a.one"]), ("WWW.*", ["www.two"]), ("a.*.test", ["a.one"]),
     ("*.a.*", ["deep.a.one"]), ("?.one.test", ["a.one", "b.one"]), ("*one.test", ["a.one", "b.one", "deep.a.one"]),
@@ -351,6 +365,25 @@ def test_main_server_as_last_resort(httpd, main, expected):
     found = [stored(httpd, name)["proto"]["acme-tls/1"] for name in
              ("base.test", "none.test", "vhost.test")]
     assert set(sum(found, [])) == expected
+
+
+@pytest.mark.parametrize("challenges, expected", [
+    ("", {"a.test", "one.pattern.test", "late.test", "far.test"}),
+    ("MDCAChallenges tls-alpn-01", {"a.test", "one.pattern.test", "*.wild.test", "two.test", "late.test",
+                                    "far.test"}),
+])
+def test_vhost_for_each_name(httpd, challenges, expected):
+    """By ServerName, alias, pattern and wildcard; the first with the port, or any with acme-tls/1."""
+    alpn = "Protocols http/1.1 acme-tls/1"
+    httpd.add_md_conf(f"{NO_RUN}\n<MDomain a.test *.wild.test one.pattern.test two.test late.test far.test "
+                      f"none.test manual>\n{challenges}\n</MDomain>")
+    vhost(httpd, "A.test", "?ne.Pattern.*", extra=alpn)
+    vhost(httpd, "sub.WILD.test", "two.test", "one.pattern.test", extra="Protocols http/1.1")
+    vhost(httpd, "x.wild.test", "TWO.test", extra=alpn)
+    vhost(httpd, "far.test", "late.test", address="10.0.0.1:443", extra=alpn)
+    vhost(httpd, "late.test", "far.test", "no.pattern.test", extra=alpn)
+    httpd.start()
+    assert set(stored(httpd, "a.test")["proto"]["acme-tls/1"]) == expected
 
 
 # ---- the store after a start ----

@@ -35,7 +35,9 @@ def test_unusable_files_harm_that_domain_only(httpd, workdir, broken):
     httpd.start()
     assert "Fallback" in httpd.tls_cert(NAME).issuer.rfc4514_string()
     assert httpd.store_json("domains", NAME, "md.json")["state"] == 1
-    assert f"md[{NAME}]" in httpd.error_log() and broken in httpd.error_log()
+    told = [line for line in httpd.error_log().splitlines() if f"md[{NAME}]: MDCertificate" in line]
+    assert len(told) == 1 and broken in told[0], told  # nothing in the dry run
+    assert httpd.configtest().stderr.count(f"md[{NAME}]: MDCertificate") == 1
 
 
 @pytest.mark.parametrize("mode, method, status", [
