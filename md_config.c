@@ -694,9 +694,9 @@ const char *md_config_define(md_domain_t **pdomain, int argc, const char *const 
         return "must specify a (unique) domain name";
     names = md_names_normalise(names, p);
     if (!md_path_part_is_safe(APR_ARRAY_IDX(names, 0, const char *)))
-        return apr_psprintf(p, "'%s' cannot name a managed domain: it has to be fit for a directory "
-                            "of the store", md_text_printable(APR_ARRAY_IDX(names, 0, const char *),
-                                                              p));
+        return apr_psprintf(p, "'%s' cannot name a managed domain: it has to be fit for a "
+                            "directory of the store",
+                            md_text_printable(APR_ARRAY_IDX(names, 0, const char *), p));
     *pdomain = md_domain_make(APR_ARRAY_IDX(names, 0, const char *), p);
     (*pdomain)->names = names;
     (*pdomain)->conf = conf;
