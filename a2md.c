@@ -85,18 +85,13 @@ static const char *level_name(int level)
     return NAMES[level];
 }
 
-static void log_write(const char *file, int line, md_log_level_t level, apr_status_t rv,
-                      const char *msg)
+static void log_write(const char *file, int line, md_log_level_t level, const char *msg)
 {
-    char reason[256];
-
-    if (rv != APR_SUCCESS)
-        fprintf(stderr, "[%s:%d %s][%d(%s)] %s\n", file, line, level_name((int)level), rv,
-                apr_strerror(rv, reason, sizeof(reason)), msg);
-    else if (log_level == MD_LOG_INFO)
+    if (log_level == MD_LOG_INFO)
         fprintf(stderr, "%s\n", msg);
     else
-        fprintf(stderr, "[%s:%d %s][ok] %s\n", file, line, level_name((int)level), msg);
+        fprintf(stderr, "[%s:%d %s]%s %s\n", file, line, level_name((int)level),
+                level > MD_LOG_WARNING ? "[ok]" : "", msg);
 }
 
 /* ---- usage ---- */
@@ -228,7 +223,7 @@ static int execute(a2md_t *tool, const a2md_command_t *command, int argc, const 
         rv = command->is_alone ? run_alone(tool, command, argc, argv, &err)
                                : command->run(tool, argc, argv, &err);
     if (rv != APR_SUCCESS && err.detail)
-        md_log(MD_LOG_ERR, rv, "%s", err.detail);
+        md_log(MD_LOG_ERR, "%s", err.detail);
     if (tool->output)
         print_result(tool, rv);
     if (rv == APR_SUCCESS)

@@ -157,7 +157,7 @@ static apr_status_t forget(a2md_t *tool, const char *id, const md_err_t *why, md
 
     rv = md_store_archive(&archived, tool->reg->store, MD_STORE_ACCOUNTS, id, err, tool->p);
     if (rv == APR_SUCCESS)
-        md_log(MD_LOG_WARNING, why->rv, "%s: may still be an account at its CA: %s. It was moved "
+        md_log(MD_LOG_WARNING, "%s: may still be an account at its CA: %s. It was moved "
                "to %s", id, why->detail, archived);
     return rv;
 }
@@ -182,7 +182,7 @@ static apr_status_t delreg(a2md_t *tool, const char *id, md_err_t *err)
 
     md_err_init(&why, tool->p);
     if (!md_store_exists(store, MD_STORE_ACCOUNTS, id, NULL, tool->p)) {
-        md_log(MD_LOG_INFO, APR_SUCCESS, "%s: there is no such account", id);
+        md_log(MD_LOG_INFO, "%s: there is no such account", id);
         return APR_SUCCESS;
     }
     rv = deactivate(tool, id, &why);

@@ -26,7 +26,7 @@ static apr_status_t load(md_domain_t **pdomain, a2md_t *tool, const char *name, 
 /* What cannot be read is told, and hides nothing else: the first failure counts. */
 static void tell(apr_status_t *pfirst, apr_status_t rv, const md_err_t *err)
 {
-    md_log(MD_LOG_ERR, rv, "%s", err->detail);
+    md_log(MD_LOG_ERR, "%s", err->detail);
     if (*pfirst == APR_SUCCESS)
         *pfirst = rv;
 }
@@ -401,7 +401,7 @@ apr_status_t a2md_update(a2md_t *tool, int argc, const char *const *argv, md_err
         return rv;
     if (!md_json_equal(before, md_domain_to_json(domain, tool->p)))
         return save_and_show(tool, domain, err);
-    md_log(MD_LOG_INFO, APR_SUCCESS, "no changes necessary");
+    md_log(MD_LOG_INFO, "no changes necessary");
     assess_one(tool, domain);
     show_assessed(tool, domain);
     return APR_SUCCESS;
@@ -469,7 +469,7 @@ apr_status_t a2md_store_remove(a2md_t *tool, int argc, const char *const *argv, 
             return md_fail(err, APR_ENOENT, "%s: there is no such managed domain", argv[i]);
         rv = md_store_remove(store, MD_STORE_DOMAINS, argv[i], MD_DOMAIN_JSON, tool->p);
         if (rv != APR_SUCCESS)
-            return md_fail(err, rv, "%s: its document cannot be removed", argv[i]);
+            return md_fail_system(err, rv, "%s: its document cannot be removed", argv[i]);
     }
     return APR_SUCCESS;
 }

@@ -61,7 +61,7 @@ static apr_status_t choose(a2md_t *tool)
     for (i = 0; i < all->nelts; ++i) {
         domain = APR_ARRAY_IDX(all, i, md_domain_t *);
         if (!tool->is_forced && md_renew_at(domain, now) > now) {
-            md_log(MD_LOG_INFO, APR_SUCCESS, "%s: is not up for renewal", domain->name);
+            md_log(MD_LOG_INFO, "%s: is not up for renewal", domain->name);
             continue;
         }
         rv = check(domain, &err);
@@ -70,7 +70,7 @@ static apr_status_t choose(a2md_t *tool)
             APR_ARRAY_PUSH(tool->reg->domains, md_domain_t *) = domain;
             continue;
         }
-        md_log(MD_LOG_ERR, rv, "%s", err.detail);
+        md_log(MD_LOG_ERR, "%s", err.detail);
         if (first == APR_SUCCESS)
             first = rv;
     }
@@ -113,7 +113,7 @@ static apr_status_t await_turn(apr_file_t **plock, a2md_t *tool, md_err_t *err)
     apr_time_t end = apr_time_now() + LOCK_WAIT;
     apr_status_t rv = APR_EAGAIN;
 
-    md_log(MD_LOG_INFO, APR_SUCCESS, "waiting for the renewals that a server or another a2md has "
+    md_log(MD_LOG_INFO, "waiting for the renewals that a server or another a2md has "
            "in work");
     while (APR_STATUS_IS_EAGAIN(rv) && apr_time_now() < end) {
         apr_sleep(LOCK_TICK);
@@ -165,7 +165,7 @@ static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md
     if (rv == APR_SUCCESS)
         rv = keep_changes(tool, live, err);
     if (rv != APR_SUCCESS) {
-        md_log(MD_LOG_ERR, rv, "%s: not put into service: %s. The new set stays staged",
+        md_log(MD_LOG_ERR, "%s: not put into service: %s. The new set stays staged",
                domain->name, err->detail);
         return rv;
     }
@@ -173,7 +173,7 @@ static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md
     rv = md_stage_activate(tool->reg, domain->name, err, tool->p);
     if (!APR_STATUS_IS_ENOENT(rv) || md_reg_is_live(tool->reg, domain, apr_time_now(), tool->p))
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
-    md_log(MD_LOG_ERR, rv, "%s: its new set is not in staging any more", domain->name);
+    md_log(MD_LOG_ERR, "%s: its new set is not in staging any more", domain->name);
     return rv;
 }
 
@@ -187,7 +187,7 @@ static apr_status_t activate(a2md_t *tool, const md_domain_t *domain)
     md_err_init(&err, tool->p);
     rv = md_store_lock(&lock, tool->reg->store, A2MD_LOCK_WAIT, &err, tool->p);
     if (rv != APR_SUCCESS) {
-        md_log(MD_LOG_ERR, rv, "%s: not put into service: %s", domain->name, err.detail);
+        md_log(MD_LOG_ERR, "%s: not put into service: %s", domain->name, err.detail);
         return rv;
     }
     rv = put_into_service(tool, domain, &err);
@@ -234,7 +234,7 @@ static apr_status_t drive_chosen(a2md_t *tool)
     prepare(tool);
     rv = run_engine(tool, &err);
     if (rv != APR_SUCCESS && err.detail)
-        md_log(MD_LOG_ERR, rv, "%s", err.detail);
+        md_log(MD_LOG_ERR, "%s", err.detail);
     return rv;
 }
 

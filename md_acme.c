@@ -248,7 +248,7 @@ static apr_status_t fail_by_reply(md_acme_t *acme, const md_reply_t *reply, cons
                         detail ? detail : "the CA gave no detail");
         subproblems = md_json_get(reply->json, "subproblems", err->p);
         md_err_set_subproblems(err, md_json_text(subproblems, 1, err->p));
-        md_log(md_problem_is(err, MD_PROBLEM_BAD_NONCE) ? MD_LOG_DEBUG : MD_LOG_WARNING, rv,
+        md_log(md_problem_is(err, MD_PROBLEM_BAD_NONCE) ? MD_LOG_DEBUG : MD_LOG_WARNING,
                "acme problem %s: %s", err->type, err->detail);
     }
     else {

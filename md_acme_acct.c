@@ -122,9 +122,10 @@ static void repair_file(const md_store_t *store, md_store_group_t group, const c
         return;
     rv = md_store_put_aside(&aside, store, group, name, file, p);
     if (rv == APR_SUCCESS)
-        md_log(MD_LOG_ERR, err->rv, "%s; kept as %s, %s", err->detail, aside, consequence);
+        md_log(MD_LOG_ERR, "%s; kept as %s, %s", err->detail, aside, consequence);
     else
-        md_log(MD_LOG_ERR, rv, "%s; it cannot be renamed to be out of the way", err->detail);
+        md_log(MD_LOG_ERR, "%s; it cannot be renamed to be out of the way: %s", err->detail,
+               md_err_text(rv, p));
 }
 
 void md_acct_repair(const md_store_t *store, md_store_group_t group, const char *name,
@@ -242,7 +243,7 @@ static md_acct_t *load_fitting(const md_store_t *store, md_store_group_t group,
     if (APR_STATUS_IS_ENOENT(rv))
         return NULL;
     if (rv != APR_SUCCESS) {
-        md_log(level, rv, "account in %s is not used: %s",
+        md_log(level, "account in %s is not used: %s",
                md_store_path(store, group, name, NULL, p), err.detail ? err.detail : "unreadable");
         return NULL;
     }
@@ -306,7 +307,7 @@ static apr_status_t fetch(md_json_t **pjson, md_acme_t *acme, const md_acct_t *a
     md_acme_use_account(acme, NULL);
     if (!is_gone(err))
         return rv;
-    md_log(MD_LOG_INFO, rv, "account %s is not used: %s", acct->url, err->detail);
+    md_log(MD_LOG_INFO, "account %s is not used: %s", acct->url, err->detail);
     return APR_ENOENT;
 }
 
@@ -430,7 +431,7 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     if (wish->eab_kid)
         rv = md_jws_bind(&binding, wish->eab_kid, wish->eab_hmac, dir->new_account, key, err, p);
     else if (dir->external_account_required)
-        md_log(MD_LOG_INFO, APR_SUCCESS, "%s wants new accounts to be bound to external ones: see "
+        md_log(MD_LOG_INFO, "%s wants new accounts to be bound to external ones: see "
                "MDExternalAccountBinding", md_acme_url(acme));
     if (rv != APR_SUCCESS)
         return rv;
@@ -534,7 +535,7 @@ apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const ch
     if (rv != APR_SUCCESS
         && (md_problem_is(err, MD_PROBLEM_BAD_SIGNATURE_ALGORITHM)
             || md_problem_is(err, MD_PROBLEM_BAD_PUBLIC_KEY))) {
-        md_log(MD_LOG_INFO, rv, "%s refuses ES256, trying RS256", md_acme_url(acme));
+        md_log(MD_LOG_INFO, "%s refuses ES256, trying RS256", md_acme_url(acme));
         md_store_remove(store, MD_STORE_STAGING, staged, ACCT_KEY, p);
         md_err_clear(err);
         rv = register_with(&acct, acme, store, staged, &KEY_RSA, wish, err, p);
@@ -543,7 +544,7 @@ apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const ch
         rv = md_acct_save(acct, store, MD_STORE_STAGING, staged, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    md_log(MD_LOG_INFO, APR_SUCCESS, "registered new account %s", acct->url);
+    md_log(MD_LOG_INFO, "registered new account %s", acct->url);
     md_acme_use_account(acme, acct);
     return APR_SUCCESS;
 }

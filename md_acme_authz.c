@@ -64,7 +64,7 @@ static apr_status_t fail_by_challenge(const md_json_t *json, const md_authz_t *a
     const char *detail;
     apr_size_t i;
 
-    md_log(MD_LOG_ERR, APR_SUCCESS, "ACME server authz: challenge '%s' for %s at %s: %s",
+    md_log(MD_LOG_DEBUG, "ACME server authz: challenge '%s' for %s at %s: %s",
            AUTHZ_STATUS[authz->status], authz->name, authz->url,
            md_text_printable(md_json_text(json, 1, p), p));
     for (i = 0; i < md_json_size(list) && i < 20; ++i) {
@@ -265,7 +265,7 @@ apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **pse
             return APR_SUCCESS;
         if (!APR_STATUS_IS_ENOTIMPL(why.rv))
             failed = type;
-        md_log(MD_LOG_INFO, why.rv, "%s: setting up challenge %s: %s", authz->name, type,
+        md_log(MD_LOG_INFO, "%s: setting up challenge %s: %s", authz->name, type,
                why.detail);
     }
     if (failed)

@@ -158,7 +158,7 @@ static md_step_t give_up_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp
     drop_order(issue, tmp);
     if (!was_resumed)
         return MD_STEP_FAILED;
-    md_log(MD_LOG_DEBUG, err->rv, "md[%s]: earlier order dropped: %s", issue->name,
+    md_log(MD_LOG_DEBUG, "md[%s]: earlier order dropped: %s", issue->name,
            err->detail ? err->detail : "");
     md_err_clear(err);
     return MD_STEP_AGAIN;
@@ -264,7 +264,7 @@ static apr_status_t have_key(md_key_t **pkey, const md_issue_t *issue, md_err_t 
     if (rv == APR_SUCCESS)
         return rv;
     if (!APR_STATUS_IS_ENOENT(rv)) {
-        md_log(MD_LOG_WARNING, rv, "md[%s]: making a new key: %s", issue->name, err->detail);
+        md_log(MD_LOG_WARNING, "md[%s]: making a new key: %s", issue->name, err->detail);
         (void)md_store_put_aside(&aside, issue->store, MD_STORE_STAGING, issue->name, file, p);
     }
     md_err_clear(err);
@@ -458,7 +458,7 @@ static md_step_t step_order(md_issue_t *issue, apr_time_t now, md_err_t *err, ap
     if (rv == APR_SUCCESS)
         return resume_order(issue, staged, now, err, tmp);
     if (!APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_WARNING, rv, "md[%s]: %s; placing a new order", issue->name, err->detail);
+        md_log(MD_LOG_WARNING, "md[%s]: %s; placing a new order", issue->name, err->detail);
     md_err_clear(err);
     return create_order(issue, err, tmp);
 }

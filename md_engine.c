@@ -120,7 +120,7 @@ apr_status_t md_engine_create(md_engine_t **pengine, const md_reg_t *reg,
     if (rv == APR_SUCCESS)
         rv = apr_skiplist_init(&engine->in_flight, p);
     if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "cannot create the renewal engine");
+        return md_fail_system(err, rv, "cannot create the renewal engine");
     apr_skiplist_set_compare(engine->waiting, slot_cmp, slot_cmp);
     apr_skiplist_set_compare(engine->in_flight, slot_cmp, slot_cmp);
     make_slots(engine);
@@ -233,7 +233,7 @@ static void rest(slot_t *slot, apr_time_t check_at)
 
 static void begin(md_engine_t *engine, slot_t *slot, md_job_t *job, apr_time_t now)
 {
-    md_log(MD_LOG_DEBUG, APR_SUCCESS, MD_LOGNO(10052) "md(%s): state=%d, driving",
+    md_log(MD_LOG_DEBUG, MD_LOGNO(10052) "md(%s): state=%d, driving",
            slot->domain->name, slot->domain->state);
     slot->where = SLOT_IN_FLIGHT;
     slot->renew = md_renew_create(engine->reg, slot->domain, job, now, slot->pool);
@@ -252,7 +252,7 @@ static md_job_t *load_job(const md_engine_t *engine, const slot_t *slot)
     md_err_init(&err, slot->pool);
     rv = md_job_load(&job, engine->reg->store, MD_STORE_STAGING, name, &err, slot->pool);
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_WARNING, rv, "md[%s]: %s; the record begins anew", name, err.detail);
+        md_log(MD_LOG_WARNING, "md[%s]: %s; the record begins anew", name, err.detail);
     if (rv == APR_SUCCESS && md_renew_is_plausible(engine->reg, slot->domain, job, slot->pool))
         return job;
     return md_job_make(MD_STORE_STAGING, name, slot->pool);
@@ -456,7 +456,7 @@ static apr_status_t take_lock(md_engine_t *engine)
     if (rv == APR_SUCCESS)
         return rv;
     engine->lock = NULL;
-    md_log(APR_STATUS_IS_EAGAIN(rv) ? MD_LOG_TRACE1 : MD_LOG_ERR, rv, "no renewals now: %s",
+    md_log(APR_STATUS_IS_EAGAIN(rv) ? MD_LOG_TRACE1 : MD_LOG_ERR, "no renewals now: %s",
            err.detail);
     apr_pool_destroy(engine->thread_pool);
     engine->thread_pool = NULL;
@@ -476,8 +476,8 @@ static void start_threads(md_engine_t *engine)
         rv = apr_thread_create(&engine->threads[engine->thread_count], NULL, worker, engine,
                                engine->thread_pool);
         if (rv != APR_SUCCESS) {
-            md_log(MD_LOG_ERR, rv, "cannot create a thread for renewals, %d are there",
-                   engine->threads_alive);
+            md_log(MD_LOG_ERR, "cannot create a thread for renewals, %d are there: %s",
+                   engine->threads_alive, md_err_text(rv, engine->thread_pool));
             return;
         }
         ++engine->thread_count;

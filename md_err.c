@@ -49,6 +49,18 @@ apr_status_t md_fail(md_err_t *err, apr_status_t rv, const char *fmt, ...)
     return rv;
 }
 
+apr_status_t md_fail_system(md_err_t *err, apr_status_t rv, const char *fmt, ...)
+{
+    va_list args;
+
+    if (!err)
+        return rv;
+    va_start(args, fmt);
+    fmt = apr_pvsprintf(err->p, fmt, args);
+    va_end(args);
+    return md_fail(err, rv, "%s: %s", fmt, md_err_text(rv, err->p));
+}
+
 apr_status_t md_fail_problem(md_err_t *err, apr_status_t rv, const char *type,
                              const char *fmt, ...)
 {

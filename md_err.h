@@ -31,6 +31,10 @@ void md_err_clear(md_err_t *err);
 apr_status_t md_fail(md_err_t *err, apr_status_t rv, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* As md_fail, when the system said `rv` (APR or an errno): its words follow the text. */
+apr_status_t md_fail_system(md_err_t *err, apr_status_t rv, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* As md_fail, with a problem type (RFC 8555 6.7 or `challenge-mismatch` and the like). */
 apr_status_t md_fail_problem(md_err_t *err, apr_status_t rv, const char *type,
                              const char *fmt, ...)

@@ -64,7 +64,7 @@ apr_status_t md_http_create(md_http_t **phttp, const char *user_agent, md_err_t 
     http->user_agent = apr_pstrdup(p, user_agent);
     rv = apr_thread_mutex_create(&http->mutex, APR_THREAD_MUTEX_DEFAULT, p);
     if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "cannot create a mutex for HTTP");
+        return md_fail_system(err, rv, "cannot create a mutex for HTTP");
     apr_pool_pre_cleanup_register(p, http, http_cleanup);
     *phttp = http;
     return APR_SUCCESS;
@@ -308,7 +308,7 @@ apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
     handle_give_back(http, curl);
     if (rv != APR_SUCCESS)
         return rv;
-    md_log(MD_LOG_TRACE3, APR_SUCCESS, "%s %s: %d", request->method, request->url,
+    md_log(MD_LOG_TRACE3, "%s %s: %d", request->method, request->url,
            x.response->status);
     *presponse = x.response;
     return APR_SUCCESS;

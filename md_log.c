@@ -29,8 +29,7 @@ static void make_printable(char *text)
             *text = '?';
 }
 
-void md_log_write(const char *file, int line, md_log_level_t level, apr_status_t rv,
-                  const char *fmt, ...)
+void md_log_write(const char *file, int line, md_log_level_t level, const char *fmt, ...)
 {
     char msg[LINE_MAX_BYTES];
     va_list args;
@@ -39,5 +38,5 @@ void md_log_write(const char *file, int line, md_log_level_t level, apr_status_t
     vsnprintf(msg, sizeof(msg), fmt, args);
     va_end(args);
     make_printable(msg);
-    log_fn(file, line, level, rv, msg);
+    log_fn(file, line, level, msg);
 }

@@ -3,8 +3,6 @@
 #ifndef MD_LOG_H
 #define MD_LOG_H
 
-#include <apr_errno.h>
-
 /* The values are httpd's APLOG_* levels. */
 typedef enum {
     MD_LOG_CRIT = 2,
@@ -20,9 +18,10 @@ typedef enum {
 /* httpd's way to number a message: put in front of the format. */
 #define MD_LOGNO(n) "AH" #n ": "
 
-/* `msg` is complete, printable, without newline. Called from any thread. */
-typedef void md_log_fn(const char *file, int line, md_log_level_t level, apr_status_t rv,
-                       const char *msg);
+/* `msg` is complete, printable, without newline. Called from any thread. There is no status beside
+ * it: one that merely classifies a failure would be printed as an error of the system. What the
+ * system said is part of the text (md_fail_system, md_err_text). */
+typedef void md_log_fn(const char *file, int line, md_log_level_t level, const char *msg);
 typedef int md_log_level_fn(md_log_level_t level);
 
 /* Set once before threads start; NULL functions mean silence. */
@@ -30,13 +29,13 @@ void md_log_set(md_log_fn *log, md_log_level_fn *is_level);
 
 int md_log_is(md_log_level_t level);
 
-void md_log_write(const char *file, int line, md_log_level_t level, apr_status_t rv,
-                  const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+void md_log_write(const char *file, int line, md_log_level_t level, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 
-#define md_log(level, rv, ...) \
+#define md_log(level, ...) \
     do { \
         if (md_log_is(level)) \
-            md_log_write(__FILE__, __LINE__, level, rv, __VA_ARGS__); \
+            md_log_write(__FILE__, __LINE__, level, __VA_ARGS__); \
     } while (0)
 
 #endif

@@ -117,11 +117,11 @@ void md_reg_put_aside(const md_reg_t *reg, md_store_group_t group, const char *n
 
     rv = md_store_put_aside(&aside, reg->store, group, name, file, p);
     if (rv == APR_SUCCESS)
-        md_log(MD_LOG_ERR, err->rv, "md[%s]: %s; kept as %s, %s", name, err->detail, aside,
+        md_log(MD_LOG_ERR, "md[%s]: %s; kept as %s, %s", name, err->detail, aside,
                consequence);
     else
-        md_log(MD_LOG_ERR, rv, "md[%s]: %s; it cannot be renamed to be out of the way", name,
-               err->detail);
+        md_log(MD_LOG_ERR, "md[%s]: %s; it cannot be renamed to be out of the way: %s", name,
+               err->detail, md_err_text(rv, p));
 }
 
 /* ---- renames ---- */
@@ -174,7 +174,7 @@ static apr_hash_t *find_orphans(const md_reg_t *reg, apr_pool_t *p)
             continue;
         rv = md_reg_load_json(&json, reg, MD_STORE_DOMAINS, name, &err, p);
         if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv) && !reg->is_dry_run)
-            md_log(MD_LOG_WARNING, rv, "%s; no domain can take over this directory", err.detail);
+            md_log(MD_LOG_WARNING, "%s; no domain can take over this directory", err.detail);
         if (rv != APR_SUCCESS)
             continue;
         orphan = apr_pcalloc(p, sizeof(*orphan));
@@ -236,7 +236,7 @@ static void take_over_staging(const md_reg_t *reg, const char *from, const char 
         rv = md_store_save_json(reg->store, MD_STORE_STAGING, to, MD_DOMAIN_JSON, json, &err, p);
     }
     if (rv != APR_SUCCESS)
-        md_log(MD_LOG_WARNING, rv, "md[%s]: cannot take over the renewal of %s: %s", to, from,
+        md_log(MD_LOG_WARNING, "md[%s]: cannot take over the renewal of %s: %s", to, from,
                err.detail);
 }
 
@@ -290,10 +290,10 @@ static void take_over(const md_reg_t *reg, const md_domain_t *domain, orphan_t *
     if (rv == APR_SUCCESS)
         rv = md_store_rename(reg->store, MD_STORE_DOMAINS, orphan->name, domain->name, &err, p);
     if (rv == APR_SUCCESS)
-        md_log(MD_LOG_INFO, APR_SUCCESS, "md[%s]: takes over the data of %s", domain->name,
+        md_log(MD_LOG_INFO, "md[%s]: takes over the data of %s", domain->name,
                orphan->name);
     else
-        md_log(MD_LOG_ERR, err.rv, "md[%s]: cannot take over the data of %s: %s", domain->name,
+        md_log(MD_LOG_ERR, "md[%s]: cannot take over the data of %s: %s", domain->name,
                orphan->name, err.detail);
 }
 
@@ -377,7 +377,7 @@ static apr_status_t load_live(apr_array_header_t **pchain, const load_t *load,
     rv = read_live(pchain, load, domain->name, spec, &err);
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv) && !load->reg->is_dry_run
         && !load->reg->is_tool)
-        md_log(MD_LOG_ERR, rv, "md[%s]: certificate(%s) cannot be used and is ordered anew: %s",
+        md_log(MD_LOG_ERR, "md[%s]: certificate(%s) cannot be used and is ordered anew: %s",
                domain->name, md_key_spec_name(spec), err.detail);
     return rv;
 }
@@ -404,13 +404,15 @@ static apr_status_t read_static(apr_array_header_t **pchain, const load_t *load,
     *pchain = NULL;
     rv = md_file_read_linked(&pem, &len, cert_file, MD_MAX_FILE, load->tmp);
     if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "MDCertificateFile %s cannot be read", cert_file);
+        return md_fail(err, rv, "MDCertificateFile %s cannot be read: %s", cert_file,
+                       md_file_why(AT_FDCWD, cert_file, rv, MD_MAX_FILE, load->tmp));
     rv = parse_chain(pchain, load, pem, len, err);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "MDCertificateFile %s: %s", cert_file, err->detail);
     rv = md_file_read_linked(&pem, &len, key_file, MD_MAX_FILE, load->tmp);
     if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "MDCertificateKeyFile %s cannot be read", key_file);
+        return md_fail(err, rv, "MDCertificateKeyFile %s cannot be read: %s", key_file,
+                       md_file_why(AT_FDCWD, key_file, rv, MD_MAX_FILE, load->tmp));
     if (!is_key_of(md_chain_leaf(*pchain), pem, len, load->tmp))
         rv = md_fail(err, APR_EINVAL, "MDCertificateKeyFile %s does not fit %s", key_file,
                      cert_file);
@@ -432,7 +434,7 @@ static apr_status_t load_static(apr_array_header_t **pchain, const load_t *load,
     rv = read_static(pchain, load, cert_file, APR_ARRAY_IDX(domain->pkey_files, i, const char *),
                      &err);
     if (rv != APR_SUCCESS && !load->reg->is_dry_run)
-        md_log(MD_LOG_ERR, rv, "md[%s]: %s; it is not served until that is repaired and the "
+        md_log(MD_LOG_ERR, "md[%s]: %s; it is not served until that is repaired and the "
                "server reloaded", domain->name, err.detail);
     return rv;
 }
@@ -540,7 +542,7 @@ void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
     else if (!md_json_equal(stored, current))
         rv = md_reg_save_domain(reg, domain, &err, tmp);
     if (rv != APR_SUCCESS)
-        md_log(MD_LOG_ERR, rv, MD_LOGNO(10172) "md[%s]: error syncing to store: %s",
+        md_log(MD_LOG_ERR, MD_LOGNO(10172) "md[%s]: error syncing to store: %s",
                domain->name, err.detail);
     apr_pool_destroy(tmp);
 }
@@ -568,7 +570,7 @@ static void noted_reachability(int *phttp, int *phttps, const md_reg_t *reg, apr
         *phttps = !md_json_has(json, "proto.https") || md_json_get_bool(json, "proto.https");
     }
     else if (!APR_STATUS_IS_ENOENT(rv)) {
-        md_log(MD_LOG_INFO, rv, "removing md/" HTTPD_JSON " on error loading it: %s", err.detail);
+        md_log(MD_LOG_INFO, "removing md/" HTTPD_JSON " on error loading it: %s", err.detail);
         md_store_remove_base(reg->store, HTTPD_JSON, p);
     }
 }
@@ -592,7 +594,7 @@ void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p)
     md_json_set_bool(json, "proto.http", reg->http_reachable);
     md_json_set_bool(json, "proto.https", reg->https_reachable);
     if (md_store_save_base_json(reg->store, HTTPD_JSON, json, &err, p) != APR_SUCCESS)
-        md_log(MD_LOG_WARNING, err.rv, "cannot note the reachability: %s", err.detail);
+        md_log(MD_LOG_WARNING, "cannot note the reachability: %s", err.detail);
 }
 
 /* ---- files for the TLS module ---- */
@@ -684,7 +686,7 @@ apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domai
     if (!old || !is_fresh(old, domain, apr_time_now(), tmp))
         rv = make_fallback(reg, domain, err, tmp);
     if (rv != APR_SUCCESS && old && usable_fallback(reg, domain, tmp)) {
-        md_log(MD_LOG_WARNING, rv, "md[%s]: keeps its old temporary certificate: %s",
+        md_log(MD_LOG_WARNING, "md[%s]: keeps its old temporary certificate: %s",
                domain->name, err->detail);
         rv = APR_SUCCESS;
     }

@@ -171,7 +171,7 @@ static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
     if (APR_STATUS_IS_ENOENT(rv))
         return NULL;
     if (rv != APR_SUCCESS) {
-        md_log(MD_LOG_WARNING, rv, "md[%s]: %s; starting the renewal anew", renew->domain->name,
+        md_log(MD_LOG_WARNING, "md[%s]: %s; starting the renewal anew", renew->domain->name,
                err.detail);
         return NULL;
     }
@@ -210,7 +210,7 @@ static apr_status_t prepare_staging(md_renew_t *renew)
     if (staged_at && !strcmp(staged_at, renew->ca_url))
         return APR_SUCCESS;
     if (staged_at)
-        md_log(MD_LOG_INFO, APR_SUCCESS, "md[%s]: no certificate from %s after %d attempts, the "
+        md_log(MD_LOG_INFO, "md[%s]: no certificate from %s after %d attempts, the "
                "next CA is %s", renew->domain->name, staged_at, renew->job->errors, renew->ca_url);
     md_stage_reset(renew->reg->store, renew->domain->name, renew->tmp);
     staged.ca_url = renew->ca_url;
@@ -298,7 +298,7 @@ static void keep_job(const md_reg_t *reg, const md_job_t *job, apr_pool_t *tmp)
 
     md_err_init(&err, tmp);
     if (md_job_save(job, reg->store, &err, tmp) != APR_SUCCESS)
-        md_log(MD_LOG_ERR, err.rv, "md[%s]: cannot save the progress of the renewal: %s",
+        md_log(MD_LOG_ERR, "md[%s]: cannot save the progress of the renewal: %s",
                job->name, err.detail);
 }
 
@@ -353,7 +353,7 @@ static void note_account(md_renew_t *renew)
     md_err_init(&err, renew->tmp);
     rv = save_account(renew, acct, &err);
     if (rv != APR_SUCCESS)
-        md_log(MD_LOG_WARNING, rv, "md[%s]: cannot note the account in use: %s",
+        md_log(MD_LOG_WARNING, "md[%s]: cannot note the account in use: %s",
                renew->domain->name, err.detail ? err.detail : "nothing is staged");
 }
 
@@ -432,7 +432,7 @@ static void finish(md_renew_t *renew, apr_time_t now)
 void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
                        apr_time_t now, apr_pool_t *tmp)
 {
-    md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10059) "The Managed Domain %s has been setup and "
+    md_log(MD_LOG_NOTICE, MD_LOGNO(10059) "The Managed Domain %s has been setup and "
            "changes will be activated on next (graceful) server restart.", domain->name);
     job->next_run = 0;
     job->notified = job->notified_renewed = 1;
@@ -445,7 +445,7 @@ static void tell_failure(const md_renew_t *renew)
     const char *activity = renew->issue.activity;
     const md_err_t *err = &renew->err;
 
-    md_log(MD_LOG_ERR, err->rv, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s",
+    md_log(MD_LOG_ERR, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s",
            renew->domain->name, err->detail, activity ? " while[" : "", activity ? activity : "",
            activity ? "]" : "", err->type ? " problem[" : "", err->type ? err->type : "",
            err->type ? "]" : "");
@@ -474,7 +474,7 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
     record_failure(renew, now, dice);
     tell_failure(renew);
     if (!renew->reg->is_tool)
-        md_log(MD_LOG_INFO, APR_SUCCESS, MD_LOGNO(10057) "%s: encountered error for the %d. "
+        md_log(MD_LOG_INFO, MD_LOGNO(10057) "%s: encountered error for the %d. "
                "time, next run in %s", renew->domain->name, job->errors,
                md_duration_print(job->next_run - now, renew->tmp));
     /* An answer of the CA says that its directory is all right; anything else may come from an old

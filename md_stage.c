@@ -171,7 +171,7 @@ void md_stage_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p)
     md_err_init(&err, p);
     rv = md_acct_promote(&id, reg->store, name, &err, p);
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_WARNING, rv, "md[%s]: staged account not kept: %s", name,
+        md_log(MD_LOG_WARNING, "md[%s]: staged account not kept: %s", name,
                err.detail ? err.detail : "");
 }
 
@@ -216,7 +216,7 @@ static void give_up_staged(const md_reg_t *reg, const char *name, const md_err_t
     md_order_drop(reg->store, name, p);
     md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
     rv = md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, &err, p);
-    md_log(MD_LOG_ERR, why->rv, MD_LOGNO(10069) "%s: error loading staged set, purging it: %s; "
+    md_log(MD_LOG_ERR, MD_LOGNO(10069) "%s: error loading staged set, purging it: %s; "
            "it is ordered anew, the old set %s %s", name, why->detail,
            rv == APR_SUCCESS ? "is kept in" : "stays:", rv == APR_SUCCESS ? archived : err.detail);
 }
@@ -227,11 +227,11 @@ apr_status_t md_stage_activate(const md_reg_t *reg, const char *name, md_err_t *
     apr_status_t rv = activate(reg, name, err, p);
 
     if (rv == APR_SUCCESS) {
-        md_log(MD_LOG_INFO, rv, MD_LOGNO(10068) "%s: staged set activated", name);
+        md_log(MD_LOG_INFO, MD_LOGNO(10068) "%s: staged set activated", name);
         remove_staged(reg, name, p);
     }
     else if (rv == APR_EGENERAL) {
-        md_log(MD_LOG_ERR, rv, "%s: staged set cannot be activated: %s", name, err->detail);
+        md_log(MD_LOG_ERR, "%s: staged set cannot be activated: %s", name, err->detail);
     }
     else if (!APR_STATUS_IS_ENOENT(rv)) {
         give_up_staged(reg, name, err, p);
@@ -256,7 +256,7 @@ static void open_to_children(const md_reg_t *reg, md_store_group_t group, const 
     for (i = 0; i < files->nelts; ++i) {
         file = APR_ARRAY_IDX(files, i, const char *);
         if (md_store_open_to_children(reg->store, group, name, file, p))
-            md_log(MD_LOG_WARNING, APR_SUCCESS, "%s could not be read by the processes that renew "
+            md_log(MD_LOG_WARNING, "%s could not be read by the processes that renew "
                    "certificates: its mode is corrected",
                    md_store_path(reg->store, group, name, file, p));
     }
@@ -270,13 +270,13 @@ static void repair_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
     md_err_init(&err, p);
     open_to_children(reg, MD_STORE_STAGING, name, p);
     if (is_damage(md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p))) {
-        md_log(MD_LOG_ERR, err.rv, "md[%s]: %s; it is removed, the record of the renewal begins "
+        md_log(MD_LOG_ERR, "md[%s]: %s; it is removed, the record of the renewal begins "
                "anew", name, err.detail);
         md_job_remove(reg->store, MD_STORE_STAGING, name, p);
     }
     md_err_clear(&err);
     if (is_damage(md_order_check(reg->store, name, &err, p))) {
-        md_log(MD_LOG_ERR, err.rv, "md[%s]: %s; it is removed, a new order is placed", name,
+        md_log(MD_LOG_ERR, "md[%s]: %s; it is removed, a new order is placed", name,
                err.detail);
         md_store_remove(reg->store, MD_STORE_STAGING, name, "order.json", p);
     }
@@ -310,7 +310,7 @@ static int is_premature(const md_reg_t *reg, const md_domain_t *domain, apr_pool
     if (md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p) != APR_SUCCESS
         || job->valid_from <= now || !md_reg_is_live(reg, domain, now, p))
         return 0;
-    md_log(MD_LOG_INFO, APR_SUCCESS, "%s: the staged set waits until %s (MDActivationDelay)",
+    md_log(MD_LOG_INFO, "%s: the staged set waits until %s (MDActivationDelay)",
            domain->name, md_time_http(job->valid_from, p));
     return 1;
 }
@@ -374,7 +374,7 @@ static void forget_errors(const md_reg_t *reg, const char *name, int is_ours, ap
     if (md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p) != APR_SUCCESS
         || job->errors == 0)
         return;
-    md_log(MD_LOG_NOTICE, APR_SUCCESS, MD_LOGNO(10064) "md(%s): previous drive job showed %d "
+    md_log(MD_LOG_NOTICE, MD_LOGNO(10064) "md(%s): previous drive job showed %d "
            "errors, purging STAGING area to reset.", name, job->errors);
     md_job_remove(reg->store, MD_STORE_STAGING, name, p);
     if (!is_ours)

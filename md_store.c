@@ -225,8 +225,8 @@ static apr_status_t save(const md_store_t *store, md_store_group_t group, const 
             rv = md_file_write(place.dir, place.path, attr, text, len, p);
         md_place_leave(&place);
     }
-    return rv == APR_SUCCESS ? rv : md_fail(err, rv, "cannot write %s",
-                                            md_store_path(store, group, name, file, p));
+    return rv == APR_SUCCESS ? rv : md_fail_system(err, rv, "cannot write %s",
+                                                   md_store_path(store, group, name, file, p));
 }
 
 apr_status_t md_store_save_text(const md_store_t *store, md_store_group_t group,
@@ -354,7 +354,7 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
             return rv;
         }
         if (!APR_STATUS_IS_EEXIST(rv))
-            return md_fail(err, rv, "cannot create %s/%s", id, file);
+            return md_fail_system(err, rv, "cannot create %s/%s", id, file);
     }
     return md_fail(err, APR_EGENERAL, "all numbers of %s are taken", prefix);
 }
@@ -417,7 +417,7 @@ apr_status_t md_store_list(apr_array_header_t **pnames, const md_store_t *store,
         return rv;
     *pnames = md_strings_make(p);
     return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS
-                                    : md_fail(err, rv, "cannot read the directory %s", path);
+           : md_fail_system(err, rv, "cannot read the directory %s", path);
 }
 
 apr_array_header_t *md_store_files(const md_store_t *store, md_store_group_t group,
@@ -463,7 +463,7 @@ apr_status_t md_store_save_base_json(const md_store_t *store, const char *file,
     apr_status_t rv;
 
     rv = md_file_write(AT_FDCWD, path, &md_place_private, text, strlen(text), p);
-    return rv == APR_SUCCESS ? rv : md_fail(err, rv, "cannot write %s", path);
+    return rv == APR_SUCCESS ? rv : md_fail_system(err, rv, "cannot write %s", path);
 }
 
 void md_store_remove_base(const md_store_t *store, const char *file, apr_pool_t *p)
@@ -500,7 +500,7 @@ static apr_status_t try_lock(apr_file_t **plock, const md_store_t *store, const 
     close(fd);
     if (APR_STATUS_IS_EAGAIN(rv))
         return md_fail(err, APR_EAGAIN, "another process has locked %s", path);
-    return md_fail(err, rv, "cannot lock %s", path);
+    return md_fail_system(err, rv, "cannot lock %s", path);
 }
 
 apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_err_t *err,

@@ -26,8 +26,8 @@ apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, co
         return rv;
     if (rename(md_store_path(store, group, from, NULL, p),
                md_store_path(store, group, to, NULL, p)) != 0)
-        return md_fail(err, errno, "cannot rename %s/%s to %s", md_store_groups[group].name, from,
-                       to);
+        return md_fail_system(err, errno, "cannot rename %s/%s to %s",
+                              md_store_groups[group].name, from, to);
     return md_dir_sync(AT_FDCWD, md_store_path(store, group, NULL, NULL, p));
 }
 
@@ -64,7 +64,7 @@ static const char *archive_slot(const md_store_t *store, const char *name, apr_p
 static apr_status_t move(const char *from, const char *to, md_err_t *err)
 {
     if (rename(from, to) != 0)
-        return md_fail(err, errno, "cannot move %s to %s", from, to);
+        return md_fail_system(err, errno, "cannot move %s to %s", from, to);
     return APR_SUCCESS;
 }
 
@@ -133,10 +133,10 @@ static void recover(const md_store_t *store, const char *name, apr_pool_t *p)
     }
     if (md_place_make_group(store, MD_STORE_DOMAINS, 0, &err, p) == APR_SUCCESS
         && into_domains(store, name, &err, p) == APR_SUCCESS)
-        md_log(MD_LOG_NOTICE, APR_SUCCESS, "md[%s]: completed an activation that was interrupted",
+        md_log(MD_LOG_NOTICE, "md[%s]: completed an activation that was interrupted",
                name);
     else
-        md_log(MD_LOG_ERR, err.rv, "md[%s]: cannot complete an activation that was interrupted: %s",
+        md_log(MD_LOG_ERR, "md[%s]: cannot complete an activation that was interrupted: %s",
                name, err.detail);
 }
 

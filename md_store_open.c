@@ -96,8 +96,8 @@ static void migrate_entry(md_store_t *store, md_store_group_t group, const char 
         return;
     if (faccessat(dir, "privkey.pem", F_OK, 0) != 0
         && renameat(dir, "pkey.pem", dir, "privkey.pem") != 0 && errno != ENOENT)
-        md_log(MD_LOG_ERR, errno, "migrating the store: cannot rename pkey.pem of %s/%s",
-               md_store_groups[group].name, name);
+        md_log(MD_LOG_ERR, "migrating the store: cannot rename pkey.pem of %s/%s: %s",
+               md_store_groups[group].name, name, md_err_text(errno, p));
     close(dir);
     if (group != MD_STORE_DOMAINS && group != MD_STORE_ARCHIVE)
         return;
@@ -112,7 +112,8 @@ static void migrate_entry(md_store_t *store, md_store_group_t group, const char 
     leaf = apr_pstrcat(p, leaf, "\n", chain, NULL); /* the leaf may lack its last newline */
     rv = md_file_write(AT_FDCWD, pubcert, &md_place_private, leaf, strlen(leaf), p);
     if (rv != APR_SUCCESS)
-        md_log(MD_LOG_ERR, rv, "migrating the store: cannot write %s", pubcert);
+        md_log(MD_LOG_ERR, "migrating the store: cannot write %s: %s", pubcert,
+               md_err_text(rv, p));
 }
 
 static void migrate_from_1(md_store_t *store, apr_pool_t *p)
@@ -143,8 +144,8 @@ static apr_status_t migrate(md_store_t *store, double version, const char *path,
     store_file_text(&text, store->pass, p);
     rv = md_file_write(AT_FDCWD, path, &md_place_private, text, strlen(text), p);
     if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "cannot write %s", path);
-    md_log(MD_LOG_INFO, APR_SUCCESS, "migrated the store at %s to version 3", store->base);
+        return md_fail_system(err, rv, "cannot write %s", path);
+    md_log(MD_LOG_INFO, "migrated the store at %s to version 3", store->base);
     return APR_SUCCESS;
 }
 
@@ -175,9 +176,9 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
     apr_pool_cleanup_register(p, store, wipe_pass, apr_pool_cleanup_null);
     rv = md_dir_make(base, D_READ, &created, p);
     if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "cannot create the store directory %s", base);
+        return md_fail_system(err, rv, "cannot create the store directory %s", base);
     if (created)
-        md_log(MD_LOG_INFO, APR_SUCCESS, "store directory does not exist, creating %s", base);
+        md_log(MD_LOG_INFO, "store directory does not exist, creating %s", base);
     rv = md_file_read_linked(&text, &len, path, MD_MAX_FILE, p);
     if (APR_STATUS_IS_ENOENT(rv)) {
         rv = store_file_create(path, p);

@@ -112,29 +112,30 @@ static mode_t dir_mode(md_store_group_t group)
 
 /* Directories that children write to belong to them; the group stays as it is. */
 static apr_status_t give_away(const md_store_t *store, md_store_group_t group, int fd,
-                              const char *path, md_err_t *err)
+                              const char *path, md_err_t *err, apr_pool_t *p)
 {
     apr_status_t rv = APR_SUCCESS;
 
     if (!store->has_owner || !md_store_groups[group].is_shared)
         return rv;
     if (fchown(fd, store->owner, (gid_t)-1) != 0) {
-        rv = md_fail(err, errno, "Can't change owner of %s", path);
-        md_log(MD_LOG_ERR, rv, MD_LOGNO(10082) "Can't change owner of %s", path);
+        rv = md_fail_system(err, errno, "Can't change owner of %s", path);
+        md_log(MD_LOG_ERR, MD_LOGNO(10082) "Can't change owner of %s: %s", path,
+               md_err_text(rv, p));
     }
     return rv;
 }
 
 /* Mode and owner of a directory in the store, which may be new. */
 static apr_status_t settle_dir(const md_store_t *store, md_store_group_t group, int fd,
-                               const char *path, int is_new, md_err_t *err)
+                               const char *path, int is_new, md_err_t *err, apr_pool_t *p)
 {
     struct stat st;
 
     if (fstat(fd, &st) != 0
         || ((st.st_mode & 0777) != dir_mode(group) && fchmod(fd, dir_mode(group)) != 0))
-        return md_fail(err, errno, "cannot set the mode of directory %s", path);
-    return is_new ? give_away(store, group, fd, path, err) : APR_SUCCESS;
+        return md_fail_system(err, errno, "cannot set the mode of directory %s", path);
+    return is_new ? give_away(store, group, fd, path, err, p) : APR_SUCCESS;
 }
 
 /* A group may be a link to a directory elsewhere, made by the administrator. */
@@ -147,8 +148,9 @@ apr_status_t md_place_make_group(const md_store_t *store, md_store_group_t group
 
     fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return md_fail(err, errno == ENOENT ? failure : errno, "cannot create directory %s", path);
-    rv = settle_dir(store, group, fd, path, is_new || is_given, err);
+        return md_fail_system(err, errno == ENOENT ? failure : errno, "cannot create directory %s",
+                              path);
+    rv = settle_dir(store, group, fd, path, is_new || is_given, err, p);
     close(fd);
     return rv;
 }
@@ -177,13 +179,13 @@ static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, co
 
     if (fd < 0 && (rv == ENOTDIR || rv == ELOOP)
         && md_store_put_aside(&aside, store, group, name, NULL, p) == APR_SUCCESS) {
-        md_log(MD_LOG_ERR, rv, "%s is no directory; kept as %s", path, aside);
+        md_log(MD_LOG_ERR, "%s is no directory; kept as %s", path, aside);
         fd = make_and_open(&is_new, store, group, name, p);
         rv = errno;
     }
     if (fd < 0)
-        return md_fail(err, rv, "cannot create directory %s", path);
-    rv = settle_dir(store, group, fd, path, is_new, err);
+        return md_fail_system(err, rv, "cannot create directory %s", path);
+    rv = settle_dir(store, group, fd, path, is_new, err, p);
     close(fd);
     return rv;
 }
@@ -197,7 +199,7 @@ apr_status_t md_place_make_dirs(const md_store_t *store, md_store_group_t group,
 }
 
 /* A file in a directory that becomes the children's. */
-static void adopt_file(const md_store_t *store, int dir, const char *file)
+static void adopt_file(const md_store_t *store, int dir, const char *file, apr_pool_t *p)
 {
     int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     struct stat st;
@@ -206,7 +208,8 @@ static void adopt_file(const md_store_t *store, int dir, const char *file)
         return;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid != store->owner && st.st_nlink == 1
         && fchown(fd, store->owner, (gid_t)-1) != 0)
-        md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", file);
+        md_log(MD_LOG_ERR, MD_LOGNO(10082) "Can't change owner of %s: %s", file,
+               md_err_text(errno, p));
     close(fd);
 }
 
@@ -223,8 +226,8 @@ static void adopt(const md_store_t *store, md_store_group_t group, const char *n
     if (fstat(dir, &st) == 0 && st.st_uid != store->owner
         && md_dir_list(&files, dir, ".", 0, p) == APR_SUCCESS) {
         for (i = 0; i < files->nelts; ++i)
-            adopt_file(store, dir, APR_ARRAY_IDX(files, i, const char *));
-        (void)give_away(store, group, dir, md_store_path(store, group, name, NULL, p), NULL);
+            adopt_file(store, dir, APR_ARRAY_IDX(files, i, const char *), p);
+        (void)give_away(store, group, dir, md_store_path(store, group, name, NULL, p), NULL, p);
     }
     close(dir);
 }
@@ -252,7 +255,8 @@ int md_place_open_lock(const md_store_t *store, const char *file, mode_t mode, i
     int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
 
     if (fd >= 0 && is_shared && store->has_owner && fchown(fd, store->owner, (gid_t)-1) != 0)
-        md_log(MD_LOG_ERR, errno, MD_LOGNO(10082) "Can't change owner of %s", path);
+        md_log(MD_LOG_ERR, MD_LOGNO(10082) "Can't change owner of %s: %s", path,
+               md_err_text(errno, p));
     return fd;
 }
 

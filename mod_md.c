@@ -92,10 +92,9 @@ static void *merge_server_config(apr_pool_t *p, void *base, void *add)
 
 /* ---- log ---- */
 
-static void log_write(const char *file, int line, md_log_level_t level, apr_status_t rv,
-                      const char *msg)
+static void log_write(const char *file, int line, md_log_level_t level, const char *msg)
 {
-    ap_log_error_(file, line, APLOG_MODULE_INDEX, (int)level, rv, log_server, "%s", msg);
+    ap_log_error_(file, line, APLOG_MODULE_INDEX, (int)level, 0, log_server, "%s", msg);
 }
 
 static int log_is_level(md_log_level_t level)
@@ -129,7 +128,7 @@ static apr_status_t step_init_http(start_t *start)
     apr_status_t rv = md_http_init();
 
     if (rv != APR_SUCCESS)
-        ap_log_error(APLOG_MARK, APLOG_ERR, rv, start->s, "the HTTP client cannot be initialised");
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, "the HTTP client cannot be initialised");
     return rv;
 }
 
@@ -151,7 +150,7 @@ static apr_status_t step_open_store(start_t *start)
     if (dir)
         rv = md_store_open(&start->store, dir, &start->err, start->p);
     if (rv != APR_SUCCESS)
-        ap_log_error(APLOG_MARK, APLOG_ERR, rv, start->s, APLOGNO(10046) "setup store for %s: %s",
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10046) "setup store for %s: %s",
                      dir ? dir : process->conf->store_dir,
                      start->err.detail ? start->err.detail : "no path of a directory");
     return rv;
@@ -165,7 +164,7 @@ static apr_status_t step_prepare_store(start_t *start)
 
     rv = md_store_prepare(start->store, geteuid() == 0 ? &owner : NULL, &start->err, start->tmp);
     if (rv != APR_SUCCESS)
-        ap_log_error(APLOG_MARK, APLOG_ERR, rv, start->s, APLOGNO(10047)
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10047)
                      "setup challenges directory: %s", start->err.detail ? start->err.detail : "");
     return rv;
 }
@@ -279,13 +278,13 @@ static apr_status_t step_activate(start_t *start)
     rv = md_store_lock(&lock, start->store, wait > 0 ? wait : COURTESY_WAIT, &start->err,
                        start->tmp);
     if (rv != APR_SUCCESS && wait > 0) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, rv, start->s, APLOGNO(10398)
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10398)
                      "unable to obtain global registry lock, nothing staged is activated until the "
                      "next restart: %s", start->err.detail);
         return APR_SUCCESS;
     }
     if (rv != APR_SUCCESS)
-        ap_log_error(APLOG_MARK, APLOG_INFO, rv, start->s, "activating what is staged all the "
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, start->s, "activating what is staged all the "
                      "same: %s", start->err.detail);
     md_reg_sync_names(start->reg, start->tmp);
     md_stage_activate_all(start->reg, start->tmp);

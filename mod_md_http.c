@@ -63,7 +63,7 @@ static int answer(request_rec *r, const md_reg_t *reg, const md_domain_t *domain
         return DECLINED;
     if (APR_STATUS_IS_ENOENT(rv))
         return HTTP_NOT_FOUND;
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r, APLOGNO(10081)
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, APLOGNO(10081)
                   "loading challenge %s from store: %s", md_text_printable(token, r->pool),
                   err.detail ? err.detail : "");
     return HTTP_INTERNAL_SERVER_ERROR;

@@ -64,7 +64,7 @@ static int add_fallback_files(server_rec *s, apr_pool_t *p, apr_array_header_t *
     md_err_init(&err, p);
     rv = md_reg_fallback_files(reg, domain, certs, keys, &err, p);
     if (rv != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, APLOGNO(10174)
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, s, APLOGNO(10174)
                      "%s: make fallback P-256 certificate: %s", domain->name,
                      err.detail ? err.detail : "");
         return DECLINED;

@@ -56,7 +56,7 @@ static apr_status_t watch_begin(watch_t *w)
     rv = md_engine_create(&w->engine, w->reg, AP_SERVER_BASEVERSION " mod_md/" MD_VERSION, &err,
                           w->pool);
     if (rv != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, rv, w->s, "md watchdog: %s", err.detail);
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, w->s, "md watchdog: %s", err.detail);
         apr_pool_destroy(w->pool);
         w->pool = NULL;
         w->engine = NULL;
