@@ -129,7 +129,9 @@ static apr_status_t agree(a2md_t *tool, md_acme_t *acme, md_acct_t *acct, md_err
     const char *terms = md_acme_directory(acme)->terms_of_service;
     apr_status_t rv;
 
-    rv = md_acct_agree(acme, acct, err, tool->p);
+    rv = md_acct_check_terms(acme, tool->terms, err);
+    if (rv == APR_SUCCESS)
+        rv = md_acct_agree(acme, acct, err, tool->p);
     if (rv != APR_SUCCESS)
         return rv;
     acct->agreement = terms ? terms : tool->terms;

@@ -148,10 +148,9 @@ apr_status_t a2md_contacts(apr_array_header_t **pcontacts, int argc, const char 
 
 apr_status_t a2md_check_terms(const char *terms, md_err_t *err, apr_pool_t *p)
 {
-    const char *wrong = terms && strcmp(terms, "accepted") ? md_uri_check(terms, p) : NULL;
+    const char *wrong = terms ? md_terms_check(terms, p) : NULL;
 
-    return wrong ? md_fail(err, APR_EINVAL, "'%s' is neither 'accepted' nor a URL: %s", terms,
-                           wrong) : APR_SUCCESS;
+    return wrong ? md_fail(err, APR_EINVAL, "%s", wrong) : APR_SUCCESS;
 }
 
 static apr_status_t check_names(const md_domain_t *domain, md_err_t *err)

@@ -300,6 +300,18 @@ static const char *nonce_from_pool(md_acme_t *acme, apr_time_t now, apr_pool_t *
     return text;
 }
 
+/* One exchange with the CA; what goes wrong is told with the URL. */
+static apr_status_t exchange(md_response_t **presponse, md_acme_t *acme,
+                             const md_request_t *request, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+    md_err_t why;
+
+    md_err_init(&why, p);
+    rv = md_http_exchange(presponse, acme->http, request, &why, p);
+    return rv == APR_SUCCESS ? rv : md_fail(err, rv, "%s: %s", request->url, why.detail);
+}
+
 static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *err,
                                apr_pool_t *p)
 {
@@ -311,7 +323,7 @@ static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *e
     if (*pnonce)
         return APR_SUCCESS;
     request.url = md_acme_directory(acme)->new_nonce;
-    rv = md_http_exchange(&response, acme->http, &request, err, p);
+    rv = exchange(&response, acme, &request, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     if (response->status / 100 != 2)
@@ -398,7 +410,7 @@ static apr_status_t send_signed(md_reply_t **preply, md_acme_t *acme, const sign
     rv = md_jws_sign(&request.body, protected, s->payload, s->key, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = md_http_exchange(&response, acme->http, &request, err, p);
+    rv = exchange(&response, acme, &request, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), apr_time_now());
@@ -530,22 +542,23 @@ static apr_status_t directory_get(md_directory_t **pdir, md_acme_t *acme, md_err
     md_err_init(&why, p);
     rv = md_http_exchange(&response, acme->http, &request, &why, p);
     if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "Unsuccessful in contacting ACME server at %s: %s. Check that this "
-                       "server can reach it (network, DNS, firewall, proxy, trusted roots)",
-                       acme->url, why.detail);
+        return md_fail(err, rv, "Unsuccessful in contacting ACME server at %s: %s", acme->url,
+                       why.detail);
     reply = reply_of(response, p);
     nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), apr_time_now());
     if (response->status / 100 != 2) {
         md_fail(err, APR_EAGAIN, "Unsuccessful in contacting ACME server at %s: HTTP status %d%s",
                 acme->url, response->status,
                 response->status == 503 ? ", service unavailable"
-                                        : ". Check the URL in MDCertificateAuthority");
+                : strncasecmp(acme->url, "http:", 5)
+                    ? ". Check the URL in MDCertificateAuthority"
+                    : ". Check the URL in MDCertificateAuthority: most CAs want https:");
         err->retry_after = reply->retry_after;
         return APR_EAGAIN;
     }
     if (!reply->json)
         return md_fail(err, is_json_type(reply->media_type) ? APR_EINVAL : APR_ENOENT,
-                       "Unsuccessful in contacting ACME server at %s: the answer is no JSON (%s). "
+                       "Unsuccessful in contacting ACME server at %s: the answer is not JSON (%s). "
                        "Check the URL in MDCertificateAuthority", acme->url,
                        *reply->media_type ? reply->media_type : "no content type");
     return directory_parse(pdir, acme->url, reply->json, err, p);

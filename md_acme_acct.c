@@ -395,6 +395,17 @@ static apr_status_t try_all(md_acme_t *acme, const md_store_t *store, md_store_g
 
 /* ---- registration (RFC 8555 7.3) ---- */
 
+apr_status_t md_acct_check_terms(md_acme_t *acme, const char *agreement, md_err_t *err)
+{
+    const char *terms = md_acme_directory(acme)->terms_of_service;
+
+    if (!terms || !agreement || !strcmp(agreement, MD_TERMS_ACCEPTED) || !strcmp(agreement, terms))
+        return APR_SUCCESS;
+    return md_fail(err, APR_EINVAL, "the CA requires you to accept the terms-of-service as "
+                   "specified in <%s>, and what was accepted is <%s>. Read them, then set "
+                   "MDCertificateAgreement to their URL or to 'accepted'", terms, agreement);
+}
+
 static apr_status_t check_wish(md_acme_t *acme, const md_acct_wish_t *wish, md_err_t *err,
                                apr_pool_t *p)
 {
@@ -530,6 +541,9 @@ apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const ch
     md_acct_t *acct;
     apr_status_t rv;
 
+    rv = md_acct_check_terms(acme, wish->agreement, err);
+    if (rv != APR_SUCCESS)
+        return rv;
     rv = register_with(&acct, acme, store, staged, wish->key_spec ? wish->key_spec : &KEY_P256,
                        wish, err, p);
     if (rv != APR_SUCCESS

@@ -63,8 +63,13 @@ MD_MUST_CHECK
 apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char *staged,
                             const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);
 
+/* Is `agreement` ('accepted' or a URL) one to the terms of service that the CA has now (7.3.3)?
+ * NULL is for the CA to judge. Needs the directory, as do the next four. */
+MD_MUST_CHECK
+apr_status_t md_acct_check_terms(md_acme_t *acme, const char *agreement, md_err_t *err);
+
 /* A new account as wished (7.3), staged in `staged`. The CA alone decides what it thinks of
- * contacts and a missing agreement. Needs the directory, as do the next three. */
+ * contacts and a missing agreement. */
 MD_MUST_CHECK
 apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const char *staged,
                               const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);

@@ -137,6 +137,13 @@ static const char *add_path(void *slot, const md_directive_t *d, apr_pool_t *p)
     return NULL;
 }
 
+static const char *set_agreement(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    const char *wrong = md_terms_check(d->argv[0], p);
+
+    return wrong ? wrong : set_string(slot, d, p);
+}
+
 static const char *set_http_url(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     const char *wrong = md_uri_check_http(d->argv[0], p);
@@ -509,7 +516,7 @@ static const struct setting_t {
     { "MDCACertificateFile", ANY, OF_SECTION_OR_PROCESS, ONE, set_path_or_none,
       AT(IS_POINTER, ca_file) },
     { "MDCAChallenges", ANY, OF_PLACE, LIST, set_challenges, AT(IS_POINTER, challenges) },
-    { "MDCertificateAgreement", ANY, OF_PLACE, ONE, set_string, AT(IS_POINTER, ca_agreement) },
+    { "MDCertificateAgreement", ANY, OF_PLACE, ONE, set_agreement, AT(IS_POINTER, ca_agreement) },
     { "MDCertificateAuthority", ANY, OF_PLACE, SOME, set_cas, AT(IS_POINTER, ca_urls) },
     { "MDCertificateCheck", ANY, OF_PROCESS, TWO, set_words, AT(IS_POINTER, cert_check) },
     { "MDCertificateFile", MD_ONLY, OF_PLACE, ONE, add_path, AT(IS_POINTER, cert_files) },

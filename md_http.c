@@ -257,6 +257,43 @@ static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
     }
 }
 
+/* What an administrator can do about it. */
+static const char *cure_of(CURLcode code)
+{
+    switch (code) {
+    case CURLE_COULDNT_RESOLVE_PROXY:
+        return ". Check MDHttpProxy, and the DNS settings of this server";
+    case CURLE_COULDNT_RESOLVE_HOST:
+        return ". Check MDCertificateAuthority, and the DNS settings of this server";
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_OPERATION_TIMEDOUT:
+        return ". Check that a firewall lets this server out, or set MDHttpProxy";
+    case CURLE_SSL_CONNECT_ERROR:
+        return ". Check MDCertificateAuthority: TLS may not be what is spoken at that port";
+    case CURLE_PEER_FAILED_VERIFICATION:
+        return ". The root certificate of a private CA belongs in the file that "
+               "MDCACertificateFile names (that of a proxy: MDHttpProxyCACertificateFile)";
+    case CURLE_SSL_CACERT_BADFILE:
+        return ". MDCACertificateFile and MDHttpProxyCACertificateFile must name files of "
+               "certificates in PEM format";
+    default:
+        return "";
+    }
+}
+
+/* In curl's words, which leave out what the system said. */
+static apr_status_t fail(CURL *curl, CURLcode code, const char *reason, md_err_t *err,
+                         apr_pool_t *p)
+{
+    const char *what = *reason ? reason : curl_easy_strerror(code), *said = "";
+    long error = 0;
+
+    curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &error);
+    if (code == CURLE_COULDNT_CONNECT && error != 0)
+        said = apr_psprintf(p, " (%s)", md_err_text((apr_status_t)error, p));
+    return md_fail(err, status_of(code), "%s%s%s", what, said, cure_of(code));
+}
+
 static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *request,
                             md_err_t *err)
 {
@@ -268,14 +305,13 @@ static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *reque
     code = curl_easy_perform(curl);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);
     if (code == CURLE_WRITE_ERROR && x->header_bytes > MD_MAX_HEADERS)
-        return md_fail(err, APR_EGENERAL, "%s: response headers larger than %d bytes",
-                       request->url, MD_MAX_HEADERS);
+        return md_fail(err, APR_EGENERAL, "the headers of the response have more than %d bytes",
+                       MD_MAX_HEADERS);
     if (code == CURLE_WRITE_ERROR)
-        return md_fail(err, APR_EGENERAL, "%s: response larger than %lu bytes", request->url,
+        return md_fail(err, APR_EGENERAL, "the response has more than %lu bytes",
                        (unsigned long)request->max_body);
     if (code != CURLE_OK)
-        return md_fail(err, status_of(code), "%s: %s", request->url,
-                       reason[0] ? reason : curl_easy_strerror(code));
+        return fail(curl, code, reason, err, x->p);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     x->response->status = (int)status;
     x->response->len = x->body.len;
@@ -293,10 +329,10 @@ apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
 
     *presponse = NULL;
     if (is_stopped(http))
-        return md_fail(err, APR_EINTR, "%s: not asked, the server stops", request->url);
+        return md_fail(err, APR_EINTR, "not asked, as the server stops");
     curl = handle_take(http);
     if (!curl)
-        return md_fail(err, APR_ENOMEM, "%s: no memory for a request", request->url);
+        return md_fail(err, APR_ENOMEM, "no memory for a request");
     x.response = apr_pcalloc(p, sizeof(*x.response));
     x.response->headers = apr_table_make(p, 10);
     x.body.max = request->max_body;

@@ -249,6 +249,15 @@ const char *md_contact_uri(const char *contact, apr_pool_t *p)
                                     : apr_pstrcat(p, "mailto:", contact, NULL);
 }
 
+const char *md_terms_check(const char *terms, apr_pool_t *p)
+{
+    const char *wrong = strcmp(terms, MD_TERMS_ACCEPTED) ? md_uri_check_http(terms, p) : NULL;
+
+    return wrong ? apr_psprintf(p, "'%s' is neither '" MD_TERMS_ACCEPTED "' nor a URL: %s. Write '"
+                                MD_TERMS_ACCEPTED "' to accept the terms of service that the CA "
+                                "has, or the URL of those that you accept", terms, wrong) : NULL;
+}
+
 /* ---- lists ---- */
 
 apr_array_header_t *md_strings_make(apr_pool_t *p)

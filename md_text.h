@@ -54,6 +54,13 @@ const char *md_uri_host(const char *uri, apr_pool_t *p);
 /* A contact as URI: `mailto:` is put in front unless it looks like `letters-digits:...`. */
 const char *md_contact_uri(const char *contact, apr_pool_t *p);
 
+/* The word for the terms of service of the CA, whatever they are. */
+#define MD_TERMS_ACCEPTED "accepted"
+
+/* Can one agree to these terms of service: `accepted` (those that the CA has) or their URL? NULL or
+ * what is wrong. */
+const char *md_terms_check(const char *terms, apr_pool_t *p);
+
 /* Lists of `const char *`. */
 apr_array_header_t *md_strings_make(apr_pool_t *p);
 int md_strings_has(const apr_array_header_t *list, const char *s);       /* exact */

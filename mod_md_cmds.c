@@ -160,7 +160,7 @@ const command_rec mod_md_commands[] = {
     SETTING("MDBaseServer", "'on' to match the main server with managed domains, too."),
     SETTING("MDCACertificateFile", "PEM file of trusted roots for the CA, or 'none'."),
     SETTING("MDCAChallenges", "Challenge types to use, in order of preference."),
-    SETTING("MDCertificateAgreement", "'accepted' if you agree to the CA's terms of service."),
+    SETTING("MDCertificateAgreement", "'accepted', or the URL of the terms of service accepted."),
     SETTING("MDCertificateAuthority", "Name(s) of CAs or URL(s) of their directories."),
     SETTING("MDCertificateCheck", "Name and URL of a page that knows certificates by fingerprint."),
     SETTING("MDCertificateFile", "Certificate chain from elsewhere, to be served for the domain."),

@@ -57,7 +57,9 @@ DIRECTIVES = {
     "MDBaseServer": flag("SV"),
     "MDCACertificateFile": path(),
     "MDCAChallenges": Directive("SVD", "0-", ["", "http-01", "tls-alpn-01 HTTP-01 later-99"], []),
-    "MDCertificateAgreement": Directive("SVD", "1", ["accepted", "https://ca.test/terms"], []),
+    "MDCertificateAgreement": Directive("SVD", "1", ["accepted", "https://ca.test/terms"],
+                                        [(word, f"'{word}' is neither 'accepted' nor a URL: ")
+                                         for word in ("no", "off", "yes", "I-agree", "/terms")]),
     "MDCertificateAuthority": Directive(
         "SVD", "1-", ["letsencrypt", "LetsEncrypt-TEST BUYPASS buypass-test https://ca.test/dir",
                       "http://[::1]:65535/dir"],

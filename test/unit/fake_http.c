@@ -171,15 +171,15 @@ apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
     if (meanwhile.url && ends_with(request->url, meanwhile.url))
         meanwhile.happens();
     if (fail_at > 0 && --fail_at == 0)
-        rv = md_fail(err, fail_rv, "%s: made to fail", request->url);
+        rv = md_fail(err, fail_rv, "made to fail");
     else if (!answer)
-        rv = md_fail(err, APR_ECONNREFUSED, "%s: not in the script", request->url);
+        rv = md_fail(err, APR_ECONNREFUSED, "not in the script");
     else if (answer->status == 0)
-        rv = md_fail(err, answer->rv, "%s: scripted failure", request->url);
+        rv = md_fail(err, answer->rv, "scripted failure");
     else
         *presponse = respond(answer, p);
     if (rv == APR_SUCCESS && (*presponse)->len > request->max_body)
-        rv = md_fail(err, APR_EGENERAL, "%s: response too large", request->url);
+        rv = md_fail(err, APR_EGENERAL, "response too large");
     if (answer && answer->times > 0)
         --answer->times;
     pthread_mutex_unlock(&mutex);

@@ -473,10 +473,17 @@ static void contact_and_terms_are_asked_for(void **state)
     assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
     assert_non_null(strstr(err.detail, "the CA requires you to accept the terms-of-service as "
                                        "specified in"));
+    issue->wish.agreement = "https://ca.test/other";
+    assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "as specified in <" CA "/tos>, and what was accepted is "
+                                       "<https://ca.test/other>"));
     issue->wish.contacts = md_strings_make(p);
     assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
     assert_non_null(strstr(err.detail, "No contact information"));
     assert_int_equal(fake_http_count("/new-acct"), 0);
+    issue = issue_make();
+    issue->wish.agreement = CA "/tos";
+    assert_int_equal(run(issue, NULL), MD_STEP_DONE);
 }
 
 static void save_account(md_store_group_t group, const char *name, const char *url)

@@ -180,6 +180,7 @@ static void refused(void **state)
     static const char NOT_IN[] = "is not allowed inside an '<MDomain>' section";
     static const char ONLY_IN[] = "is only allowed inside an '<MDomain>' section";
     static const char ONE_ARG[] = "takes one argument";
+    static const char NO_TERMS[] = "is neither 'accepted' nor a URL: ";
     static const char WINDOW[] = "has unrecognized format";
     static const char DURATION[] = "has unrecognized duration format";
     static const struct { int places; const char *line, *phrase; } ROWS[] = {
@@ -189,6 +190,12 @@ static void refused(void **state)
         { S | V | M, "MDCACertificateFile a b", ONE_ARG },
         { S | V | M, "MDCertificateAgreement", ONE_ARG },
         { S | V | M, "MDCertificateAgreement I accept", ONE_ARG },
+        { S | V | M, "MDCertificateAgreement no", NO_TERMS },
+        { S | V | M, "MDCertificateAgreement off", NO_TERMS },
+        { S | V | M, "MDCertificateAgreement yes", NO_TERMS },
+        { S | V | M, "MDCertificateAgreement Accepted", NO_TERMS },
+        { S | V | M, "MDCertificateAgreement ca.example.org/terms", NO_TERMS },
+        { S | V | M, "MDCertificateAgreement mailto:me@example.org", NO_TERMS },
         { S | V | M, "MDCertificateAuthority", ONE_ARG },
         { S | V, "MDCheckInterval", ONE_ARG },
         { S | V, "MDCheckInterval 1 d", ONE_ARG },
