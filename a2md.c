@@ -17,35 +17,36 @@
 
 static const a2md_command_t COMMANDS[] = {
     { "add", "name [name...]", "a new managed domain with these DNS names, the first is its own",
-      "", 1, 1, a2md_add },
+      "", 1, 1, 1, a2md_add },
     { "update", "name [domains name... | ca url [proto] | account [id] | contacts address... |\n"
-      "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1, 1,
+      "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1, 1, 0,
       a2md_update },
-    { "list", "[name...]", "all managed domains, or those with these names", "", 0, 0, a2md_list },
+    { "list", "[name...]", "all managed domains, or those with these names", "", 0, 0, 0,
+      a2md_list },
     { "drive", "[name...]", "obtain certificates for these managed domains, or all, and put them "
-      "into service", "cfr", 0, 0, a2md_drive },
-    { "acme newreg", "contact...", "register an account at the CA of -a", "", 1, 0,
+      "into service", "cfr", 0, 0, 0, a2md_drive },
+    { "acme newreg", "contact...", "register an account at the CA of -a", "", 1, 0, 1,
       a2md_acme_newreg },
-    { "acme validate", "id...", "ask the CA of -a whether it knows these accounts", "", 1, 0,
+    { "acme validate", "id...", "ask the CA of -a whether it knows these accounts", "", 1, 0, 0,
       a2md_acme_validate },
-    { "acme agree", "id...", "agree to the terms of service of the CA of -a", "", 1, 0,
+    { "acme agree", "id...", "agree to the terms of service of the CA of -a", "", 1, 0, 0,
       a2md_acme_agree },
-    { "acme delreg", "id...", "end accounts at their CA and remove them", "", 1, 0,
+    { "acme delreg", "id...", "end accounts at their CA and remove them", "", 1, 0, 0,
       a2md_acme_delreg },
-    { "store add", "name...", "write a managed domain without any checks", "", 1, 1,
+    { "store add", "name...", "write a managed domain without any checks", "", 1, 1, 1,
       a2md_store_add },
-    { "store list", "", "all managed domains as stored", "", 0, 0, a2md_store_list },
-    { "store remove", "name...", "remove the documents of managed domains", "f", 1, 1,
+    { "store list", "", "all managed domains as stored", "", 0, 0, 0, a2md_store_list },
+    { "store remove", "name...", "remove the documents of managed domains", "f", 1, 1, 0,
       a2md_store_remove },
     { "store update", "name [domains name...]", "change a managed domain without any checks", "",
-      1, 1, a2md_store_update },
-    { NULL, NULL, NULL, NULL, 0, 0, NULL }
+      1, 1, 0, a2md_store_update },
+    { NULL, NULL, NULL, NULL, 0, 0, 0, NULL }
 };
 
 static const apr_getopt_option_t MAIN_OPTIONS[] = {
     { "acme", 'a', 1, "URL of the CA's directory" },
     { "cafile", 'C', 1, "PEM file of trusted roots for the CA" },
-    { "dir", 'd', 1, "directory of the store, needed by all commands; made if missing" },
+    { "dir", 'd', 1, "directory of the store, needed by all commands; what adds makes it" },
     { "help", 'h', 0, "this text" },
     { "json", 'j', 0, "print the result as JSON" },
     { "proxy", 'p', 1, "URL of a proxy for outgoing connections" },
@@ -174,6 +175,19 @@ static const apr_getopt_option_t *options_of(const a2md_command_t *command, apr_
     return (const apr_getopt_option_t *)options->elts;
 }
 
+/* Looking makes no store, as the directory may be mistyped. An empty one is taken for a store that
+ * holds nothing yet: APR_EOF, nothing is to be done, if the command names nothing. */
+static apr_status_t find_store(const a2md_t *tool, int argc, md_err_t *err)
+{
+    apr_status_t rv = md_store_find(tool->dir, tool->p);
+
+    if (rv == APR_SUCCESS || (rv == APR_EOF && argc == 0))
+        return rv;
+    return md_fail(err, APR_ENOENT, "there is no store in %s (no md_store.json). Give -d what is "
+                   "MDStoreDir in the server's configuration, by default md below its ServerRoot",
+                   tool->dir);
+}
+
 static apr_status_t open_store(a2md_t *tool, md_err_t *err)
 {
     md_store_t *store;
@@ -218,10 +232,14 @@ static int execute(a2md_t *tool, const a2md_command_t *command, int argc, const 
     md_err_t err;
 
     md_err_init(&err, tool->p);
-    rv = open_store(tool, &err);
+    rv = command->may_begin ? APR_SUCCESS : find_store(tool, argc, &err);
+    if (rv == APR_SUCCESS)
+        rv = open_store(tool, &err);
     if (rv == APR_SUCCESS)
         rv = command->is_alone ? run_alone(tool, command, argc, argv, &err)
                                : command->run(tool, argc, argv, &err);
+    if (rv == APR_EOF)
+        rv = APR_SUCCESS;
     if (rv != APR_SUCCESS && err.detail)
         md_log(MD_LOG_ERR, "%s", err.detail);
     if (tool->output)

@@ -37,6 +37,7 @@ typedef struct a2md_command_t {
     const char *options;     /* letters of those it takes beside -h */
     int min_args;
     int is_alone;            /* reads and changes documents: nobody else does meanwhile */
+    int may_begin;           /* makes the store if there is none */
     a2md_run_fn *run;
 } a2md_command_t;
 

@@ -12,10 +12,12 @@
 
 static apr_status_t open_ca(md_acme_t **pacme, a2md_t *tool, const char *url, md_err_t *err)
 {
-    md_route_t route = md_config_route(md_domain_make("", tool->p), tool->conf);
+    md_route_t route;
     md_http_t *http;
     apr_status_t rv;
 
+    md_reg_load_note(tool->reg, tool->p);
+    route = md_config_route(md_domain_make("", tool->p), tool->conf, &tool->reg->noted);
     rv = md_http_create(&http, A2MD_USER_AGENT, err, tool->p);
     if (rv != APR_SUCCESS)
         return rv;

@@ -97,7 +97,7 @@ static void prepare(a2md_t *tool)
     const md_domain_t *domain;
     int i;
 
-    md_reg_load_reachability(tool->reg, tool->p);
+    md_reg_load_note(tool->reg, tool->p);
     tool->reg->only_challenge = tool->challenge;
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
         domain = domain_at(tool, i);

@@ -97,13 +97,6 @@ static const char *set_string(void *slot, const md_directive_t *d, apr_pool_t *p
     return NULL;
 }
 
-/* `none` is a value, so that a section can cancel what the server has. */
-static const char *set_path_or_none(void *slot, const md_directive_t *d, apr_pool_t *p)
-{
-    *(const char **)slot = strcasecmp(d->argv[0], "none") ? apr_pstrdup(p, d->argv[0]) : "none";
-    return NULL;
-}
-
 /* An empty line is no command. */
 static const char *set_command(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
@@ -120,6 +113,15 @@ static const char *set_path(void *slot, const md_directive_t *d, apr_pool_t *p)
         != APR_SUCCESS)
         return apr_psprintf(p, "'%s' is no usable path", d->argv[0]);
     *(const char **)slot = path;
+    return NULL;
+}
+
+/* `none` is a value, so that a section can cancel what the server has. */
+static const char *set_path_or_none(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    if (strcasecmp(d->argv[0], "none"))
+        return set_path(slot, d, p);
+    *(const char **)slot = "none";
     return NULL;
 }
 
@@ -742,13 +744,19 @@ static void complete_ca(md_domain_t *domain, const md_conf_t *conf, apr_pool_t *
     domain->ari_renewals = conf->renew_via_ari;
 }
 
+/* The section's own file; its `none` only where it cancels something. */
+static const char *own_file(const char *own, const char *of_main)
+{
+    return unless_none(own) || unless_none(of_main) ? own : NULL;
+}
+
 /* What only a section has. */
-static void complete_private(md_domain_t *domain, const md_conf_t *own)
+static void complete_private(md_domain_t *domain, const md_conf_t *own, const md_conf_t *main_conf)
 {
     domain->cmd_dns_01 = own->cmd_dns_01;
     domain->proxy_url = own->proxy_url;
-    domain->ca_certs = unless_none(own->ca_file);
-    domain->proxy_ca_certs = unless_none(own->proxy_ca_file);
+    domain->ca_certs = own_file(own->ca_file, main_conf->ca_file);
+    domain->proxy_ca_certs = own_file(own->proxy_ca_file, main_conf->proxy_ca_file);
     domain->cert_files = own->cert_files;
     domain->pkey_files = own->pkey_files;
 }
@@ -764,7 +772,7 @@ void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_poo
         domain->contacts = only(md_contact_uri(conf->contact, p), p);
     domain->transitive = conf->transitive;
     complete_ca(domain, conf, p);
-    complete_private(domain, own);
+    complete_private(domain, own, main_conf);
     if (conf->key_specs)
         domain->key_specs = conf->key_specs;
     domain->renew_mode = conf->renew_mode;
@@ -785,26 +793,43 @@ void md_config_complete_windows(md_domain_t *domain, const md_conf_t *main_conf)
         domain->warn_window = main_conf->warn_window;
 }
 
-/* A domain that comes from the store alone has no section: what a tool was told beats what was
- * private to it there. */
-static const char *choose(const md_domain_t *domain, const char *of_section, const char *stored,
-                          const char *of_main)
+/* The first that says something. */
+static const char *choose(const char *a, const char *b, const char *c)
 {
-    if (!domain->conf)
-        return of_main ? of_main : stored;
-    return of_section ? of_section : of_main;
+    return a ? a : b ? b : c;
 }
 
-md_route_t md_config_route(const md_domain_t *domain, const md_conf_t *main_conf)
+/* A domain that comes from the store alone has no section: what a tool was told beats what was
+ * private to it there, and that what a server noted. */
+static md_route_t route_of_stored(const md_domain_t *domain, const md_conf_t *told,
+                                  const md_route_t *noted)
 {
-    static const md_conf_t NONE = { .ca_file = NULL };
-    const md_conf_t *own = domain->conf ? domain->conf : &NONE;
     md_route_t route;
 
-    route.ca_file = unless_none(choose(domain, own->ca_file, domain->ca_certs,
-                                       main_conf->ca_file));
-    route.proxy_url = choose(domain, own->proxy_url, domain->proxy_url, main_conf->proxy_url);
-    route.proxy_ca_file = unless_none(choose(domain, own->proxy_ca_file, domain->proxy_ca_certs,
-                                             main_conf->proxy_ca_file));
+    route.ca_file = choose(told->ca_file, domain->ca_certs, noted->ca_file);
+    route.proxy_url = choose(told->proxy_url, domain->proxy_url, noted->proxy_url);
+    route.proxy_ca_file = choose(told->proxy_ca_file, domain->proxy_ca_certs,
+                                 noted->proxy_ca_file);
+    return route;
+}
+
+static md_route_t route_of_configured(const md_conf_t *own, const md_conf_t *main_conf)
+{
+    md_route_t route;
+
+    route.ca_file = choose(own->ca_file, main_conf->ca_file, NULL);
+    route.proxy_url = choose(own->proxy_url, main_conf->proxy_url, NULL);
+    route.proxy_ca_file = choose(own->proxy_ca_file, main_conf->proxy_ca_file, NULL);
+    return route;
+}
+
+md_route_t md_config_route(const md_domain_t *domain, const md_conf_t *main_conf,
+                           const md_route_t *noted)
+{
+    md_route_t route = domain->conf ? route_of_configured(domain->conf, main_conf)
+                                    : route_of_stored(domain, main_conf, noted);
+
+    route.ca_file = unless_none(route.ca_file);
+    route.proxy_ca_file = unless_none(route.proxy_ca_file);
     return route;
 }

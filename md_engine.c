@@ -194,7 +194,7 @@ static md_acme_t *add_ca(md_engine_t *engine, const char *url, const md_route_t 
 static md_acme_t *find_ca(md_engine_t *engine, const md_renew_t *renew,
                           const md_domain_t *domain)
 {
-    md_route_t route = md_config_route(domain, engine->reg->conf);
+    md_route_t route = md_config_route(domain, engine->reg->conf, &engine->reg->noted);
     const char *url = md_renew_ca_url(renew);
     md_acme_t *acme = NULL;
     ca_t *ca;

@@ -547,54 +547,95 @@ void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
     apr_pool_destroy(tmp);
 }
 
+/* ---- what the server notes for tools ---- */
+
 /* What httpd.json says. */
-static void noted_reachability(int *phttp, int *phttps, const md_reg_t *reg, apr_pool_t *p)
+typedef struct note_t {
+    int http, https;
+    md_route_t route;
+} note_t;
+
+static md_json_t *note_to_json(const note_t *note, apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+
+    md_json_set_bool(json, "proto.http", note->http);
+    md_json_set_bool(json, "proto.https", note->https);
+    md_json_set_str(json, "route.ca-certs", note->route.ca_file);
+    md_json_set_str(json, "route.proxy-url", note->route.proxy_url);
+    md_json_set_str(json, "route.proxy-ca-certs", note->route.proxy_ca_file);
+    return json;
+}
+
+static void note_from_json(note_t *note, const md_json_t *json, apr_pool_t *p)
+{
+    note->http = !md_json_has(json, "proto.http") || md_json_get_bool(json, "proto.http");
+    note->https = !md_json_has(json, "proto.https") || md_json_get_bool(json, "proto.https");
+    note->route.ca_file = apr_pstrdup(p, md_json_get_str(json, "route.ca-certs"));
+    note->route.proxy_url = apr_pstrdup(p, md_json_get_str(json, "route.proxy-url"));
+    note->route.proxy_ca_file = apr_pstrdup(p, md_json_get_str(json, "route.proxy-ca-certs"));
+}
+
+static apr_status_t load_note(note_t *note, const md_reg_t *reg, md_err_t *err, apr_pool_t *p)
 {
     static const md_json_rule_t RULES[] = {
         { "proto", MD_JSON_OBJECT, 0 }, { "proto.http", MD_JSON_BOOL, 0 },
-        { "proto.https", MD_JSON_BOOL, 0 }, { NULL, MD_JSON_STRING, 0 }
+        { "proto.https", MD_JSON_BOOL, 0 }, { "route", MD_JSON_OBJECT, 0 },
+        { "route.ca-certs", MD_JSON_STRING, 0 }, { "route.proxy-url", MD_JSON_STRING, 0 },
+        { "route.proxy-ca-certs", MD_JSON_STRING, 0 }, { NULL, MD_JSON_STRING, 0 }
     };
     const char *wrong;
     md_json_t *json;
+    apr_status_t rv;
+
+    rv = md_store_load_base_json(&json, reg->store, HTTPD_JSON, err, p);
+    wrong = md_json_misfit(json, RULES, p);
+    if (rv == APR_SUCCESS && wrong)
+        rv = md_fail(err, APR_EINVAL, "%s", wrong);
+    if (rv == APR_SUCCESS)
+        note_from_json(note, json, p);
+    return rv;
+}
+
+static note_t loaded_note(const md_reg_t *reg, apr_pool_t *p)
+{
+    note_t note = { .http = 1, .https = 1 };
     md_err_t err;
     apr_status_t rv;
 
-    *phttp = *phttps = 1;
     md_err_init(&err, p);
-    rv = md_store_load_base_json(&json, reg->store, HTTPD_JSON, &err, p);
-    wrong = md_json_misfit(json, RULES, p);
-    if (rv == APR_SUCCESS && wrong)
-        rv = md_fail(&err, APR_EINVAL, "%s", wrong);
-    if (rv == APR_SUCCESS) {
-        *phttp = !md_json_has(json, "proto.http") || md_json_get_bool(json, "proto.http");
-        *phttps = !md_json_has(json, "proto.https") || md_json_get_bool(json, "proto.https");
-    }
-    else if (!APR_STATUS_IS_ENOENT(rv)) {
+    rv = load_note(&note, reg, &err, p);
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv)) {
         md_log(MD_LOG_INFO, "removing md/" HTTPD_JSON " on error loading it: %s", err.detail);
         md_store_remove_base(reg->store, HTTPD_JSON, p);
     }
+    return note;
 }
 
-void md_reg_load_reachability(md_reg_t *reg, apr_pool_t *p)
+void md_reg_load_note(md_reg_t *reg, apr_pool_t *p)
 {
-    noted_reachability(&reg->http_reachable, &reg->https_reachable, reg, p);
+    note_t note = loaded_note(reg, p);
+
+    reg->http_reachable = note.http;
+    reg->https_reachable = note.https;
+    reg->noted = note.route;
 }
 
-void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p)
+void md_reg_save_note(const md_reg_t *reg, apr_pool_t *p)
 {
+    static const md_route_t NOTHING = { .ca_file = NULL };
+    note_t note = { .http = reg->http_reachable, .https = reg->https_reachable }, noted;
     md_json_t *json;
     md_err_t err;
-    int http, https;
 
-    noted_reachability(&http, &https, reg, p);
-    if (http == reg->http_reachable && https == reg->https_reachable)
+    note.route = md_config_route(md_domain_make("", p), reg->conf, &NOTHING);
+    noted = loaded_note(reg, p);
+    json = note_to_json(&note, p);
+    if (md_json_equal(json, note_to_json(&noted, p)))
         return;
     md_err_init(&err, p);
-    json = md_json_object(p);
-    md_json_set_bool(json, "proto.http", reg->http_reachable);
-    md_json_set_bool(json, "proto.https", reg->https_reachable);
     if (md_store_save_base_json(reg->store, HTTPD_JSON, json, &err, p) != APR_SUCCESS)
-        md_log(MD_LOG_WARNING, "cannot note the reachability: %s", err.detail);
+        md_log(MD_LOG_WARNING, "cannot note for a2md what this server knows: %s", err.detail);
 }
 
 /* ---- files for the TLS module ---- */

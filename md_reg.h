@@ -16,6 +16,7 @@ typedef struct md_reg_t {
     int is_tool;                     /* a2md: no restart follows, and nobody reads job records */
     const char *only_challenge;      /* the one type to use, NULL: as configured (a2md) */
     int http_reachable, https_reachable; /* ports 80 and 443 lead here */
+    md_route_t noted;                /* to CAs, as the server noted it; in the server: nothing */
 } md_reg_t;
 
 md_reg_t *md_reg_make(md_store_t *store, const md_conf_t *conf, apr_array_header_t *domains,
@@ -62,12 +63,14 @@ int md_reg_is_live(const md_reg_t *reg, const md_domain_t *domain, apr_time_t no
  * in use), and write md.json if anything differs. */
 void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p);
 
-/* Whether ports 80 and 443 lead here, as the server noted it in `httpd.json`; they do if it noted
- * nothing. */
-void md_reg_load_reachability(md_reg_t *reg, apr_pool_t *p);
+/* What a tool cannot know and the server noted for it in `httpd.json`: whether ports 80 and 443
+ * lead here (they do if it noted nothing), and its route to CAs. Only who starts the server can
+ * write there. The strings live in `p`. */
+void md_reg_load_note(md_reg_t *reg, apr_pool_t *p);
 
-/* Note in `httpd.json` whether ports 80 and 443 lead here. */
-void md_reg_save_reachability(md_reg_t *reg, apr_pool_t *p);
+/* Note in `httpd.json` whether ports 80 and 443 lead here, and the main server's route to CAs, if
+ * anything differs from what is noted there. */
+void md_reg_save_note(const md_reg_t *reg, apr_pool_t *p);
 
 /* Pairs of files for the TLS module, in order of the key specs: certificate and key paths (`const
  * char *`) are appended. Returns the number of pairs. */

@@ -114,7 +114,7 @@ static int is_https(const char *url)
 /* Roots that are needed. */
 static const char *route_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
 {
-    md_route_t route = md_config_route(domain, reg->conf);
+    md_route_t route = md_config_route(domain, reg->conf, &reg->noted);
     const char *why = NULL;
 
     if (domain->ca_urls && is_https(APR_ARRAY_IDX(domain->ca_urls, 0, const char *)))

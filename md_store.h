@@ -26,10 +26,14 @@ typedef enum {
 typedef struct md_store_t md_store_t;
 
 /* Open or create the store at `base`, migrating older versions. What root makes in shared groups
- * belongs to the owner of `staging`. Fails when `md_store.json` exists
- * and cannot be used: it holds the key of all encrypted keys and is never replaced. */
+ * belongs to the owner of `staging`. Fails when `md_store.json` exists and cannot be used: it holds
+ * the key of all encrypted keys and is never replaced. APR_EACCES when it is another user's. */
 MD_MUST_CHECK
 apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p);
+
+/* Is there a store at `base`? APR_SUCCESS (also when that cannot be told), APR_EOF when there is an
+ * empty directory, APR_ENOENT. */
+apr_status_t md_store_find(const char *base, apr_pool_t *p);
 
 /* Give directories made in `challenges`, `staging` and `ocsp` to this user from now on, and make
  * the group directories that children need. */

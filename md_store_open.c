@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <apr_strings.h>
+#include <apr_user.h>
 
 #include "md_limits.h"
 #include "md_log.h"
@@ -54,6 +55,20 @@ static apr_status_t unusable(md_err_t *err, apr_status_t rv, const char *path, c
     return md_fail(err, rv, "The central store file md/md_store.json seems to exist, but %s. It "
                    "holds the key to the private keys in the store: repair %s or restore it from a "
                    "backup; removing it makes a new one and new ACME accounts", why, path);
+}
+
+/* Nothing is wrong with the file: it is for another user to read. */
+static apr_status_t not_permitted(md_err_t *err, apr_status_t rv, const char *path,
+                                  const char *base, apr_pool_t *p)
+{
+    struct stat st;
+    char *owner;
+
+    if ((stat(path, &st) != 0 && stat(base, &st) != 0) || st.st_uid == geteuid()
+        || apr_uid_name_get(&owner, st.st_uid, p) != APR_SUCCESS)
+        return md_fail_system(err, rv, "cannot read %s", path);
+    return md_fail(err, rv, "cannot read %s: %s. The store belongs to the user %s: run this as %s",
+                   path, md_err_text(rv, p), owner, owner);
 }
 
 static apr_status_t store_file_parse(md_store_t *store, double *pversion, const char *path,
@@ -162,6 +177,18 @@ static void find_owner(md_store_t *store, apr_pool_t *p)
         store->owner = st.st_uid;
 }
 
+apr_status_t md_store_find(const char *base, apr_pool_t *p)
+{
+    apr_array_header_t *names;
+    struct stat st;
+
+    if (lstat(apr_pstrcat(p, base, "/" STORE_FILE, NULL), &st) == 0
+        || (errno != ENOENT && errno != ENOTDIR))
+        return APR_SUCCESS;
+    return md_dir_list(&names, AT_FDCWD, base, 0, p) == APR_SUCCESS && names->nelts == 0
+           ? APR_EOF : APR_ENOENT;
+}
+
 apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p)
 {
     md_store_t *store = apr_pcalloc(p, sizeof(*store));
@@ -188,6 +215,8 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
             return md_fail(err, rv, "cannot create %s: %s", path,
                            md_file_why(AT_FDCWD, path, rv, MD_MAX_FILE, p));
     }
+    if (APR_STATUS_IS_EACCES(rv))
+        return not_permitted(err, rv, path, base, p);
     if (rv != APR_SUCCESS)
         return unusable(err, rv, path, md_file_why(AT_FDCWD, path, rv, MD_MAX_FILE, p));
     rv = store_file_parse(store, &version, path, text, len, err, p);

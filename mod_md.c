@@ -179,9 +179,9 @@ static apr_status_t step_make_registry(start_t *start)
     return APR_SUCCESS;
 }
 
-static apr_status_t step_note_reachability(start_t *start)
+static apr_status_t step_note_for_tools(start_t *start)
 {
-    md_reg_save_reachability(start->reg, start->tmp);
+    md_reg_save_note(start->reg, start->tmp);
     return APR_SUCCESS;
 }
 
@@ -443,7 +443,7 @@ static const step_t BEFORE_TLS[] = {
     { "open the store", step_open_store },
     { "prepare the store", step_prepare_store },
     { "make the registry", step_make_registry },
-    { "note the reachability", step_note_reachability },
+    { "note for tools what they need", step_note_for_tools },
     { "complete the domains", step_complete_domains },
     { "check overlaps", step_check_overlaps },
     { "check static files", step_check_static_files },

@@ -380,7 +380,8 @@ static void properties(void **state)
         { "MDContactEmail a@b;MDContactEmail c@d", NULL, "contacts", "[\"mailto:c@d\"]" },
         { NULL, NULL, "ca.agreement", NULL },
         { "MDCertificateAgreement accepted", NULL, "ca.agreement", "\"accepted\"" },
-        { "MDCertificateAgreement accepted", "MDCertificateAgreement u", "ca.agreement", "\"u\"" },
+        { "MDCertificateAgreement accepted", "MDCertificateAgreement http://u", "ca.agreement",
+          "\"http://u\"" },
         { NULL, NULL, "ca.urls", LE },
         { "MDCertificateAuthority http://a/", "MDCertificateAuthority letsENCRYPT", "ca.urls", LE },
         { "MDCertificateAuthority http://a/ http://b/", NULL, "ca.urls",
@@ -430,6 +431,8 @@ static void properties(void **state)
         { "MDCACertificateFile /g.pem", NULL, "ca-certs", NULL }, /* not the section's own */
         { "MDCACertificateFile /g.pem", "MDCACertificateFile /s.pem", "ca-certs", "\"/s.pem\"" },
         { NULL, "MDCACertificateFile none", "ca-certs", NULL },
+        { "MDCACertificateFile /g.pem", "MDCACertificateFile None", "ca-certs", "\"none\"" },
+        { NULL, "MDCACertificateFile s.pem", "ca-certs", "\"/root/s.pem\"" },
         { NULL, NULL, "must-staple", "false" },
         { NULL, NULL, "stapling", "false" },
         { NULL, NULL, "ari-renewals", "true" },
@@ -497,10 +500,43 @@ static void connections(void **state)
         server = ROWS[i].server ? apr_pstrcat(p, ROWS[i].directive, ROWS[i].server, NULL) : NULL;
         section = ROWS[i].section ? apr_pstrcat(p, ROWS[i].directive, ROWS[i].section, NULL) : NULL;
         domain = complete(main_conf, server, section);
-        route = md_config_route(domain, main_conf);
+        route = md_config_route(domain, main_conf, &(md_route_t){ "/n.pem", "http://n", "/n.pem" });
         value = *(const char *const *)((const char *)&route + ROWS[i].offset);
         if (!value != !ROWS[i].value || (value && strcmp(value, ROWS[i].value)))
             fail_msg("%s, <%s>: %s", server, section, value);
+    }
+}
+
+/* For a tool: what it was told, what is stored with the domain (`none` cancels), what a server
+ * noted. */
+static void connections_of_stored_domains(void **state)
+{
+    static const struct { const char *told, *stored, *noted, *value; } ROWS[] = {
+        { NULL, NULL, NULL, NULL },
+        { NULL, NULL, "/n.pem", "/n.pem" },
+        { NULL, "/s.pem", "/n.pem", "/s.pem" },
+        { NULL, "none", "/n.pem", NULL },
+        { "/t.pem", "/s.pem", "/n.pem", "/t.pem" },
+        { "/t.pem", "none", NULL, "/t.pem" },
+        { "none", "/s.pem", "/n.pem", NULL },
+    };
+    md_domain_t *domain;
+    md_route_t noted, route;
+    md_conf_t *told;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        domain = md_domain_make("a.org", p);
+        told = md_conf_make(p);
+        told->ca_file = told->proxy_url = told->proxy_ca_file = ROWS[i].told;
+        domain->ca_certs = domain->proxy_url = domain->proxy_ca_certs = ROWS[i].stored;
+        noted.ca_file = noted.proxy_url = noted.proxy_ca_file = ROWS[i].noted;
+        route = md_config_route(domain, told, &noted);
+        assert_true(md_text_same(route.ca_file, ROWS[i].value));
+        assert_true(md_text_same(route.proxy_ca_file, ROWS[i].value));
+        assert_true(md_text_same(route.proxy_url, choose(ROWS[i].told, ROWS[i].stored,
+                                                         ROWS[i].noted)));
     }
 }
 
@@ -681,7 +717,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(accepted), TEST(every_setting_is_tested), TEST(refused), TEST(properties),
-        TEST(no_challenges_is_automatic), TEST(connections), TEST(process_values), TEST(scopes),
+        TEST(no_challenges_is_automatic), TEST(connections),
+        TEST(connections_of_stored_domains), TEST(process_values), TEST(scopes),
         TEST(merging_is_complete), TEST(definitions), TEST(header_and_members), TEST(many_names),
     };
 

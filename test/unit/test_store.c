@@ -424,7 +424,7 @@ static void every_document_damaged(void **state)
         put("accounts/ACME-x-0000/account.json", TEXTS[i]);
         put("httpd.json", TEXTS[i]);
         reg = make_reg("a.org");
-        md_reg_save_reachability(reg, p);
+        md_reg_save_note(reg, p);
         settle(reg);
         assert_int_equal(APR_ARRAY_IDX(reg->domains, 0, md_domain_t *)->state, MD_STATE_INCOMPLETE);
         assert_int_equal(md_store_load_json(&(md_json_t *){ NULL }, store, MD_STORE_DOMAINS, "a.org",
