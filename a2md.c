@@ -19,8 +19,8 @@ static const a2md_command_t COMMANDS[] = {
     { "add", "name [name...]", "a new managed domain with these DNS names, the first is its own",
       "", 1, 1, 1, a2md_add },
     { "update", "name [domains name... | ca url [proto] | account [id] | contacts address... |\n"
-      "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1, 1, 0,
-      a2md_update },
+      "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1, 1,
+      0, a2md_update },
     { "list", "[name...]", "all managed domains, or those with these names", "", 0, 0, 0,
       a2md_list },
     { "drive", "[name...]", "obtain certificates for these managed domains, or all, and put them "

@@ -65,7 +65,7 @@ static apr_status_t fail_by_challenge(const md_json_t *json, const md_authz_t *a
     apr_size_t i;
 
     md_log(MD_LOG_DEBUG, "ACME server authz: challenge '%s' for %s at %s: %s",
-           AUTHZ_STATUS[authz->status], authz->name, authz->url,
+           AUTHZ_STATUS[authz->status], authz->shown_name, authz->url,
            md_text_printable(md_json_text(json, 1, p), p));
     for (i = 0; i < md_json_size(list) && i < 20; ++i) {
         found = md_json_get(md_json_at(list, i, p), "error", p);
@@ -76,9 +76,9 @@ static apr_status_t fail_by_challenge(const md_json_t *json, const md_authz_t *a
     if (authz->status == MD_AUTHZ_INVALID)
         md_fail_problem(err, APR_EINVAL, md_json_get_str(problem, "type"),
                         "domain authorization for %s failed, CA considers answer to challenge "
-                        "invalid%s%s", authz->name, detail ? ": " : "", detail ? detail : "");
+                        "invalid%s%s", authz->shown_name, detail ? ": " : "", detail ? detail : "");
     else
-        md_fail(err, APR_EINVAL, "domain authorization for %s is %s", authz->name,
+        md_fail(err, APR_EINVAL, "domain authorization for %s is %s", authz->shown_name,
                 AUTHZ_STATUS[authz->status]);
     md_err_set_subproblems(err, md_json_text(md_json_get(problem, "subproblems", p), 1, p));
     return APR_EINVAL;
@@ -98,9 +98,11 @@ apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, const char *ur
     authz->name = md_json_get_str(reply->json, "identifier.value");
     if (!md_path_part_is_safe(authz->name))
         return md_fail(err, APR_EINVAL, "authorization %s: no JSON with a valid identifier", url);
+    authz->shown_name = md_json_get_bool(reply->json, "wildcard")
+                        ? apr_pstrcat(p, "*.", authz->name, NULL) : authz->name;
     if (status_parse(&authz->status, md_json_get_str(reply->json, "status")) != APR_SUCCESS)
         return md_fail(err, APR_EINVAL, "authorization %s for %s: unknown status", url,
-                       authz->name);
+                       authz->shown_name);
     authz->challenges = challenges_parse(md_json_get(reply->json, "challenges", p), p);
     *pauthz = authz;
     if (authz->status != MD_AUTHZ_PENDING && authz->status != MD_AUTHZ_VALID)
@@ -265,18 +267,20 @@ apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **pse
             return APR_SUCCESS;
         if (!APR_STATUS_IS_ENOTIMPL(why.rv))
             failed = type;
-        md_log(MD_LOG_INFO, "%s: setting up challenge %s: %s", authz->name, type,
+        md_log(MD_LOG_INFO, "%s: setting up challenge %s: %s", authz->shown_name, type,
                why.detail);
     }
     if (failed)
         return md_fail_problem(err, why.rv, "challenge-setup-failure",
-                               "None of the offered challenge types %s offered for domain %s could "
-                               "be set up, the last failure: %s", offered_types(authz, p),
-                               authz->name, why.detail);
+                               "None of the challenge types '%s' that the CA offered for domain "
+                               "%s could be set up, the last failure: %s",
+                               offered_types(authz, p), authz->shown_name, why.detail);
     return md_fail_problem(err, APR_EINVAL, "challenge-mismatch",
                            "None of offered challenge types for domain %s are supported. The CA "
-                           "offered '%s' and available are: '%s'.", authz->name,
-                           offered_types(authz, p), apr_array_pstrcat(p, conf->types, ' '));
+                           "offered '%s' and available are: '%s'.%s", authz->shown_name,
+                           offered_types(authz, p), apr_array_pstrcat(p, conf->types, ' '),
+                           authz->shown_name == authz->name ? ""
+                           : " Wildcard names can be proven by dns-01 only");
 }
 
 int md_solver_knows_one(const apr_array_header_t *types)

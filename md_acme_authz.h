@@ -29,6 +29,7 @@ typedef struct md_challenge_t {
 typedef struct md_authz_t {
     const char *url;
     const char *name;               /* identifier value, validated: fit for paths and logs */
+    const char *shown_name;         /* as it was ordered: "*." in front of it for a wildcard name */
     md_authz_status_t status;
     apr_array_header_t *challenges; /* md_challenge_t */
 } md_authz_t;

@@ -487,7 +487,8 @@ static apr_status_t authorize(md_issue_t *issue, const char *url, md_err_t *err,
     rv = md_authz_fetch(&authz, issue->acme, url, err, tmp);
     if (rv != APR_SUCCESS || authz->status == MD_AUTHZ_VALID)
         return rv;
-    issue->activity = apr_psprintf(issue->p, "Setting up challenge for domain %s", authz->name);
+    issue->activity = apr_psprintf(issue->p, "Setting up challenge for domain %s",
+                                   authz->shown_name);
     rv = md_solver_setup(&challenge, &setup, authz, acct->thumbprint, &issue->solver, err, tmp);
     if (rv == APR_SUCCESS)
         rv = remember_setup(issue, setup, err, tmp);

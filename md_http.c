@@ -269,7 +269,9 @@ static const char *cure_of(CURLcode code)
     case CURLE_OPERATION_TIMEDOUT:
         return ". Check that a firewall lets this server out, or set MDHttpProxy";
     case CURLE_SSL_CONNECT_ERROR:
-        return ". Check MDCertificateAuthority: TLS may not be what is spoken at that port";
+    case CURLE_GOT_NOTHING:
+    case CURLE_RECV_ERROR:
+        return ". Check scheme and port in MDCertificateAuthority";
     case CURLE_PEER_FAILED_VERIFICATION:
         return ". The root certificate of a private CA belongs in the file that "
                "MDCACertificateFile names (that of a proxy: MDHttpProxyCACertificateFile)";

@@ -744,14 +744,16 @@ static const char *type_problem(const md_reg_t *reg, const md_domain_t *domain, 
 {
     if (!strcmp(type, "http-01"))
         return reg->http_reachable ? NULL
-               : "The http challenge 'http-01' is disabled because the server seems not reachable "
-                 "on public port 80. ";
+               : "The challenge type 'http-01' is disabled because the server seems not to be "
+                 "reachable on public port 80: set 'Listen 80', or 'MDPortMap 80:<port>' to say at "
+                 "which local port it arrives. ";
     if (!reg->https_reachable)
-        return "The https: challenge 'tls-alpn-01' is disabled because the server seems not "
-               "reachable on public port 443. ";
+        return "The challenge type 'tls-alpn-01' is disabled because the server seems not to be "
+               "reachable on public port 443: set 'Listen 443', or 'MDPortMap 443:<port>' to say "
+               "at which local port it arrives. ";
     return domain->acme_tls->nelts > 0 ? NULL
-           : "The https: challenge 'tls-alpn-01' is disabled because the Protocols configuration "
-             "does not include the 'acme-tls/1' protocol. ";
+           : "The challenge type 'tls-alpn-01' is disabled because no https vhost of the domain "
+             "speaks the protocol 'acme-tls/1': set 'Protocols h2 http/1.1 acme-tls/1' there. ";
 }
 
 apr_array_header_t *md_reg_challenge_types(const md_reg_t *reg, const md_domain_t *domain,

@@ -3,8 +3,10 @@
 #include "md_renew.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <apr_strings.h>
@@ -96,14 +98,31 @@ int md_renew_is_staged(const md_reg_t *reg, const md_domain_t *domain, apr_pool_
            && md_issue_is_complete(reg->store, domain->name, md_domain_key_specs(domain, p), p);
 }
 
+static int holds_certificate(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    char line[200];
+    int found = 0;
+
+    while (file && !found && fgets(line, sizeof(line), file))
+        found = !strncmp(line, "-----BEGIN ", 11) && strstr(line, "CERTIFICATE-----");
+    if (file)
+        fclose(file);
+    return found;
+}
+
+/* What libcurl would say of such a file names no directive. */
 static const char *file_problem(const char *directive, const char *path, apr_pool_t *p)
 {
-    char reason[120];
+    struct stat st;
 
-    if (!path || access(path, R_OK) == 0)
+    if (!path)
         return NULL;
-    apr_strerror(APR_FROM_OS_ERROR(errno), reason, sizeof(reason));
-    return apr_psprintf(p, "%s %s cannot be read: %s", directive, path, reason);
+    if (stat(path, &st) != 0 || access(path, R_OK) != 0)
+        return apr_psprintf(p, "%s %s cannot be read: %s", directive, path, md_err_text(errno, p));
+    if (!S_ISREG(st.st_mode) || !holds_certificate(path))
+        return apr_psprintf(p, "%s %s holds no certificate in PEM format", directive, path);
+    return NULL;
 }
 
 static int is_https(const char *url)
@@ -122,6 +141,20 @@ static const char *route_problem(const md_reg_t *reg, const md_domain_t *domain,
     if (!why && is_https(route.proxy_url))
         why = file_problem("MDHttpProxyCACertificateFile", route.proxy_ca_file, p);
     return why;
+}
+
+const char *md_renew_doubt(const md_domain_t *domain, apr_pool_t *p)
+{
+    const char *name;
+    int i;
+
+    for (i = 0; i < domain->names->nelts; ++i) {
+        name = APR_ARRAY_IDX(domain->names, i, const char *);
+        if (!strncmp(name, "*.", 2))
+            return apr_psprintf(p, "CAs want the wildcard name %s to be proven by the challenge "
+                                "type dns-01, which this version does not have", name);
+    }
+    return NULL;
 }
 
 const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -113,6 +114,7 @@ def test_a_store_is_needed(workdir):
 
 
 def test_ways_to_write_options(tool):
+    tool.store.mkdir()
     for args in ([f"--dir={tool.store}", "--json"], ["--dir", tool.store, "-j"], [f"-jd{tool.store}"],
                  ["-jvvqq", "-d", tool.store, "--"]):
         done = run(TOOL, *args, "list")
@@ -120,8 +122,8 @@ def test_ways_to_write_options(tool):
 
 
 def test_verbosity(tool):
-    assert tool("list").stderr == ""
     tool.ok("add", "a.test")
+    assert tool("list").stderr == ""
     assert "no changes necessary\n" == tool("update", "a.test").stderr
     assert tool("update", "a.test", options=["-q"]).stderr == ""
     assert re.fullmatch(r"\[[^\]]* info\]\[ok\] no changes necessary\n", tool("update", "a.test", options=["-v"]).stderr)
@@ -132,6 +134,54 @@ def test_store_that_cannot_be_used(tool):
     (tool.store / "md_store.json").write_text("no json")
     assert "md_store.json seems to exist, but" in tool.fails("list")
     assert tool.json("list")["status"] == 22
+
+
+LOOKING = ["list", "list a.test", "drive", "drive a.test", "update a.test", "update a.test contacts x@a.test",
+           "store list", "store update a.test domains a.test", "store remove a.test", "store remove -f a.test",
+           "acme validate ACME-x-0000", "acme agree ACME-x-0000", "acme delreg ACME-x-0000"]
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_looking_makes_no_store(tool, command):
+    """In a directory that is mistyped, be it there or not."""
+    for files in None, ["some.conf"]:
+        if files:
+            tool.store.mkdir()
+            (tool.store / files[0]).touch()
+        assert f"there is no store in {tool.store} " in tool.fails(*command.split(), options=["-a", CA])
+        result = tool.json(*command.split(), options=["-a", CA])
+        assert (result["status"], result["output"]) == (2, [])
+        assert [path.name for path in tool.store.glob("*")] == (files or [])
+        assert tool.store.exists() == bool(files)
+
+
+def test_an_empty_directory_is_an_empty_store(tool):
+    tool.store.mkdir()
+    for command in LOOKING:
+        words = command.split()
+        assert (tool(*words, options=["-a", CA]).returncode == 0) == (words in (["list"], ["store", "list"], ["drive"]))
+    assert tool.json("list") == {"status": 0, "output": []}
+    assert not list(tool.store.iterdir())
+
+
+@pytest.mark.parametrize("command", ["add a.test", "store add a.test"])
+def test_adding_makes_a_store(tool, command):
+    tool.ok(*command.split())
+    assert (tool.store / "md_store.json").exists() and tool.md("list")["name"] == "a.test"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+@pytest.mark.parametrize("command", ["list", "add b.test", "drive"])
+def test_the_store_of_another_user(tool, workdir, mode, command):
+    """Nothing is wrong with it, so nothing is to be removed or restored."""
+    tool.ok("add", "a.test")
+    tool.store.chmod(mode)
+    done = run("setpriv", "--reuid=65534", "--clear-groups", shutil.copy(TOOL, workdir), "-j", "-d", tool.store,
+               *command.split())
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (1, 13), done.stderr
+    assert done.stderr == (f"cannot read {tool.store}/md_store.json: Permission denied. The store belongs to the user "
+                           "root: run this as root\n")
 
 
 # ---- add, list ----
@@ -183,6 +233,7 @@ def test_add_twice(tool):
 
 
 def test_list(tool):
+    tool.store.mkdir()
     assert tool.json("list") == {"status": 0, "output": []}
     for name in "c.test", "a.test", "b.test":
         tool.ok("add", name, f"www.{name}")
@@ -210,7 +261,8 @@ def test_a_damaged_document_hides_nothing_else(tool):
 
 
 def test_a_store_that_is_no_directory_is_not_empty(tool):
-    tool.ok("list")
+    tool.ok("store", "add", "a.test")
+    shutil.rmtree(tool.store / "domains")
     (tool.store / "domains").write_text("a file")
     for command in ["list"], ["store", "list"], ["drive"]:
         done = tool(*command, options=["-j"])
@@ -453,6 +505,7 @@ def test_a_change_waits(tool):
 # ---- store ----
 
 def test_store_commands(tool):
+    tool.store.mkdir()
     assert tool.ok("store", "list") == ""
     md = tool.md("store", "add", "A.test", "not valid", options=["-a", "anything"])
     assert (md["state"], md["domains"], "renew" in md) == (0, ["a.test", "not valid"], False)
@@ -538,7 +591,11 @@ def test_words_that_agree_to_nothing(at_scripted, terms):
     for command in ["newreg", "x@example.org"], ["agree", account]:
         assert f"'{terms}' is neither 'accepted' nor a URL: " in tool.fails("acme", *command, options=[*at_ca, "-t", terms])
     assert len(tool.ca.requests) == before
-    tool.ok("acme", "agree", account, options=[*at_ca, "-t", "https://ca.test/terms"])
+    for command in ["newreg", "x@example.org"], ["agree", account]:
+        other = tool.fails("acme", *command, options=[*at_ca, "-t", "https://ca.test/terms"])
+        assert f"<{tool.ca.url('/terms')}>" in other and "<https://ca.test/terms>" in other
+    assert tool.ca.count("newAccount") == 1
+    tool.ok("acme", "agree", account, options=[*at_ca, "-t", tool.ca.url("/terms")])
     tool.ok("acme", "agree", account, options=at_ca)
 
 
@@ -877,6 +934,45 @@ def test_drive_lacks_something(beside, missing, text):
     add(beside, "a.test", **{missing: False})
     assert text in beside.fails("drive", "a.test")
     assert not serial(beside, "a.test")
+
+
+def test_drive_knows_the_server_s_roots(beside):
+    """Those of a private CA, which the server keeps in the store, where nobody else can write."""
+    add(beside, "a.test")
+    add(beside, "b.test")
+    drive = Tool(beside.store)
+    drive.ok("drive", "a.test")
+    assert serial(drive, "a.test")
+    assert "ca-certs" not in drive.stored("a.test")
+    noted = drive.store / "httpd.json"
+    assert json.loads(noted.read_text())["route"] == {"ca-certs": str(beside.ca.ca_file)}
+    assert noted.stat().st_mode & 0o777 == 0o600 and noted.owner() == drive.store.owner()
+    assert drive.store.stat().st_mode & 0o022 == 0
+    assert "MDCACertificateFile" in drive.fails("drive", "b.test", options=["-C", "none"])
+    account = drive.ok("acme", "newreg", "x@a.test", options=["-a", beside.ca.directory_url, "-t", "accepted"]).split()[1]
+    drive.ok("acme", "validate", account, options=["-a", beside.ca.directory_url])
+    # a server that has none any more
+    beside.httpd.md_conf = [line.replace("MDCACertificateFile", "#") for line in beside.httpd.md_conf]
+    beside.httpd.graceful()
+    assert "route" not in json.loads(noted.read_text())
+    assert "MDCACertificateFile" in drive.fails("drive", "b.test")
+
+
+def test_drive_knows_the_server_s_proxy(env):
+    """What a domain has for itself and what the command line says come first. Paths are those of the ServerRoot."""
+    dead, roots = [f"http://localhost:{port}" for port in free_ports(2)], env.dir / "roots.pem"
+    shutil.copy(env.ca.ca_file, roots)
+    env.md_conf = [conf.replace(str(env.ca.ca_file), "roots.pem") for conf in env.md_conf]
+    env.add_md_conf(f"MDHttpProxy {dead[0]}\nMDHttpProxyCACertificateFile proxy.pem\nMDRenewMode manual\nMDomain all.test\n"
+                    f"<MDomain own.test>\nMDHttpProxy {dead[1]}\nMDCACertificateFile none\n</MDomain>")
+    env.start()
+    assert env.store_json("httpd.json")["route"] == {
+        "ca-certs": str(roots), "proxy-url": dead[0], "proxy-ca-certs": str(env.dir / "proxy.pem")}
+    assert env.store_json("domains", "own.test", "md.json")["ca-certs"] == "none"
+    drive = Tool(env.store)
+    for name, proxy in ("all.test", dead[0]), ("own.test", dead[1]):
+        assert proxy.rpartition(":")[2] in drive.fails("drive", "-f", name)
+        assert "port 1 " in drive.fails("drive", "-f", name, options=["-p", "http://localhost:1"])
 
 
 def test_drive_gets_what_it_can(beside):

@@ -326,7 +326,7 @@ PROPERTIES = [
 ]
 # Cancelled in a section.
 CANCELLED = [
-    ("MDCACertificateFile", "ca-certs", "NONE", None),
+    ("MDCACertificateFile", "ca-certs", "NONE", "none"),
     ("MDCAChallenges", "ca.challenges", "", None),
     ("MDExternalAccountBinding", "eab", "None", None),
     ("MDMustStaple", "must-staple", "off", False),
