@@ -15,7 +15,7 @@ SPOILT = {  # what the section has, or what is done to the store; what the log s
     "curve.test": ("MDPrivateKeys rsa2048 no-such-curve", r"AH10173: md\[curve\.test\]: "
                    "MDPrivateKeys: the key type 'no-such-curve' is not known"),
     "static.test": ("MDCertificateFile none.pem\nMDCertificateKeyFile none.key",
-                    r"md\[static\.test\]: MDCertificateFile \S+/none\.pem cannot be read; it is "
+                    r"md\[static\.test\]: MDCertificateFile \S+/none\.pem cannot be read: No such file or directory; it is "
                     r"not served until that is repaired and the server reloaded"),
     "unsuitable.test": ("MDCAChallenges later-99", r"AH10056: processing unsuitable\.test: "),
     "cert.test": ("", r"md\[cert\.test\]: certificate\(rsa\) cannot be used and is ordered anew: "
