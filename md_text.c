@@ -249,6 +249,16 @@ const char *md_contact_uri(const char *contact, apr_pool_t *p)
                                     : apr_pstrcat(p, "mailto:", contact, NULL);
 }
 
+/* Nobody but this machine knows a host without a dot (RFC 8555 7.3: the CA may be picky). */
+const char *md_contact_check(const char *uri, apr_pool_t *p)
+{
+    const char *wrong = md_uri_check(uri, p);
+
+    if (wrong || strncasecmp(uri, "mailto:", 7))
+        return wrong;
+    return strchr(strchr(uri, '@'), '.') ? NULL : "mail address whose host has no dot";
+}
+
 /* ---- lists ---- */
 
 apr_array_header_t *md_strings_make(apr_pool_t *p)
