@@ -391,7 +391,9 @@ static const char *set_cas(void *slot, const md_directive_t *d, apr_pool_t *p)
 
     for (i = 0; i < d->argc; ++i) {
         url = ca_url(d->argv[i]);
-        wrong = url ? NULL : md_uri_check_http(d->argv[i], p);
+        wrong = url ? NULL : md_uri_check(d->argv[i], p);
+        if (!url && !wrong && !strstr(d->argv[i], "://")) /* host:port/path */
+            wrong = "scheme must be http or https";
         if (wrong)
             return unknown_ca(d->argv[i], wrong, p);
         APR_ARRAY_PUSH(urls, const char *) = url ? url : apr_pstrdup(p, d->argv[i]);
