@@ -401,12 +401,33 @@ static const char *set_cas(void *slot, const md_directive_t *d, apr_pool_t *p)
     for (i = 0; i < d->argc; ++i) {
         url = ca_url(d->argv[i]);
         wrong = url ? NULL : md_uri_check(d->argv[i], p);
+        if (!url && !wrong && !strstr(d->argv[i], "://")) /* host:port/path */
+            wrong = "scheme must be http or https";
         if (wrong)
             return unknown_ca(d->argv[i], wrong, p);
         APR_ARRAY_PUSH(urls, const char *) = url ? url : apr_pstrdup(p, d->argv[i]);
     }
     *(apr_array_header_t **)slot = urls;
     return NULL;
+}
+
+/* What a DNS name never has, and people write all the same. Whatever else is odd is for the CA to
+ * judge. */
+static const char *name_problem(const char *name, apr_pool_t *p)
+{
+    const char *cure, *shown = md_text_printable(name, p);
+
+    if (strchr(name, '/'))
+        cure = "give the name without scheme and path";
+    else if (strchr(name, ','))
+        cure = "separate names with blanks, without commas";
+    else if (strchr(name, ':'))
+        cure = "give the name without a port";
+    else if (name[strcspn(name, " \t")])
+        cure = "give one name per word, without quotes around several";
+    else
+        return NULL;
+    return apr_psprintf(p, "'%s' is not a DNS name: %s", shown, cure);
 }
 
 static const char *parse_mode(int *ptransitive, const char *word)
@@ -420,18 +441,30 @@ static const char *parse_mode(int *ptransitive, const char *word)
     return NULL;
 }
 
+/* Words that are names, or the mode of members. NULL or what is wrong. */
+static const char *parse_names(apr_array_header_t *names, int *ptransitive, int argc,
+                               const char *const *argv, apr_pool_t *p)
+{
+    const char *wrong = NULL;
+    int i;
+
+    for (i = 0; i < argc && !wrong; ++i) {
+        if (!*argv[i] || !parse_mode(ptransitive, argv[i]))
+            continue;
+        wrong = name_problem(argv[i], p);
+        APR_ARRAY_PUSH(names, const char *) = apr_pstrdup(p, argv[i]);
+    }
+    return wrong;
+}
+
 /* In a section: names and modes. Several values, as with those below: `slot` is the md_conf_t. */
 static const char *set_members(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     md_conf_t *conf = slot;
-    int i;
 
     if (!conf->members)
         conf->members = md_strings_make(p);
-    for (i = 0; i < d->argc; ++i)
-        if (*d->argv[i] && parse_mode(&conf->transitive, d->argv[i]))
-            APR_ARRAY_PUSH(conf->members, const char *) = apr_pstrdup(p, d->argv[i]);
-    return NULL;
+    return parse_names(conf->members, &conf->transitive, d->argc, d->argv, p);
 }
 
 /* Outside: the mode alone. */
@@ -486,8 +519,9 @@ enum {
     ANY = NOT_MD | MD_ONLY
 };
 
-/* Whose value it is: that of the place, of the process, or of the process unless in a section. */
-typedef enum { OF_PLACE, OF_PROCESS, OF_SECTION_OR_PROCESS } scope_t;
+/* Whose value it is: of the place (in a vhost it plays no role), of the place or vhost, of
+ * the process, or of the process unless in a section. */
+typedef enum { OF_PLACE, OF_PLACE_OR_VHOST, OF_PROCESS, OF_SECTION_OR_PROCESS } scope_t;
 
 /* The words it takes: fewest and most, -1 for any number. */
 #define ONE 1, 1
@@ -532,7 +566,7 @@ static const struct setting_t {
       AT(IS_INT, dns_01_version) },
     { "MDCheckInterval", NOT_MD, OF_PROCESS, ONE, set_check_interval,
       AT(IS_TIME, check_interval) },
-    { "MDContactEmail", ANY, OF_PLACE, ONE, set_string, AT(IS_POINTER, contact) },
+    { "MDContactEmail", ANY, OF_PLACE_OR_VHOST, ONE, set_string, AT(IS_POINTER, contact) },
     { "MDDriveMode", ANY, OF_PLACE, ONE, set_renew_mode, AT(IS_INT, renew_mode) },
     { "MDExternalAccountBinding", ANY, OF_PLACE, ONE_OR_TWO, set_eab, AT(IS_POINTER, eab) },
     { "MDHttpProxy", ANY, OF_SECTION_OR_PROCESS, ONE, set_http_url, AT(IS_POINTER, proxy_url) },
@@ -560,8 +594,8 @@ static const struct setting_t {
     { "MDRetryDelay", NOT_MD, OF_PROCESS, ONE, set_retry_delay, AT(IS_TIME, retry_delay) },
     { "MDRetryFailover", NOT_MD, OF_PROCESS, ONE, set_retry_failover, AT(IS_INT, retry_failover) },
     { "MDServerStatus", ANY, OF_PROCESS, ONE, set_flag, AT(IS_INT, server_status) },
-    { "MDStapleOthers", ANY, OF_PLACE, ONE, set_flag, AT(IS_INT, staple_others) },
-    { "MDStapling", ANY, OF_PLACE, ONE, set_flag, AT(IS_INT, stapling) },
+    { "MDStapleOthers", ANY, OF_PLACE_OR_VHOST, ONE, set_flag, AT(IS_INT, staple_others) },
+    { "MDStapling", ANY, OF_PLACE_OR_VHOST, ONE, set_flag, AT(IS_INT, stapling) },
     { "MDStaplingKeepResponse", ANY, OF_PROCESS, ONE, set_long_window,
       AT(IS_WINDOW, staple_keep) },
     { "MDStaplingRenewWindow", ANY, OF_PROCESS, ONE, set_window,
@@ -689,16 +723,22 @@ const char *md_config_set(md_conf_t *conf, md_conf_t *main_conf, const md_direct
     return wrong ? apr_psprintf(p, "%s %s", setting->name, wrong) : NULL;
 }
 
+int md_config_is_ignored(const char *name, md_place_t place)
+{
+    const struct setting_t *setting = setting_of(name, place);
+
+    return place == MD_PLACE_VHOST && setting && setting->scope == OF_PLACE;
+}
+
 const char *md_config_define(md_domain_t **pdomain, int argc, const char *const *argv,
                              apr_pool_t *p)
 {
     apr_array_header_t *names = md_strings_make(p);
     md_conf_t *conf = md_conf_make(p);
-    int i;
+    const char *wrong = parse_names(names, &conf->transitive, argc, argv, p);
 
-    for (i = 0; i < argc; ++i)
-        if (*argv[i] && parse_mode(&conf->transitive, argv[i]))
-            APR_ARRAY_PUSH(names, const char *) = argv[i];
+    if (wrong)
+        return wrong;
     if (names->nelts == 0)
         return "must specify a (unique) domain name";
     names = md_names_normalise(names, p);

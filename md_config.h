@@ -85,6 +85,9 @@ extern const md_conf_t md_conf_defaults;
 const char *md_config_set(md_conf_t *conf, md_conf_t *main_conf, const md_directive_t *directive,
                           apr_pool_t *p);
 
+/* Is this directive accepted in such a place, but without any effect there? */
+int md_config_is_ignored(const char *name, md_place_t place);
+
 /* The words of MDomain or of the header of a section: names and auto|manual, into a new domain
  * that has an own, unset `conf`. NULL, or what is wrong. */
 const char *md_config_define(md_domain_t **pdomain, int argc, const char *const *argv,

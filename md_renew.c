@@ -151,8 +151,9 @@ const char *md_renew_doubt(const md_domain_t *domain, apr_pool_t *p)
     for (i = 0; i < domain->names->nelts; ++i) {
         name = APR_ARRAY_IDX(domain->names, i, const char *);
         if (!strncmp(name, "*.", 2))
-            return apr_psprintf(p, "CAs want the wildcard name %s to be proven by the challenge "
-                                "type dns-01, which this version does not have", name);
+            return apr_psprintf(p, "no certificate can be obtained: CAs want the wildcard name %s "
+                                "to be proven by the challenge type dns-01, which this version "
+                                "does not have", name);
     }
     return NULL;
 }

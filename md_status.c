@@ -95,6 +95,16 @@ static md_json_t *staged_certs(const md_reg_t *reg, const md_domain_t *domain, a
     return certs_to_json(certs, labels, p);
 }
 
+/* What a job would say if it could be kept. */
+static md_json_t *blocked_to_json(const char *problem, apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+
+    md_json_set_int(json, "last.status", APR_EACCES);
+    md_json_set_str(json, "last.detail", problem);
+    return json;
+}
+
 /* The member `renewal`, NULL when there is no (plausible) job. */
 static md_json_t *renewal_to_json(apr_status_t *prv, const md_reg_t *reg,
                                   const md_domain_t *domain, int with_log, apr_pool_t *p)
@@ -103,6 +113,8 @@ static md_json_t *renewal_to_json(apr_status_t *prv, const md_reg_t *reg,
     md_job_t *job;
 
     *prv = md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p);
+    if (reg->store_problem)
+        return blocked_to_json(reg->store_problem, p);
     if (*prv != APR_SUCCESS || !md_renew_is_plausible(reg, domain, job, p))
         return NULL;
     json = md_job_to_json(job, with_log, p);

@@ -35,6 +35,10 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
  * empty directory, APR_ENOENT. */
 apr_status_t md_store_find(const char *base, apr_pool_t *p);
 
+/* Would md_store_open and md_store_prepare be able to work here? Changes nothing. */
+MD_MUST_CHECK
+apr_status_t md_store_check(const char *base, md_err_t *err, apr_pool_t *p);
+
 /* Give directories made in `challenges`, `staging` and `ocsp` to this user from now on, and make
  * the group directories that children need. */
 MD_MUST_CHECK

@@ -95,6 +95,53 @@ static apr_status_t store_file_parse(md_store_t *store, double *pversion, const 
     return APR_SUCCESS;
 }
 
+/* Reads the central file of a store, if there is one. */
+static apr_status_t store_file_load(md_store_t *store, double *pversion, const char *base,
+                                    md_err_t *err, apr_pool_t *p)
+{
+    const char *path = apr_pstrcat(p, base, "/" STORE_FILE, NULL);
+    apr_size_t len;
+    apr_status_t rv;
+    char *text;
+
+    rv = md_file_read_linked(&text, &len, path, MD_MAX_FILE, p);
+    if (APR_STATUS_IS_ENOENT(rv))
+        return rv;
+    if (APR_STATUS_IS_EACCES(rv))
+        return not_permitted(err, rv, path, base, p);
+    if (rv != APR_SUCCESS)
+        return unusable(err, rv, path, md_file_why(AT_FDCWD, path, rv, MD_MAX_FILE, p));
+    rv = store_file_parse(store, pversion, path, text, len, err, p);
+    md_wipe(text, len);
+    return rv;
+}
+
+static apr_status_t check_writable(const char *base, md_err_t *err, apr_pool_t *p)
+{
+    char *dir = apr_pstrdup(p, base), *slash;
+
+    while (access(dir, W_OK | X_OK) != 0) {
+        slash = strrchr(dir, '/');
+        if (errno != ENOENT || !slash || slash == dir)
+            return md_fail_system(err, errno, "cannot write to %s", dir);
+        *slash = '\0';
+    }
+    return APR_SUCCESS;
+}
+
+apr_status_t md_store_check(const char *base, md_err_t *err, apr_pool_t *p)
+{
+    md_store_t *store = apr_pcalloc(p, sizeof(*store));
+    double version;
+    apr_status_t rv;
+
+    rv = store_file_load(store, &version, base, err, p);
+    md_wipe(store->pass, MD_STORE_PASS_LEN);
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
+        return rv;
+    return check_writable(base, err, p);
+}
+
 /* ---- older stores ---- */
 
 /* Version 1 named keys pkey.pem and kept leaf and chain apart. */
@@ -193,11 +240,9 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
 {
     md_store_t *store = apr_pcalloc(p, sizeof(*store));
     const char *path = apr_pstrcat(p, base, "/" STORE_FILE, NULL);
-    apr_size_t len;
     double version = 0.0;
     apr_status_t rv;
     int created;
-    char *text;
 
     store->base = apr_pstrdup(p, base);
     apr_pool_cleanup_register(p, store, wipe_pass, apr_pool_cleanup_null);
@@ -206,21 +251,14 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
         return md_fail_system(err, rv, "cannot create the store directory %s", base);
     if (created)
         md_log(MD_LOG_INFO, "store directory does not exist, creating %s", base);
-    rv = md_file_read_linked(&text, &len, path, MD_MAX_FILE, p);
+    rv = store_file_load(store, &version, base, err, p);
     if (APR_STATUS_IS_ENOENT(rv)) {
         rv = store_file_create(path, p);
-        if (rv == APR_SUCCESS)
-            rv = md_file_read_linked(&text, &len, path, MD_MAX_FILE, p);
         if (rv != APR_SUCCESS)
             return md_fail(err, rv, "cannot create %s: %s", path,
                            md_file_why(AT_FDCWD, path, rv, MD_MAX_FILE, p));
+        rv = store_file_load(store, &version, base, err, p);
     }
-    if (APR_STATUS_IS_EACCES(rv))
-        return not_permitted(err, rv, path, base, p);
-    if (rv != APR_SUCCESS)
-        return unusable(err, rv, path, md_file_why(AT_FDCWD, path, rv, MD_MAX_FILE, p));
-    rv = store_file_parse(store, &version, path, text, len, err, p);
-    md_wipe(text, len);
     if (rv == APR_SUCCESS && version < STORE_VERSION)
         rv = migrate(store, version, path, err, p);
     if (rv != APR_SUCCESS)

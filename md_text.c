@@ -258,6 +258,16 @@ const char *md_terms_check(const char *terms, apr_pool_t *p)
                                 "has, or the URL of those that you accept", terms, wrong) : NULL;
 }
 
+/* Nobody but this machine knows a host without a dot (RFC 8555 7.3: the CA may be picky). */
+const char *md_contact_check(const char *uri, apr_pool_t *p)
+{
+    const char *wrong = md_uri_check(uri, p);
+
+    if (wrong || strncasecmp(uri, "mailto:", 7))
+        return wrong;
+    return strchr(strchr(uri, '@'), '.') ? NULL : "mail address whose host has no dot";
+}
+
 /* ---- lists ---- */
 
 apr_array_header_t *md_strings_make(apr_pool_t *p)

@@ -61,6 +61,9 @@ const char *md_contact_uri(const char *contact, apr_pool_t *p);
  * what is wrong. */
 const char *md_terms_check(const char *terms, apr_pool_t *p);
 
+/* NULL if a CA can use this contact URI, else what is wrong, as md_uri_check says it. */
+const char *md_contact_check(const char *uri, apr_pool_t *p);
+
 /* Lists of `const char *`. */
 apr_array_header_t *md_strings_make(apr_pool_t *p);
 int md_strings_has(const apr_array_header_t *list, const char *s);       /* exact */

@@ -61,6 +61,7 @@ static void make_process(apr_pool_t *p)
     process = apr_pcalloc(p, sizeof(*process));
     process->conf = md_conf_make(p);
     process->domains = apr_array_make(p, 8, sizeof(md_domain_t *));
+    process->ignored = apr_array_make(p, 1, sizeof(const ap_directive_t *));
     process->expected = apr_hash_make(p);
     process->expected_names = md_index_make(p);
     apr_pool_cleanup_register(p, process, forget_process, apr_pool_cleanup_null);
@@ -142,6 +143,26 @@ static const char *store_dir(const start_t *start)
                                                                       : "md");
 }
 
+/* What helps where root itself may not write: a file system that is read-only, for this service at
+ * least. */
+static const char *store_advice(const char *dir, apr_status_t rv, apr_pool_t *p)
+{
+    if (!dir || (rv != EROFS && !APR_STATUS_IS_EACCES(rv) && rv != EPERM))
+        return "";
+    return apr_psprintf(p, ". The server must be able to write there: set MDStoreDir to a place "
+                        "such as /var/lib/apache2/md, and move there what the store has already; "
+                        "or, where systemd forbids it, allow it with 'ReadWritePaths=%s' in the "
+                        "unit of the service", dir);
+}
+
+static void tell_store(const start_t *start, const char *dir, apr_status_t rv)
+{
+    ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10046) "setup store for %s: %s%s",
+                 dir ? dir : process->conf->store_dir,
+                 start->err.detail ? start->err.detail : "no path of a directory",
+                 store_advice(dir, rv, start->tmp));
+}
+
 static apr_status_t step_open_store(start_t *start)
 {
     const char *dir = store_dir(start);
@@ -150,10 +171,23 @@ static apr_status_t step_open_store(start_t *start)
     if (dir)
         rv = md_store_open(&start->store, dir, &start->err, start->p);
     if (rv != APR_SUCCESS)
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10046) "setup store for %s: %s",
-                     dir ? dir : process->conf->store_dir,
-                     start->err.detail ? start->err.detail : "no path of a directory");
+        tell_store(start, dir, rv);
     return rv;
+}
+
+/* Where children cannot come to what is theirs in the store, nothing is renewed or answered. */
+static void find_barrier(start_t *start, const char *dir)
+{
+    const char *barrier = mod_md_store_barrier(dir, start->tmp);
+
+    if (!barrier)
+        return;
+    process->store_problem = apr_psprintf(start->p, "no certificate can be obtained, as the user "
+        "'%s' of the server's children cannot enter %s, which is on the way to the store: 'chmod "
+        "a+x %s', or set MDStoreDir to another place", ap_unixd_config.user_name, barrier, barrier);
+    if (!process->is_dry_run)
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10047)
+                     "setup challenges directory: %s", process->store_problem);
 }
 
 /* Children run as another user and have to write there. */
@@ -165,7 +199,11 @@ static apr_status_t step_prepare_store(start_t *start)
     rv = md_store_prepare(start->store, geteuid() == 0 ? &owner : NULL, &start->err, start->tmp);
     if (rv != APR_SUCCESS)
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10047)
-                     "setup challenges directory: %s", start->err.detail ? start->err.detail : "");
+                     "setup challenges directory: %s%s",
+                     start->err.detail ? start->err.detail : "",
+                     store_advice(store_dir(start), rv, start->tmp));
+    else
+        find_barrier(start, store_dir(start));
     return rv;
 }
 
@@ -175,6 +213,7 @@ static apr_status_t step_make_registry(start_t *start)
 
     start->reg = process->reg = md_reg_make(start->store, conf, process->domains, start->p);
     start->reg->is_dry_run = process->is_dry_run;
+    start->reg->store_problem = process->store_problem;
     mod_md_reachability(start->reg, start->s);
     return APR_SUCCESS;
 }
@@ -393,6 +432,12 @@ static apr_status_t step_test_renewals(start_t *start)
     return APR_SUCCESS;
 }
 
+static apr_status_t step_warn(start_t *start)
+{
+    mod_md_warn_of_slips(start->reg, start->s, start->tmp);
+    return APR_SUCCESS;
+}
+
 static apr_status_t step_watch(start_t *start)
 {
     int i, watched = 0;
@@ -411,6 +456,35 @@ static apr_status_t step_watch(start_t *start)
 
 /* ---- in place of a start: `httpd -t` ---- */
 
+static apr_status_t step_check_store(start_t *start)
+{
+    const char *dir = store_dir(start);
+    apr_status_t rv = dir ? md_store_check(dir, &start->err, start->tmp) : APR_EBADPATH;
+
+    if (APR_STATUS_IS_EACCES(rv) && geteuid() != 0)
+        return APR_SUCCESS; /* the server may be another user */
+    if (rv != APR_SUCCESS)
+        tell_store(start, dir, rv);
+    else
+        find_barrier(start, dir);
+    return rv;
+}
+
+static apr_status_t step_check_covered(start_t *start)
+{
+    return mod_md_check_covered(start->s, start->tmp);
+}
+
+static apr_status_t step_check_watchdog(start_t *start)
+{
+    int i;
+
+    for (i = 0; i < process->domains->nelts; ++i)
+        if (domain_at(i)->is_watched)
+            return mod_md_check_watchdog(start->s);
+    return APR_SUCCESS;
+}
+
 static apr_status_t step_find_tls_servers(start_t *start)
 {
     mod_md_find_tls_servers(start->reg, start->s, start->tmp);
@@ -419,27 +493,20 @@ static apr_status_t step_find_tls_servers(start_t *start)
 
 /* Unknown types are accepted, as another version may know them; but with no other one there is
  * nothing to offer to the CA. */
-static void check_challenges(const start_t *start, const md_domain_t *domain)
-{
-    const char *doubt = md_renew_is_wanted(domain) ? md_renew_doubt(domain, start->tmp) : NULL;
-
-    if (domain->ca_challenges && domain->ca_challenges->nelts > 0
-        && !md_solver_knows_one(domain->ca_challenges))
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s,
-                     "md[%s]: MDCAChallenges '%s' has no challenge type that is known: no "
-                     "certificate can be obtained", domain->name,
-                     apr_array_pstrcat(start->tmp, domain->ca_challenges, ' '));
-    else if (doubt)
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s, "md[%s]: %s: no certificate can be "
-                     "obtained", domain->name, doubt);
-}
-
 static apr_status_t step_check_challenges(start_t *start)
 {
+    const md_domain_t *domain;
     int i;
 
-    for (i = 0; i < process->domains->nelts; ++i)
-        check_challenges(start, domain_at(i));
+    for (i = 0; i < process->domains->nelts; ++i) {
+        domain = domain_at(i);
+        if (domain->ca_challenges && domain->ca_challenges->nelts > 0
+            && !md_solver_knows_one(domain->ca_challenges))
+            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s,
+                         "md[%s]: MDCAChallenges '%s' has no challenge type that is known: no "
+                         "certificate can be obtained", domain->name,
+                         apr_array_pstrcat(start->tmp, domain->ca_challenges, ' '));
+    }
     return APR_SUCCESS;
 }
 
@@ -466,11 +533,13 @@ static const step_t AFTER_TLS[] = {
     { "assess the certificates", step_assess },
     { "choose whom to watch", step_choose_watched },
     { "test the renewals", step_test_renewals },
+    { "warn of slips", step_warn },
     { "start watching", step_watch },
 };
 
-/* All that is needed to find mistakes: without the store, and changing nothing. */
+/* All that is needed to find mistakes, changing nothing. */
 static const step_t TEST[] = {
+    { "check the store", step_check_store },
     { "make the registry", step_make_registry },
     { "complete the domains", step_complete_domains },
     { "check static files", step_check_static_files },
@@ -478,12 +547,15 @@ static const step_t TEST[] = {
     { "link domains and servers", step_link_servers },
     { "find TLS servers", step_find_tls_servers },
     { "check the servers", step_check_servers },
+    { "check that TLS servers are covered", step_check_covered },
     { "settle the names", step_settle_names },
     { "check the use of domains", step_check_use },
     { "check the challenges", step_check_challenges },
     { "load the certificates", step_load },
     { "choose whom to watch", step_choose_watched },
+    { "check the watchdog", step_check_watchdog },
     { "test the renewals", step_test_renewals },
+    { "warn of slips", step_warn },
 };
 
 #define COUNT_OF(steps) (sizeof(steps) / sizeof((steps)[0]))

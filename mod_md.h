@@ -22,6 +22,7 @@ typedef struct md_server_t {
     md_domain_t *section;        /* <MDomain> being read, or NULL */
     apr_array_header_t *domains; /* `md_domain_t *` assigned to the server, never NULL */
     int is_ssl;                  /* the TLS module asked for its certificates */
+    int has_certs;               /* `httpd -t`: it is configured with certificates of its own */
 } md_server_t;
 
 /* The one record of the process, in the configuration pool. */
@@ -31,6 +32,8 @@ typedef struct md_process_t {
     md_reg_t *reg;               /* from post_config on; NULL when no domain is defined */
     apr_hash_t *expected;        /* MD name -> domain with the names it is going to have */
     md_index_t *expected_names;  /* theirs */
+    apr_array_header_t *ignored; /* `const ap_directive_t *` that have no effect where they stand */
+    const char *store_problem;   /* what keeps children from the store, NULL: nothing */
     int is_dry_run;              /* httpd only tries the configuration */
 } md_process_t;
 
@@ -46,6 +49,9 @@ extern const command_rec mod_md_commands[];
 
 /* mod_md_vhosts: which domain belongs to which server. The cost is linear in domains, names and
  * vhosts. */
+
+/* Does somebody listen for http or https on this local port? */
+int mod_md_has_listener(int port);
 
 /* Do some listeners serve what arrives at the public ports 80 and 443? */
 void mod_md_reachability(md_reg_t *reg, server_rec *main_server);
@@ -70,6 +76,28 @@ const md_domain_t *mod_md_expected_domain(const server_rec *s);
 
 /* Settle for which names acme-tls/1 is offered. */
 void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
+
+/* mod_md_check: mistakes that show only when configuration, servers and modules are put together.
+ * Those that would end the server fail; others are warnings. */
+
+/* mod_watchdog, without which nothing is renewed. */
+MD_MUST_CHECK
+apr_status_t mod_md_check_watchdog(server_rec *main_server);
+
+/* A TLS server without certificate and domain, with which httpd does not start: told. */
+void mod_md_tell_uncovered(const server_rec *s, apr_pool_t *tmp);
+
+/* For `httpd -t`: is there one? After mod_md_find_tls_servers. */
+MD_MUST_CHECK
+apr_status_t mod_md_check_covered(server_rec *main_server, apr_pool_t *tmp);
+
+/* The first directory on the way to the store's shared groups that the children's user cannot pass;
+ * NULL if there is none, or root is not there to ask. */
+const char *mod_md_store_barrier(const char *store_dir, apr_pool_t *p);
+
+/* Warn of all that leaves watched domains without https, contact or renewal, and of directives that
+ * have no effect. */
+void mod_md_warn_of_slips(const md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 
 /* mod_md_tls, mod_md_http, mod_md_status: their hooks */
 void mod_md_tls_hooks(void);

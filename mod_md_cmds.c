@@ -46,7 +46,10 @@ static const char *set_setting(cmd_parms *cmd, void *dir_conf, int argc, char *c
         directive.place = MD_PLACE_MDOMAIN;
         conf = server->section->conf;
     }
-    return md_config_set(conf, mod_md_process()->conf, &directive, cmd->pool);
+    wrong = md_config_set(conf, mod_md_process()->conf, &directive, cmd->pool);
+    if (!wrong && md_config_is_ignored(directive.name, directive.place))
+        APR_ARRAY_PUSH(mod_md_process()->ignored, const ap_directive_t *) = cmd->directive;
+    return wrong;
 }
 
 static const char *set_line(cmd_parms *cmd, void *dir_conf, const char *line)

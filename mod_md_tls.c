@@ -59,6 +59,8 @@ static int add_fallback_files(server_rec *s, apr_pool_t *p, apr_array_header_t *
     md_err_t err;
     apr_status_t rv;
 
+    if (reg && mod_md_server(s)->domains->nelts == 0)
+        mod_md_tell_uncovered(s, p);
     if (!domain)
         return DECLINED;
     md_err_init(&err, p);

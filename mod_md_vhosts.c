@@ -41,7 +41,7 @@ static apr_array_header_t *servers_of(const md_reg_t *reg, server_rec *main_serv
 
 /* ---- reachability ---- */
 
-static int has_listener(int port)
+int mod_md_has_listener(int port)
 {
     const ap_listen_rec *lr;
 
@@ -54,8 +54,8 @@ static int has_listener(int port)
 
 void mod_md_reachability(md_reg_t *reg, server_rec *main_server)
 {
-    reg->http_reachable = has_listener(reg->conf->port_http);
-    reg->https_reachable = has_listener(reg->conf->port_https);
+    reg->http_reachable = mod_md_has_listener(reg->conf->port_http);
+    reg->https_reachable = mod_md_has_listener(reg->conf->port_https);
     ap_log_error(APLOG_MARK, mod_md_progress_level(), 0, main_server, APLOGNO(10037)
                  "server seems%s reachable via http: (local port %d) and%s reachable via https: "
                  "(local port %d)", reg->http_reachable ? "" : " not", reg->conf->port_http,
@@ -316,6 +316,14 @@ static int is_tls(server_rec *s, const tls_conf_t *conf)
     return protocol && !strcasecmp(protocol, "https");
 }
 
+static void note_tls_conf(server_rec *s, const tls_conf_t *conf)
+{
+    md_server_t *server = mod_md_server(s);
+
+    server->is_ssl = is_tls(s, conf);
+    server->has_certs = conf->has_certs;
+}
+
 static const ap_directive_t *next_vhost(const ap_directive_t *directive)
 {
     while (directive && strcasecmp(directive->directive, "<VirtualHost"))
@@ -340,14 +348,15 @@ void mod_md_find_tls_servers(const md_reg_t *reg, server_rec *main_server, apr_p
     int i;
 
     read_tls_conf(&main_conf, ap_conftree, tmp);
-    mod_md_server(main_server)->is_ssl = is_tls(main_server, &main_conf);
+    note_tls_conf(main_server, &main_conf);
     for (i = 0; i < servers->nelts && vhost; ++i) {
         s = APR_ARRAY_IDX(servers, i, server_rec *);
         if (!s->is_virtual)
             continue;
         conf = main_conf;
         read_tls_conf(&conf, vhost->first_child, tmp);
-        mod_md_server(s)->is_ssl = is_defined_by(s, vhost) && is_tls(s, &conf);
+        if (is_defined_by(s, vhost))
+            note_tls_conf(s, &conf);
         vhost = next_vhost(vhost->next);
     }
 }

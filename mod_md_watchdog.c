@@ -160,8 +160,7 @@ static apr_status_t register_watch(watch_t *w, apr_interval_time_t delay, apr_po
     register_callback = APR_RETRIEVE_OPTIONAL_FN(ap_watchdog_register_callback);
     w->set_interval = APR_RETRIEVE_OPTIONAL_FN(ap_watchdog_set_callback_interval);
     if (!get_instance || !register_callback || !w->set_interval) {
-        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, w->s, APLOGNO(10061) "mod_watchdog is required");
-        return APR_EGENERAL;
+        return mod_md_check_watchdog(w->s);
     }
     rv = get_instance(&w->watchdog, WATCHDOG_NAME, 0, 1, p);
     if (rv != APR_SUCCESS) {

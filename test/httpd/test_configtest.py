@@ -15,6 +15,7 @@ def domain(httpd, name, settings="", aliases=(), ssl=True):
 
 def test_mistakes_that_harm_one_domain(httpd):
     """All of them are told, and a start would succeed."""
+    httpd.add_md_conf("MDContactEmail admin@example.org")
     httpd.log_level = "info"
     httpd.add_md_conf("MDomain nowhere.test")
     domain(httpd, "plain.test", "MDRequireHttps temporary", ssl=False)
@@ -41,6 +42,8 @@ def test_mistakes_that_harm_one_domain(httpd):
         "AH10173: md.roots.test.: MDCACertificateFile /no/roots.pem cannot be read: No such file",
         ".*md.files.test.: MDCertificateFile .*no.pem cannot be read",
         "md.types.test.: MDCAChallenges 'htpp-01 later-99' has no challenge type that is known",
+        "md.plain.test.: a certificate is obtained, but no https vhost uses it: the vhost at .* is for http",
+        "md.plain-ca.test.: MDCertificateAuthority http://127.0.0.1:1/dir: a CA is reached by https:",
     ]
     assert len(told) == len(expected), done.stderr
     for pattern in expected:
@@ -50,6 +53,7 @@ def test_mistakes_that_harm_one_domain(httpd):
 
 def test_all_fatal_mistakes_are_told(httpd):
     """And those that harm one domain only, with nothing that follows from the others."""
+    httpd.add_md_conf("MDContactEmail admin@example.org")
     httpd.log_level = "info"
     httpd.add_md_conf("MDomain nowhere.test")
     domain(httpd, "pair1.test", "MDCertificateFile no.pem")

@@ -209,6 +209,7 @@ def test_match_names(httpd):
     """By server names alone: aliases may be shared, an exact name beats a wildcard."""
     httpd.add_md_conf(f"""{NO_RUN}
 MDMatchNames servernames
+MDContactEmail admin@example.org
 MDomain *.test.org
 MDomain one.test.org
 MDomain one.test shared.test manual
@@ -638,7 +639,7 @@ def test_static_certificates_always(env, workdir):
 def test_certificate_files_of_the_vhost(httpd, workdir):
     """A domain without certificates leaves the configured ones in service; no fallback, no 503."""
     cert, key = make_pair(workdir, "own", "DNS:a.test")
-    httpd.add_md_conf(f"{NO_RUN}\nMDomain a.test")
+    httpd.add_md_conf(f"{NO_RUN}\nMDContactEmail admin@example.org\nMDomain a.test")
     vhost(httpd, "a.test", extra=f"SSLCertificateFile {cert}\nSSLCertificateKeyFile {key}")
     httpd.start()
     assert httpd.get("/", "a.test", https=True)[0] == 200
