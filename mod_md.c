@@ -493,20 +493,27 @@ static apr_status_t step_find_tls_servers(start_t *start)
 
 /* Unknown types are accepted, as another version may know them; but with no other one there is
  * nothing to offer to the CA. */
+static void check_challenges(const start_t *start, const md_domain_t *domain)
+{
+    const char *doubt = md_renew_is_wanted(domain) ? md_renew_doubt(domain, start->tmp) : NULL;
+
+    if (domain->ca_challenges && domain->ca_challenges->nelts > 0
+        && !md_solver_knows_one(domain->ca_challenges))
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s,
+                     "md[%s]: MDCAChallenges '%s' has no challenge type that is known: no "
+                     "certificate can be obtained", domain->name,
+                     apr_array_pstrcat(start->tmp, domain->ca_challenges, ' '));
+    else if (doubt)
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s, "md[%s]: %s", domain->name,
+                     doubt);
+}
+
 static apr_status_t step_check_challenges(start_t *start)
 {
-    const md_domain_t *domain;
     int i;
 
-    for (i = 0; i < process->domains->nelts; ++i) {
-        domain = domain_at(i);
-        if (domain->ca_challenges && domain->ca_challenges->nelts > 0
-            && !md_solver_knows_one(domain->ca_challenges))
-            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s,
-                         "md[%s]: MDCAChallenges '%s' has no challenge type that is known: no "
-                         "certificate can be obtained", domain->name,
-                         apr_array_pstrcat(start->tmp, domain->ca_challenges, ' '));
-    }
+    for (i = 0; i < process->domains->nelts; ++i)
+        check_challenges(start, domain_at(i));
     return APR_SUCCESS;
 }
 

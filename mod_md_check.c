@@ -337,9 +337,6 @@ static void warn_of_domain(slips_t *slips, const md_domain_t *domain)
     why = ca_slip(domain, slips->iter);
     if (why)
         warn(slips, domain, why);
-    why = md_renew_doubt(domain, slips->iter);
-    if (why)
-        warn(slips, domain, why);
     warn_of_names(slips, domain);
 }
 
