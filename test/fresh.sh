@@ -104,7 +104,9 @@ devices() {
 }
 
 clean_env() {
-    env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+    local path=/usr/local/bin:/usr/bin:/bin
+    [ "$1" = setpriv ] || path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    env -i PATH=$path LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
         TERM="${TERM:-dumb}" HOME="$home" ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} "$@"
 }
 within() { clean_env chroot "$root" "$@"; }
