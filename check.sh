@@ -1,71 +1,119 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Every test there is. Installs what it needs (Debian, Ubuntu), builds with gcc and clang without warnings, then with
-# sanitizers, and runs the unit tests and the tests of the module in a real httpd against a real CA.
-# The last line is `N passed, N failed, N skipped` for all suites together.
+# Every test there is; the last line is `N passed, N failed, N skipped` for all of them together.
+usage="usage: ./check.sh [PART...]
+
+Installs what it needs (Debian, Ubuntu: packages, as root or with sudo), builds and tests. Without arguments all parts,
+about ten minutes on two cores, and some for the packages of the first time:
+  build      with gcc and clang without warnings, with sanitizers; layers; make dist   2 minutes
+  unit       unit tests, also with sanitizers                                          1 minute
+  module     the module in a real httpd against a real CA                              3 minutes
+  sanitized  the same with ASan and UBSan                                              4 minutes
+The log of a build is .build/NAME/make.log, that of the tests .build/pytest-NAME.log."
 set -uo pipefail
 cd "$(dirname "$0")" || exit 1
+parts="build unit module sanitized"
+for part; do
+    case " $parts " in *" $part "*) ;; *) echo "$usage"; [ "$part" = --help ] || [ "$part" = -h ]; exit ;; esac
+done
+# The run as a whole has a limit, as has each of its parts below. Who hangs is ended, and what it started.
+[ -n "${MD_CHECK_LIMITED:-}" ] || MD_CHECK_LIMITED=yes exec timeout -k 60 5400 ./check.sh "$@"
+
 passed=0 failed=0 skipped=0
 export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+# Everything that tests write is here. Servers that a test left behind are known by it.
+TMPDIR=$(mktemp -d /tmp/mod_md-check.XXXXXX) || exit 1
+export TMPDIR
+chmod 755 "$TMPDIR"
 
-say() { printf '\n== %s\n' "$*"; }
+say() { printf '\n== %s (at %d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
 count() { passed=$((passed + $1)); failed=$((failed + $2)); skipped=$((skipped + $3)); }
-one() { if "${@:2}"; then echo "ok: $1"; count 1 0 0; else echo "FAILED: $1"; count 0 1 0; fi; }
+one() { # one <what> <command...>
+    local start=$SECONDS
+    if "${@:2}"; then echo "ok: $1, $((SECONDS - start)) s"; count 1 0 0; else echo "FAILED: $1"; count 0 1 0; fi
+}
+end_leftovers() {
+    local pids
+    pids=$(grep -lsaF "TMPDIR=$TMPDIR" /proc/[0-9]*/environ | cut -d/ -f3)
+    # shellcheck disable=SC2086
+    [ -z "$pids" ] || kill -9 $pids 2>/dev/null
+    rm -rf "$TMPDIR"
+}
 finish() {
+    trap - EXIT INT TERM
+    end_leftovers 2>/dev/null
     printf '\n%d passed, %d failed, %d skipped\n' $passed $failed $skipped
     [ $failed = 0 ]; exit
 }
+trap finish EXIT
+trap 'echo "FAILED: stopped before the end"; count 0 1 0; finish' INT TERM
 
-say "what is needed"
-test/prepare.sh || { echo "cannot install what the tests need"; count 0 1 0; finish; }
-python=/usr/bin/python3
-test/pebble-setup.sh >/dev/null || { echo "no test CA"; count 0 1 0; finish; }
+# build <name>: in .build/<name>
+build() {
+    case $1 in
+        gcc) set -- gcc ;;
+        clang) set -- clang CC=clang ;;
+        asan) set -- asan --enable-sanitizers ;;
+        tsan) set -- tsan --enable-tsan ;;
+    esac
+    timeout -k 10 900 test/build.sh "$@" --enable-werror
+}
 
-say "builds"
-one "gcc, no warnings" test/build.sh gcc --enable-werror
-one "clang, no warnings" test/build.sh clang CC=clang --enable-werror
-one "gcc, ASan and UBSan" test/build.sh asan --enable-werror --enable-sanitizers
-one "gcc, TSan" test/build.sh tsan --enable-werror --enable-tsan
-[ $failed = 0 ] || finish
-one "layers" test/check-wall.sh
-one "make dist" sh -c 'cd .build/gcc && make -s dist >dist.log 2>&1 || { tail -20 dist.log; exit 1; }'
-one "a2md -V" sh -c '.build/gcc/a2md -V | grep -Eqx "version: [0-9]+\.[0-9]+\.[0-9]+"'
+part_build() {
+    say "builds, about 2 minutes"
+    one "gcc, no warnings" build gcc
+    one "clang, no warnings" build clang
+    one "gcc, ASan and UBSan" build asan
+    one "gcc, TSan" build tsan
+    [ $failed = 0 ] || exit
+    one "layers" test/check-wall.sh
+    one "make dist" timeout 120 \
+        sh -c 'cd .build/gcc && make -s dist >dist.log 2>&1 || { tail -20 dist.log; exit 1; }'
+    one "a2md -V" sh -c '.build/gcc/a2md -V | grep -Eqx "version: [0-9]+\.[0-9]+\.[0-9]+"'
+}
 
 # unit <build> <pattern>: cmocka programs print `[  PASSED  ] n test(s).` and the same for failures
 unit() {
-    local program out rc
-    (cd ".build/$1" && make -s unit-programs >unit.log 2>&1) ||
+    local program out rc ok bad
+    { build "$1" && (cd ".build/$1" && timeout -k 10 900 make -s unit-programs >unit.log 2>&1); } ||
         { tail -30 ".build/$1/unit.log"; echo "FAILED: unit tests of $1 do not build"; count 0 1 0; return; }
     for program in .build/"$1"/test/unit/$2; do
         [ -x "$program" ] && [ -f "$program" ] || continue
-        out=$("$program" 2>&1); rc=$?
-        local ok bad
+        out=$(timeout -k 10 300 "$program" 2>&1); rc=$?
         ok=$(grep -cE '^\[ +OK \]' <<<"$out")
         bad=$(sed -nE 's/^\[ +FAILED +\] ([0-9]+) test.*/\1/p' <<<"$out" | tail -1)
         [ $rc = 0 ] && bad=0 || bad=${bad:-1}
+        [ $rc != 124 ] || out+=$'\n'"not done within 300 s"
         echo "${program##*/} ($1): $ok ok, $bad failed"
         [ $rc = 0 ] || echo "$out"
         count "$ok" "$bad" 0
     done
 }
-say "unit tests"
-unit gcc 'test_*'
-unit asan 'test_*'
-unit tsan 'test_engine*'
+part_unit() {
+    say "unit tests, about 1 minute"
+    unit gcc 'test_*'
+    unit asan 'test_*'
+    unit tsan 'test_engine*'
+}
 
-# module <build>: pytest prints a summary such as `3 failed, 40 passed in 60.0s`
+# module <build> [slow]: pytest prints a summary such as `3 failed, 40 passed in 60.0s`. conftest.py limits each test;
+# when so many have failed, the rest would tell nothing new.
 module() {
-    local out=".build/pytest-$1.log" rc
-    (cd test/httpd && MD_MODULE="$PWD/../../.build/$1/.libs/mod_md.so" MD_SLOW="${2:-}" \
-        $python -m pytest -p no:cacheprovider -q -n 4 . 2>&1) | tee "$out" | tail -150
+    local out=".build/pytest-$1.log" rc summary
+    build "$1" || { echo "FAILED: no build $1"; count 0 1 0; return; }
+    (cd test/httpd && MD_MODULE="$PWD/../../.build/$1/.libs/mod_md.so" MD_SLOW="${2:-}" timeout -k 30 1800 \
+        /usr/bin/python3 -m pytest -p no:cacheprovider -q -n 4 --maxfail 30 --durations 5 . 2>&1) | tee "$out"
     rc=${PIPESTATUS[0]}
-    local n
-    n() { grep -E '(passed|failed|error).* in [0-9.]+s' "$out" | tail -1 | grep -oE "[0-9]+ $1" | grep -oE '[0-9]+' || echo 0; }
+    summary=$(grep -E '(passed|failed|error).* in [0-9.]+s' "$out" | tail -1)
+    n() { grep -oE "[0-9]+ $1" <<<"$summary" | grep -oE '[0-9]+' || echo 0; }
     count "$(n passed)" "$(($(n failed) + $(n error)))" "$(n skipped)"
+    [ "$rc" != 124 ] || echo "FAILED: not done within 30 minutes"
     [ "$rc" = 0 ] || [ "$(($(n failed) + $(n error)))" -gt 0 ] || count 0 1 0
 }
-say "the module in httpd"
-module gcc
-say "the module in httpd, ASan and UBSan"
-module asan slow
-finish
+part_module() { say "the module in httpd, about 3 minutes"; module gcc; }
+part_sanitized() { say "the module in httpd with ASan and UBSan, about 4 minutes"; module asan slow; }
+
+[ $# -gt 0 ] || set -- $parts
+say "what is needed"
+test/prepare.sh && test/pebble-setup.sh >/dev/null || { echo "FAILED: cannot get what the tests need"; count 0 1 0; exit; }
+for part; do "part_$part"; done

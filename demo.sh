@@ -98,7 +98,7 @@ Group www-data"
     for m in mpm_event authz_core mime dir socache_shmcb ssl; do
         [ ! -f "$libexec/mod_$m.so" ] || echo "LoadModule ${m}_module $libexec/mod_$m.so"
     done
-    echo "LoadModule md_module $module
+    echo "LoadModule md_module \"$module\"
 TypesConfig /etc/mime.types
 DocumentRoot $dir/htdocs
 # where this demo differs from the real world: the CA, and the ports that it comes to

@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what building and testing need on Debian and Ubuntu, if it is missing. As root, or with sudo.
+# prepare.sh [build]: installs what building (and testing) need on Debian and Ubuntu, if it is missing. As root, or with
+# sudo. No package here starts a service: httpd without its configuration and service is apache2-bin.
 set -euo pipefail
-build="gcc make autoconf automake libtool pkg-config apache2 apache2-dev libcurl4-openssl-dev libjansson-dev libssl-dev
-       openssl curl xz-utils python3"
+build="gcc make autoconf automake libtool pkg-config apache2-bin apache2-dev libcurl4-openssl-dev libjansson-dev libssl-dev
+       media-types openssl curl ca-certificates xz-utils python3"
 tests="clang libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-cryptography git"
 wanted="$build"; [ "${1:-}" = build ] || wanted="$build $tests"
 missing=
@@ -11,16 +12,13 @@ for package in $wanted; do
     [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
-echo "installing:$missing"
+echo "installing, a minute or two:$missing"
 sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
-# Installing a server must not start it: nothing here may listen to the world.
-policy=/usr/sbin/policy-rc.d
-made=
-if [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null; $sudo chmod 755 $policy; made=yes
-fi
-trap '[ -z "$made" ] || $sudo rm -f $policy' EXIT
-export DEBIAN_FRONTEND=noninteractive
-$sudo apt-get update -q >/dev/null
+log=$(mktemp); trap 'rm -f "$log"' EXIT
+apt_get() {
+    $sudo env DEBIAN_FRONTEND=noninteractive timeout -k 30 1800 apt-get -q -o DPkg::Lock::Timeout=600 "$@" >"$log" 2>&1 ||
+        { cat "$log"; exit 1; }
+}
+apt_get update
 # shellcheck disable=SC2086
-$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing >/dev/null
+apt_get install -y --no-install-recommends $missing

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: every test has servers of its own, and a failing one prints what they logged."""
 import pathlib
+import signal
 import tempfile
 
 import pytest
 
 from filled import filled  # noqa: F401
 from scripted_ca import ScriptedCA
-from servers import Httpd, Pebble
+from servers import TIMEOUT, Httpd, Pebble
+
+LIMIT = 4 * TIMEOUT  # of a test, in seconds; so much again for making and ending its servers
 
 
 @pytest.fixture
 def workdir():
-    """Below /tmp and readable for the server's user; pytest's own directories are private."""
+    """Readable for the server's user; pytest's own directories are private."""
     with tempfile.TemporaryDirectory(prefix="md-", ignore_cleanup_errors=True) as name:
         path = pathlib.Path(name)
         path.chmod(0o755)
@@ -69,6 +72,20 @@ def env(httpd, pebble):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "kills: the test ends children by signals")
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))  # and so servers are ended
+
+
+@pytest.hookimpl(hookwrapper=True)
+def limited(item):
+    def late(*_):
+        pytest.fail(f"{item.nodeid} was not done within {LIMIT} s")
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(LIMIT)
+    yield
+    signal.alarm(0)
+
+
+pytest_runtest_setup = pytest_runtest_call = pytest_runtest_teardown = limited
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
+import tempfile
 import types
 
 import pytest
@@ -82,7 +83,7 @@ def filled(tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
-    place = pathlib.Path("/tmp") / f"md-damage-{os.getuid()}-{base.name}"
+    place = pathlib.Path(tempfile.gettempdir()) / f"md-damage-{os.getuid()}-{base.name}"
     with open(f"{place}.lock", "w", encoding="ascii") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         done = place / "done"

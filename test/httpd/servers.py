@@ -212,7 +212,7 @@ class Httpd:
         for name in (f"mpm_{self.mpm}", *self.MODULES):
             if f"mod_{name}.c" not in built_in and os.path.exists(f"{libexec}/mod_{name}.so"):
                 lines.append(f"LoadModule {name}_module {libexec}/mod_{name}.so")
-        lines += [f"LoadModule md_module {self.module}",
+        lines += [f'LoadModule md_module "{self.module}"',
                   f"Listen 127.0.0.1:{self.http_port}", f"Listen 127.0.0.1:{self.https_port}",
                   f"ErrorLog {self.log_path}", f"LogLevel {self.log_level}",
                   f"DocumentRoot {self.docroot}", "TypesConfig /etc/mime.types",
