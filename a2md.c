@@ -16,12 +16,12 @@
 #define TRACE8     15
 
 static const a2md_command_t COMMANDS[] = {
-    { "add", "name [name...]", "a new managed domain with these DNS names, the first is its own",
+    { "add", "name [name...]", "add a managed domain with these DNS names, called by the first",
       "", 1, 1, 1, a2md_add },
     { "update", "name [domains name... | ca url [proto] | account [id] | contacts address... |\n"
       "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1, 1,
       0, a2md_update },
-    { "list", "[name...]", "all managed domains, or those with these names", "", 0, 0, 0,
+    { "list", "[name...]", "show all managed domains, or those with these names", "", 0, 0, 0,
       a2md_list },
     { "drive", "[name...]", "obtain certificates for these managed domains, or all, and put them "
       "into service", "cfr", 0, 0, 0, a2md_drive },
@@ -31,11 +31,11 @@ static const a2md_command_t COMMANDS[] = {
       a2md_acme_validate },
     { "acme agree", "id...", "agree to the terms of service of the CA of -a", "", 1, 0, 0,
       a2md_acme_agree },
-    { "acme delreg", "id...", "end accounts at their CA and remove them", "", 1, 0, 0,
+    { "acme delreg", "id...", "deactivate accounts at their CA and remove them", "", 1, 0, 0,
       a2md_acme_delreg },
     { "store add", "name...", "write a managed domain without any checks", "", 1, 1, 1,
       a2md_store_add },
-    { "store list", "", "all managed domains as stored", "", 0, 0, 0, a2md_store_list },
+    { "store list", "", "show all managed domains as stored", "", 0, 0, 0, a2md_store_list },
     { "store remove", "name...", "remove the documents of managed domains", "f", 1, 1, 0,
       a2md_store_remove },
     { "store update", "name [domains name...]", "change a managed domain without any checks", "",
@@ -45,13 +45,13 @@ static const a2md_command_t COMMANDS[] = {
 
 static const apr_getopt_option_t MAIN_OPTIONS[] = {
     { "acme", 'a', 1, "URL of the CA's directory" },
-    { "cafile", 'C', 1, "PEM file of trusted roots for the CA" },
-    { "dir", 'd', 1, "directory of the store, needed by all commands; what adds makes it" },
-    { "help", 'h', 0, "this text" },
+    { "cafile", 'C', 1, "PEM file of trusted roots for the CA; 'none': those of the system" },
+    { "dir", 'd', 1, "directory of the store, required; commands that add something create it" },
+    { "help", 'h', 0, "show this text" },
     { "json", 'j', 0, "print the result as JSON" },
     { "proxy", 'p', 1, "URL of a proxy for outgoing connections" },
     { "quiet", 'q', 0, "log less" },
-    { "terms", 't', 1, "terms of service agreed to: their URL, or 'accepted'" },
+    { "terms", 't', 1, "terms of service that you agree to: their URL, or 'accepted'" },
     { "verbose", 'v', 0, "log more" },
     { "version", 'V', 0, "print the version" },
     { NULL, 0, 0, NULL }
@@ -59,9 +59,9 @@ static const apr_getopt_option_t MAIN_OPTIONS[] = {
 
 static const apr_getopt_option_t COMMAND_OPTIONS[] = {
     { "challenge", 'c', 1, "use this challenge type only" },
-    { "force", 'f', 0, "even if there is no need" },
-    { "reset", 'r', 0, "forget what is staged, begin anew" },
-    { "help", 'h', 0, "this text" },
+    { "force", 'f', 0, "do it even if there is no need" },
+    { "reset", 'r', 0, "discard what is staged and start over" },
+    { "help", 'h', 0, "show this text" },
     { NULL, 0, 0, NULL }
 };
 
@@ -183,8 +183,9 @@ static apr_status_t find_store(const a2md_t *tool, int argc, md_err_t *err)
 
     if (rv == APR_SUCCESS || (rv == APR_EOF && argc == 0))
         return rv;
-    return md_fail(err, APR_ENOENT, "there is no store in %s (no md_store.json). Give -d what is "
-                   "MDStoreDir in the server's configuration, by default md below its ServerRoot",
+    return md_fail(err, APR_ENOENT, "there is no store in %s (it has no md_store.json). Give -d "
+                   "the directory that MDStoreDir names in the server's configuration, by default "
+                   "'md' in its ServerRoot",
                    tool->dir);
 }
 
@@ -275,10 +276,10 @@ static int run_command(a2md_t *tool, const a2md_command_t *command, int argc,
     if (argc - getopt->ind < command->min_args)
         return command_usage(command, options, "an argument is missing");
     if (!tool->dir)
-        return command_usage(command, options, "the directory of the store is missing: a2md -d");
+        return command_usage(command, options, "no directory of a store is given: use a2md -d");
     wrong = tool->conf->proxy_url ? md_uri_check_http(tool->conf->proxy_url, tool->p) : NULL;
     if (wrong)
-        return command_usage(command, options, apr_psprintf(tool->p, "the proxy is no URL: %s",
+        return command_usage(command, options, apr_psprintf(tool->p, "the proxy is not a URL: %s",
                                                             wrong));
     return execute(tool, command, argc - getopt->ind, argv + getopt->ind);
 }

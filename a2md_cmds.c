@@ -124,7 +124,7 @@ static apr_status_t set_ca(md_domain_t *domain, const char *url, md_err_t *err, 
     const char *wrong = md_uri_check(url, p);
 
     if (wrong)
-        return md_fail(err, APR_EINVAL, "'%s' is no URL of a CA: %s", url, wrong);
+        return md_fail(err, APR_EINVAL, "'%s' is not the URL of a CA: %s", url, wrong);
     domain->ca_urls = words(1, &url, p);
     return APR_SUCCESS;
 }
@@ -140,7 +140,7 @@ apr_status_t a2md_contacts(apr_array_header_t **pcontacts, int argc, const char 
         uri = md_contact_uri(argv[i], p);
         wrong = md_uri_check(uri, p);
         if (wrong)
-            return md_fail(err, APR_EINVAL, "'%s' is no contact: %s", argv[i], wrong);
+            return md_fail(err, APR_EINVAL, "'%s' is not a contact: %s", argv[i], wrong);
         APR_ARRAY_PUSH(*pcontacts, const char *) = uri;
     }
     return APR_SUCCESS;
@@ -162,7 +162,7 @@ static apr_status_t check_names(const md_domain_t *domain, md_err_t *err)
         name = APR_ARRAY_IDX(domain->names, i, const char *);
         wrong = md_dns_name_check(name);
         if (wrong)
-            return md_fail(err, APR_EINVAL, "'%s' is no DNS name: %s", name, wrong);
+            return md_fail(err, APR_EINVAL, "'%s' is not a DNS name: %s", name, wrong);
     }
     return APR_SUCCESS;
 }
@@ -199,8 +199,8 @@ static apr_status_t make(md_domain_t **pdomain, a2md_t *tool, int argc, const ch
     *pdomain = domain;
     if (md_store_exists(tool->reg->store, MD_STORE_DOMAINS, domain->name, MD_DOMAIN_JSON, tool->p))
         return tool->output ? APR_EEXIST
-                            : md_fail(err, APR_EEXIST, "%s: there is such a managed domain already",
-                                      domain->name);
+               : md_fail(err, APR_EEXIST, "%s: there is already such a managed domain",
+                         domain->name);
     if (tool->ca_url)
         domain->ca_urls = words(1, &tool->ca_url, tool->p);
     return APR_SUCCESS;
@@ -381,8 +381,8 @@ static apr_status_t change(md_domain_t *domain, a2md_t *tool, int argc, const ch
     for (i = 0; i < sizeof(ASPECTS) / sizeof(ASPECTS[0]); ++i)
         if (!strcmp(argv[0], ASPECTS[i].name))
             return ASPECTS[i].change(domain, tool, argc - 1, argv + 1, err);
-    return md_fail(err, APR_ENOTIMPL, "%s: '%s' is nothing that can be changed", domain->name,
-                   argv[0]);
+    return md_fail(err, APR_ENOTIMPL, "%s: '%s' is not something that can be changed",
+                   domain->name, argv[0]);
 }
 
 apr_status_t a2md_update(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
@@ -481,8 +481,8 @@ static apr_status_t change_raw(md_domain_t *domain, a2md_t *tool, int argc,
     if (argc == 0)
         return APR_SUCCESS;
     if (strcmp(argv[0], "domains"))
-        return md_fail(err, APR_ENOTIMPL, "%s: '%s' is nothing that can be changed", domain->name,
-                       argv[0]);
+        return md_fail(err, APR_ENOTIMPL, "%s: '%s' is not something that can be changed",
+                       domain->name, argv[0]);
     return set_names(domain, tool, argc - 1, argv + 1, err);
 }
 

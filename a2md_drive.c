@@ -29,8 +29,8 @@ static apr_status_t check_challenge(const char *type, md_err_t *err, apr_pool_t 
 
     APR_ARRAY_PUSH(types, const char *) = type;
     return md_solver_knows_one(types) ? APR_SUCCESS
-           : md_fail(err, APR_EINVAL, "'%s' is no challenge type that is known here: %s", type,
-                     md_solver_types(p));
+           : md_fail(err, APR_EINVAL, "'%s' is not a challenge type that is known here, which are: "
+                     "%s", type, md_solver_types(p));
 }
 
 /* What only the server gives to domains by itself. */
@@ -40,7 +40,7 @@ static apr_status_t check(const md_domain_t *domain, md_err_t *err)
         return md_fail(err, APR_ENOTIMPL, "%s: Unknown CA protocol: %s", domain->name,
                        domain->ca_proto);
     if (!domain->ca_urls)
-        return md_fail(err, APR_ENOENT, "%s: no CA is known, set one by 'update %s ca <url>'",
+        return md_fail(err, APR_ENOENT, "%s: no CA is known; set one with 'update %s ca <url>'",
                        domain->name, domain->name);
     return APR_SUCCESS;
 }
@@ -113,8 +113,7 @@ static apr_status_t await_turn(apr_file_t **plock, a2md_t *tool, md_err_t *err)
     apr_time_t end = apr_time_now() + LOCK_WAIT;
     apr_status_t rv = APR_EAGAIN;
 
-    md_log(MD_LOG_INFO, "waiting for the renewals that a server or another a2md has "
-           "in work");
+    md_log(MD_LOG_INFO, "waiting for the renewals that a server or another a2md has in progress");
     while (APR_STATUS_IS_EAGAIN(rv) && apr_time_now() < end) {
         apr_sleep(LOCK_TICK);
         rv = md_store_try_lock(plock, tool->reg->store, err, tool->p);
@@ -131,9 +130,9 @@ static apr_status_t check_live(md_domain_t **plive, a2md_t *tool, const md_domai
     apr_status_t rv = md_reg_load_domain(plive, tool->reg, driven->name, err, tool->p);
 
     if (APR_STATUS_IS_ENOENT(rv))
-        return md_fail(err, rv, "it was removed meanwhile");
+        return md_fail(err, rv, "it was removed in the meantime");
     if (rv == APR_SUCCESS && !md_strings_equal((*plive)->names, driven->names))
-        return md_fail(err, APR_EGENERAL, "its DNS names were changed meanwhile");
+        return md_fail(err, APR_EGENERAL, "its DNS names were changed in the meantime");
     return rv;
 }
 
@@ -173,7 +172,7 @@ static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md
     rv = md_stage_activate(tool->reg, domain->name, err, tool->p);
     if (!APR_STATUS_IS_ENOENT(rv) || md_reg_is_live(tool->reg, domain, apr_time_now(), tool->p))
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
-    md_log(MD_LOG_ERR, "%s: its new set is not in staging any more", domain->name);
+    md_log(MD_LOG_ERR, "%s: its new set is no longer in staging", domain->name);
     return rv;
 }
 

@@ -253,7 +253,7 @@ static apr_status_t fail_by_reply(md_acme_t *acme, const md_reply_t *reply, cons
     }
     else {
         rv = md_fail(err, status_of_http(reply->status),
-                     "%s: unexpected HTTP status %d without problem document", url,
+                     "%s: unexpected HTTP status %d without a problem document", url,
                      reply->status);
     }
     err->retry_after = reply->retry_after;
@@ -517,7 +517,7 @@ static apr_status_t directory_parse(md_directory_t **pdir, const char *url,
     dir->new_order = url_member(json, "newOrder", p);
     if (!dir->new_nonce || !dir->new_account || !dir->new_order)
         return md_fail(err, APR_EINVAL, "Unsuccessful in contacting ACME server at %s: unable to "
-                       "understand the answer, it is no ACME directory. Check the URL in "
+                       "understand the answer, which is not an ACME directory. Check the URL in "
                        "MDCertificateAuthority", url);
     dir->revoke_cert = url_member(json, "revokeCert", p);
     dir->key_change = url_member(json, "keyChange", p);
@@ -552,7 +552,7 @@ static apr_status_t directory_get(md_directory_t **pdir, md_acme_t *acme, md_err
                 response->status == 503 ? ", service unavailable"
                 : strncasecmp(acme->url, "http:", 5)
                     ? ". Check the URL in MDCertificateAuthority"
-                    : ". Check the URL in MDCertificateAuthority: most CAs want https:");
+                    : ". Check the URL in MDCertificateAuthority: most CAs require https:");
         err->retry_after = reply->retry_after;
         return APR_EAGAIN;
     }

@@ -124,7 +124,7 @@ static void repair_file(const md_store_t *store, md_store_group_t group, const c
     if (rv == APR_SUCCESS)
         md_log(MD_LOG_ERR, "%s; kept as %s, %s", err->detail, aside, consequence);
     else
-        md_log(MD_LOG_ERR, "%s; it cannot be renamed to be out of the way: %s", err->detail,
+        md_log(MD_LOG_ERR, "%s; it could not be moved out of the way: %s", err->detail,
                md_err_text(rv, p));
 }
 
@@ -147,8 +147,8 @@ void md_acct_repair(const md_store_t *store, md_store_group_t group, const char 
                     : "the account is not used until you repair it; its key stays in place", p);
     md_err_clear(&err);
     rv = md_store_load_key(&key, store, group, name, ACCT_KEY, &err, p);
-    repair_file(store, group, name, ACCT_KEY, rv, &err, "the account is not used until you restore "
-                "it from a backup; a new one is registered when there is need", p);
+    repair_file(store, group, name, ACCT_KEY, rv, &err, "the account is not used until you "
+                "restore it from a backup; a new one is registered when one is needed", p);
 }
 
 apr_status_t md_acct_save(const md_acct_t *acct, const md_store_t *store,
@@ -402,7 +402,7 @@ apr_status_t md_acct_check_terms(md_acme_t *acme, const char *agreement, md_err_
     if (!terms || !agreement || !strcmp(agreement, MD_TERMS_ACCEPTED) || !strcmp(agreement, terms))
         return APR_SUCCESS;
     return md_fail(err, APR_EINVAL, "the CA requires you to accept the terms-of-service as "
-                   "specified in <%s>, and what was accepted is <%s>. Read them, then set "
+                   "specified in <%s>, but those accepted are at <%s>. Read them, then set "
                    "MDCertificateAgreement to their URL or to 'accepted'", terms, agreement);
 }
 
@@ -414,7 +414,7 @@ static apr_status_t check_wish(md_acme_t *acme, const md_acct_wish_t *wish, md_e
 
     if (wish->contacts->nelts == 0)
         return md_fail(err, APR_EINVAL, "No contact information is configured: the CA %s needs an "
-                       "address for the account, set MDContactEmail or ServerAdmin",
+                       "address for the account: set MDContactEmail or ServerAdmin",
                        md_acme_url(acme));
     for (i = 0; i < wish->contacts->nelts; ++i) {
         contact = APR_ARRAY_IDX(wish->contacts, i, const char *);
@@ -442,7 +442,7 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     if (wish->eab_kid)
         rv = md_jws_bind(&binding, wish->eab_kid, wish->eab_hmac, dir->new_account, key, err, p);
     else if (dir->external_account_required)
-        md_log(MD_LOG_INFO, "%s wants new accounts to be bound to external ones: see "
+        md_log(MD_LOG_INFO, "%s requires new accounts to be bound to external ones: see "
                "MDExternalAccountBinding", md_acme_url(acme));
     if (rv != APR_SUCCESS)
         return rv;

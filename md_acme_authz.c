@@ -97,7 +97,8 @@ apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, const char *ur
     authz->url = url;
     authz->name = md_json_get_str(reply->json, "identifier.value");
     if (!md_path_part_is_safe(authz->name))
-        return md_fail(err, APR_EINVAL, "authorization %s: no JSON with a valid identifier", url);
+        return md_fail(err, APR_EINVAL, "authorization %s: the answer is not JSON with a valid "
+                       "identifier", url);
     authz->shown_name = md_json_get_bool(reply->json, "wildcard")
                         ? apr_pstrcat(p, "*.", authz->name, NULL) : authz->name;
     if (status_parse(&authz->status, md_json_get_str(reply->json, "status")) != APR_SUCCESS)
@@ -120,7 +121,7 @@ apr_status_t md_authz_explain(md_acme_t *acme, const apr_array_header_t *urls, m
         if (md_authz_fetch(&authz, acme, APR_ARRAY_IDX(urls, i, const char *), err, p)
             != APR_SUCCESS)
             return err->rv;
-    return md_fail(err, APR_EINVAL, "the CA made the order invalid and gives no reason");
+    return md_fail(err, APR_EINVAL, "the CA made the order invalid and gave no reason");
 }
 
 apr_status_t md_challenge_answer(md_acme_t *acme, const md_challenge_t *challenge,
@@ -273,14 +274,14 @@ apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **pse
     if (failed)
         return md_fail_problem(err, why.rv, "challenge-setup-failure",
                                "None of the challenge types '%s' that the CA offered for domain "
-                               "%s could be set up, the last failure: %s",
+                               "%s could be set up; the last failure: %s",
                                offered_types(authz, p), authz->shown_name, why.detail);
     return md_fail_problem(err, APR_EINVAL, "challenge-mismatch",
                            "None of offered challenge types for domain %s are supported. The CA "
                            "offered '%s' and available are: '%s'.%s", authz->shown_name,
                            offered_types(authz, p), apr_array_pstrcat(p, conf->types, ' '),
                            authz->shown_name == authz->name ? ""
-                           : " Wildcard names can be proven by dns-01 only");
+                           : " Wildcard names can only be validated by dns-01");
 }
 
 int md_solver_knows_one(const apr_array_header_t *types)

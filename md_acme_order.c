@@ -62,7 +62,7 @@ static apr_status_t order_parse(md_order_t **porder, const char *url, const md_j
 
     order->url = apr_pstrdup(p, url);
     if (!json)
-        return md_fail(err, APR_EINVAL, "order %s: the answer is no JSON", url);
+        return md_fail(err, APR_EINVAL, "order %s: the answer is not JSON", url);
     if (status_parse(&order->status, status) != APR_SUCCESS)
         return md_fail(err, APR_EINVAL, "order %s has the unknown status '%s'", url,
                        status ? status : "");
@@ -214,7 +214,7 @@ static md_step_t wait_for_ca(md_issue_t *issue, apr_time_t now, apr_time_t retry
     }
     if (now - issue->poll_since > POLL_TOTAL) {
         md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %d seconds; it is "
-                "looked at again with the next attempt", issue->order->url,
+                "checked again at the next attempt", issue->order->url,
                 ORDER_STATUS[issue->order->status], (int)apr_time_sec(POLL_TOTAL));
         return MD_STEP_FAILED;
     }
@@ -483,7 +483,7 @@ static apr_status_t authorize(md_issue_t *issue, const char *url, md_err_t *err,
     apr_status_t rv;
 
     if (!acct)
-        return md_fail(err, APR_EAGAIN, "the account was refused while the order was in work");
+        return md_fail(err, APR_EAGAIN, "the account was refused while the order was in progress");
     rv = md_authz_fetch(&authz, issue->acme, url, err, tmp);
     if (rv != APR_SUCCESS || authz->status == MD_AUTHZ_VALID)
         return rv;
@@ -571,7 +571,7 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
 
     rv = load_key(&key, issue, err, tmp);
     if (rv != APR_SUCCESS)
-        return md_fail(err, APR_EINVAL, "the private key of the order is not in staging any more");
+        return md_fail(err, APR_EINVAL, "the private key of the order is no longer in staging");
     rv = md_acme_fetch(&reply, issue->acme, issue->order->certificate,
                        "application/pem-certificate-chain", MD_MAX_CHAIN_BODY, err, tmp);
     if (rv != APR_SUCCESS)

@@ -181,10 +181,10 @@ apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key
     if (uncovered)
         return md_fail(err, APR_EINVAL, "the certificate does not cover %s", uncovered);
     if (info->validity.start > now + CLOCK_SKEW)
-        return md_fail(err, APR_EINVAL, "the certificate is not valid before %s, check the clock",
+        return md_fail(err, APR_EINVAL, "the certificate is not valid before %s; check the clock",
                        md_time_http(info->validity.start, p));
     if (info->validity.end <= now)
-        return md_fail(err, APR_EINVAL, "the certificate expired at %s, check the clock",
+        return md_fail(err, APR_EINVAL, "the certificate expired on %s; check the clock",
                        md_time_http(info->validity.end, p));
     for (i = 0; i + 1 < chain->nelts; ++i)
         if (!is_signed_by(APR_ARRAY_IDX(chain, i, md_cert_t *),
@@ -243,7 +243,7 @@ apr_status_t md_chain_check_strength(const apr_array_header_t *chain, md_err_t *
         sig_bits = signature_bits(x509);
         if (key_bits < least || sig_bits < least)
             rv = md_fail(err, APR_EINVAL, "the %s of certificate %d of the chain is too weak for "
-                         "the security level of TLS: %d bits, %d are needed",
+                         "the security level of TLS: it has %d bits, %d are required",
                          key_bits < least ? "key" : "signature", i + 1,
                          key_bits < least ? key_bits : sig_bits, least);
     }

@@ -111,7 +111,7 @@ static const char *set_path(void *slot, const md_directive_t *d, apr_pool_t *p)
 
     if (apr_filepath_merge(&path, d->server_root, d->argv[0], APR_FILEPATH_TRUENAME, p)
         != APR_SUCCESS)
-        return apr_psprintf(p, "'%s' is no usable path", d->argv[0]);
+        return apr_psprintf(p, "'%s' is not a usable path", d->argv[0]);
     *(const char **)slot = path;
     return NULL;
 }
@@ -236,7 +236,8 @@ static const char *set_renew_mode(void *slot, const md_directive_t *d, apr_pool_
 
     if (parse_word(slot, d->argv[0], MODES))
         return NULL;
-    return apr_psprintf(p, "unknown renew mode '%s', it is auto, always or manual", d->argv[0]);
+    return apr_psprintf(p, "unknown renew mode '%s': it must be auto, always or manual",
+                        d->argv[0]);
 }
 
 static const char *set_match_names(void *slot, const md_directive_t *d, apr_pool_t *p)
@@ -490,8 +491,8 @@ static const char *parse_map(md_conf_t *conf, const char *map, apr_pool_t *p)
         return apr_psprintf(p, "no ':' in '%s', use <public>:<local>", map);
     public_port = apr_pstrmemdup(p, map, (apr_size_t)(colon - map));
     if (strcmp(colon + 1, "-") && !parse_number(&local, colon + 1, 1, 65535))
-        return apr_psprintf(p, "unable to parse the local port in '%s', it is 1 to 65535 or '-'",
-                            map);
+        return apr_psprintf(p, "unable to parse the local port in '%s': it must be between 1 and "
+                            "65535, or '-'", map);
     if (!strcmp(public_port, "80") || !strcmp(public_port, "http"))
         conf->port_http = local;
     else if (!strcmp(public_port, "443") || !strcmp(public_port, "https"))
@@ -743,8 +744,8 @@ const char *md_config_define(md_domain_t **pdomain, int argc, const char *const 
         return "must specify a (unique) domain name";
     names = md_names_normalise(names, p);
     if (!md_path_part_is_safe(APR_ARRAY_IDX(names, 0, const char *)))
-        return apr_psprintf(p, "'%s' cannot name a managed domain: it has to be fit for a "
-                            "directory of the store",
+        return apr_psprintf(p, "'%s' cannot name a managed domain: it must be usable as the name "
+                            "of a directory in the store",
                             md_text_printable(APR_ARRAY_IDX(names, 0, const char *), p));
     *pdomain = md_domain_make(APR_ARRAY_IDX(names, 0, const char *), p);
     (*pdomain)->names = names;

@@ -252,7 +252,7 @@ static md_job_t *load_job(const md_engine_t *engine, const slot_t *slot)
     md_err_init(&err, slot->pool);
     rv = md_job_load(&job, engine->reg->store, MD_STORE_STAGING, name, &err, slot->pool);
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_WARNING, "md[%s]: %s; the record begins anew", name, err.detail);
+        md_log(MD_LOG_WARNING, "md[%s]: %s; the record starts over", name, err.detail);
     if (rv == APR_SUCCESS && md_renew_is_plausible(engine->reg, slot->domain, job, slot->pool))
         return job;
     return md_job_make(MD_STORE_STAGING, name, slot->pool);
@@ -476,7 +476,7 @@ static void start_threads(md_engine_t *engine)
         rv = apr_thread_create(&engine->threads[engine->thread_count], NULL, worker, engine,
                                engine->thread_pool);
         if (rv != APR_SUCCESS) {
-            md_log(MD_LOG_ERR, "cannot create a thread for renewals, %d are there: %s",
+            md_log(MD_LOG_ERR, "cannot create another thread for renewals (there are %d): %s",
                    engine->threads_alive, md_err_text(rv, engine->thread_pool));
             return;
         }

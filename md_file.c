@@ -200,10 +200,10 @@ const char *md_file_why(int dir, const char *path, apr_status_t rv, apr_size_t m
     if (S_ISDIR(st.st_mode))
         return "it is a directory";
     if (!S_ISREG(st.st_mode))
-        return "it is no regular file";
+        return "it is not a regular file";
     if ((apr_uint64_t)st.st_size > max)
-        return apr_psprintf(p, "it has %" APR_OFF_T_FMT " bytes, more than the %" APR_SIZE_T_FMT
-                            " that are read", (apr_off_t)st.st_size, max);
+        return apr_psprintf(p, "it has %" APR_OFF_T_FMT " bytes, more than the maximum of %"
+                            APR_SIZE_T_FMT, (apr_off_t)st.st_size, max);
     return md_err_text(rv, p);
 }
 

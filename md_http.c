@@ -262,19 +262,19 @@ static const char *cure_of(CURLcode code)
 {
     switch (code) {
     case CURLE_COULDNT_RESOLVE_PROXY:
-        return ". Check MDHttpProxy, and the DNS settings of this server";
+        return ". Check MDHttpProxy and the DNS settings of this server";
     case CURLE_COULDNT_RESOLVE_HOST:
-        return ". Check MDCertificateAuthority, and the DNS settings of this server";
+        return ". Check MDCertificateAuthority and the DNS settings of this server";
     case CURLE_COULDNT_CONNECT:
     case CURLE_OPERATION_TIMEDOUT:
-        return ". Check that a firewall lets this server out, or set MDHttpProxy";
+        return ". Check that no firewall stops this server, or set MDHttpProxy";
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:
-        return ". Check scheme and port in MDCertificateAuthority";
+        return ". Check the scheme and the port in MDCertificateAuthority";
     case CURLE_PEER_FAILED_VERIFICATION:
-        return ". The root certificate of a private CA belongs in the file that "
-               "MDCACertificateFile names (that of a proxy: MDHttpProxyCACertificateFile)";
+        return ". If the CA is a private one, MDCACertificateFile must name a file with its root "
+               "certificate (for a proxy: MDHttpProxyCACertificateFile)";
     case CURLE_SSL_CACERT_BADFILE:
         return ". MDCACertificateFile and MDHttpProxyCACertificateFile must name files of "
                "certificates in PEM format";
@@ -307,10 +307,10 @@ static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *reque
     code = curl_easy_perform(curl);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);
     if (code == CURLE_WRITE_ERROR && x->header_bytes > MD_MAX_HEADERS)
-        return md_fail(err, APR_EGENERAL, "the headers of the response have more than %d bytes",
+        return md_fail(err, APR_EGENERAL, "the headers of the response are larger than %d bytes",
                        MD_MAX_HEADERS);
     if (code == CURLE_WRITE_ERROR)
-        return md_fail(err, APR_EGENERAL, "the response has more than %lu bytes",
+        return md_fail(err, APR_EGENERAL, "the response is larger than %lu bytes",
                        (unsigned long)request->max_body);
     if (code != CURLE_OK)
         return fail(curl, code, reason, err, x->p);
@@ -331,7 +331,7 @@ apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
 
     *presponse = NULL;
     if (is_stopped(http))
-        return md_fail(err, APR_EINTR, "not asked, as the server stops");
+        return md_fail(err, APR_EINTR, "not asked, as the server is stopping");
     curl = handle_take(http);
     if (!curl)
         return md_fail(err, APR_ENOMEM, "no memory for a request");

@@ -97,7 +97,7 @@ apr_status_t md_json_parse(md_json_t **pjson, const char *data, apr_size_t len, 
         return md_fail(err, APR_EINVAL, "JSON nested deeper than %d levels", MD_MAX_JSON_DEPTH);
     j = json_loadb(data, len, 0, &why);
     if (!j)
-        return md_fail(err, APR_EINVAL, "no JSON, line %d: %s", why.line, why.text);
+        return md_fail(err, APR_EINVAL, "not JSON, line %d: %s", why.line, why.text);
     *pjson = wrap(j, p);
     return APR_SUCCESS;
 }

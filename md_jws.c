@@ -117,7 +117,7 @@ apr_status_t md_jws_bind(md_json_t **pjws, const char *kid, const char *hmac, co
 
     if (!secret_len)
         return md_fail_problem(err, APR_EINVAL, "apache:eab-hmac-invalid", "the MAC key of the "
-                               "external account binding for key id '%s' is no base64url: check "
+                               "external account binding for key id '%s' is not base64url: check "
                                "MDExternalAccountBinding", kid);
     md_json_set_str(protected, "alg", "HS256");
     md_json_set_str(protected, "kid", kid);

@@ -72,7 +72,7 @@ static const char *parse_bits(md_key_spec_t *spec, const char *text, apr_pool_t 
     errno = 0;
     bits = strtol(text, &end, 10);
     if (*end || errno || bits > RSA_MAX_BITS)
-        return apr_psprintf(p, "'%s' is no key size", text);
+        return apr_psprintf(p, "'%s' is not a key size", text);
     if (bits < RSA_DEFAULT_BITS)
         return apr_psprintf(p, "RSA key size '%s' must be 2048 or higher", text);
     spec->bits = (int)bits;
@@ -89,7 +89,7 @@ static const char *parse_spec(md_key_spec_t *spec, int *pi, int argc, const char
     if (!strcasecmp(word, "default"))
         return argc == 1 ? NULL : "'Default' allows no other parameter";
     if (isdigit((unsigned char)*word) && strspn(word, "0123456789") == strlen(word))
-        return apr_psprintf(p, "'%s' is no private key type", word);
+        return apr_psprintf(p, "'%s' is not a private key type", word);
     if (strncasecmp(word, "rsa", 3)) {
         spec->type = MD_KEY_EC;
         spec->curve = apr_pstrdup(p, word);
@@ -337,7 +337,7 @@ apr_status_t md_key_generate(md_key_t **pkey, const md_key_spec_t *spec, md_err_
     ERR_clear_error();
     pkey_new = spec->type == MD_KEY_EC ? generate_ec(spec->curve) : generate_rsa(bits);
     if (!pkey_new && !goes_on(NULL))
-        return md_fail(err, APR_EINTR, "stopped while a private key was made");
+        return md_fail(err, APR_EINTR, "stopped while a private key was being made");
     if (!pkey_new)
         return md_openssl_fail(err, APR_ENOTIMPL,
                                apr_psprintf(p, "cannot generate a private key of type '%s', check "

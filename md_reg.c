@@ -120,7 +120,7 @@ void md_reg_put_aside(const md_reg_t *reg, md_store_group_t group, const char *n
         md_log(MD_LOG_ERR, "md[%s]: %s; kept as %s, %s", name, err->detail, aside,
                consequence);
     else
-        md_log(MD_LOG_ERR, "md[%s]: %s; it cannot be renamed to be out of the way: %s", name,
+        md_log(MD_LOG_ERR, "md[%s]: %s; it could not be moved out of the way: %s", name,
                err->detail, md_err_text(rv, p));
 }
 
@@ -414,7 +414,7 @@ static apr_status_t read_static(apr_array_header_t **pchain, const load_t *load,
         return md_fail(err, rv, "MDCertificateKeyFile %s cannot be read: %s", key_file,
                        md_file_why(AT_FDCWD, key_file, rv, MD_MAX_FILE, load->tmp));
     if (!is_key_of(md_chain_leaf(*pchain), pem, len, load->tmp))
-        rv = md_fail(err, APR_EINVAL, "MDCertificateKeyFile %s does not fit %s", key_file,
+        rv = md_fail(err, APR_EINVAL, "MDCertificateKeyFile %s does not match %s", key_file,
                      cert_file);
     md_wipe(pem, len);
     return rv;
@@ -745,15 +745,15 @@ static const char *type_problem(const md_reg_t *reg, const md_domain_t *domain, 
     if (!strcmp(type, "http-01"))
         return reg->http_reachable ? NULL
                : "The challenge type 'http-01' is disabled because the server seems not to be "
-                 "reachable on public port 80: set 'Listen 80', or 'MDPortMap 80:<port>' to say at "
-                 "which local port it arrives. ";
+                 "reachable on public port 80: add 'Listen 80', or 'MDPortMap 80:<port>' with the "
+                 "local port where it arrives. ";
     if (!reg->https_reachable)
         return "The challenge type 'tls-alpn-01' is disabled because the server seems not to be "
-               "reachable on public port 443: set 'Listen 443', or 'MDPortMap 443:<port>' to say "
-               "at which local port it arrives. ";
+               "reachable on public port 443: add 'Listen 443', or 'MDPortMap 443:<port>' with "
+               "the local port where it arrives. ";
     return domain->acme_tls->nelts > 0 ? NULL
            : "The challenge type 'tls-alpn-01' is disabled because no https vhost of the domain "
-             "speaks the protocol 'acme-tls/1': set 'Protocols h2 http/1.1 acme-tls/1' there. ";
+             "speaks the protocol 'acme-tls/1': add 'Protocols h2 http/1.1 acme-tls/1' there. ";
 }
 
 apr_array_header_t *md_reg_challenge_types(const md_reg_t *reg, const md_domain_t *domain,

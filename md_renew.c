@@ -151,9 +151,9 @@ const char *md_renew_doubt(const md_domain_t *domain, apr_pool_t *p)
     for (i = 0; i < domain->names->nelts; ++i) {
         name = APR_ARRAY_IDX(domain->names, i, const char *);
         if (!strncmp(name, "*.", 2))
-            return apr_psprintf(p, "no certificate can be obtained: CAs want the wildcard name %s "
-                                "to be proven by the challenge type dns-01, which this version "
-                                "does not have", name);
+            return apr_psprintf(p, "no certificate can be obtained: CAs validate the wildcard "
+                                "name %s by the challenge type dns-01 alone, which this version "
+                                "does not support", name);
     }
     return NULL;
 }
@@ -519,7 +519,7 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
 
 void md_renew_give_up(md_renew_t *renew)
 {
-    md_fail(&renew->err, APR_EAGAIN, "the CA wants to be asked again at %s, not earlier; what is "
+    md_fail(&renew->err, APR_EAGAIN, "the CA asks not to be contacted before %s; what has been "
             "done so far is kept until then", md_time_http(renew->issue.wake_at, renew->tmp));
     tell_failure(renew);
 }

@@ -48,7 +48,7 @@ static apr_status_t load_pair(staged_t *set, const md_reg_t *reg, const char *na
     if (rv != APR_SUCCESS)
         return rv;
     if (!md_cert_fits_key(md_chain_leaf(chain), key))
-        return md_fail(err, APR_EINVAL, "certificate(%s) does not fit its private key",
+        return md_fail(err, APR_EINVAL, "certificate(%s) does not match its private key",
                        md_key_spec_name(spec));
     rv = md_chain_check_strength(chain, err);
     if (rv != APR_SUCCESS)
@@ -270,13 +270,13 @@ static void repair_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
     md_err_init(&err, p);
     open_to_children(reg, MD_STORE_STAGING, name, p);
     if (is_damage(md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p))) {
-        md_log(MD_LOG_ERR, "md[%s]: %s; it is removed, the record of the renewal begins "
-               "anew", name, err.detail);
+        md_log(MD_LOG_ERR, "md[%s]: %s; it is removed, and the record of the renewal starts over",
+               name, err.detail);
         md_job_remove(reg->store, MD_STORE_STAGING, name, p);
     }
     md_err_clear(&err);
     if (is_damage(md_order_check(reg->store, name, &err, p))) {
-        md_log(MD_LOG_ERR, "md[%s]: %s; it is removed, a new order is placed", name,
+        md_log(MD_LOG_ERR, "md[%s]: %s; it is removed, and a new order is placed", name,
                err.detail);
         md_store_remove(reg->store, MD_STORE_STAGING, name, "order.json", p);
     }

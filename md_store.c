@@ -72,7 +72,7 @@ static apr_status_t parse_object(md_json_t **pjson, const char **pwhy, const cha
     else
         rv = md_json_parse(pjson, text, len, &err, p);
     if (rv == APR_SUCCESS && !md_json_is_object(*pjson))
-        rv = md_fail(&err, APR_EINVAL, "no JSON object");
+        rv = md_fail(&err, APR_EINVAL, "not a JSON object");
     if (rv != APR_SUCCESS)
         *pjson = NULL;
     *pwhy = err.detail;
@@ -356,7 +356,7 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
         if (!APR_STATUS_IS_EEXIST(rv))
             return md_fail_system(err, rv, "cannot create %s/%s", id, file);
     }
-    return md_fail(err, APR_EGENERAL, "all numbers of %s are taken", prefix);
+    return md_fail(err, APR_EGENERAL, "all numbers for %s are taken", prefix);
 }
 
 /* ---- removing ---- */

@@ -53,8 +53,9 @@ static apr_status_t store_file_create(const char *path, apr_pool_t *p)
 static apr_status_t unusable(md_err_t *err, apr_status_t rv, const char *path, const char *why)
 {
     return md_fail(err, rv, "The central store file md/md_store.json seems to exist, but %s. It "
-                   "holds the key to the private keys in the store: repair %s or restore it from a "
-                   "backup; removing it makes a new one and new ACME accounts", why, path);
+                   "holds the key to the private keys in the store: repair %s or restore it from "
+                   "a backup. If it is removed, a new one and new ACME accounts are made", why,
+                   path);
 }
 
 /* Nothing is wrong with the file: it is for another user to read. */
@@ -81,7 +82,7 @@ static apr_status_t store_file_parse(md_store_t *store, double *pversion, const 
 
     rv = md_json_parse(&json, text, len, err, p);
     if (rv != APR_SUCCESS)
-        return unusable(err, rv, path, "it is no JSON");
+        return unusable(err, rv, path, "it is not JSON");
     *pversion = md_json_get_num(json, "store.version", 1.0);
     if (*pversion <= 0.0)
         *pversion = 1.0;

@@ -179,7 +179,7 @@ static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, co
 
     if (fd < 0 && (rv == ENOTDIR || rv == ELOOP)
         && md_store_put_aside(&aside, store, group, name, NULL, p) == APR_SUCCESS) {
-        md_log(MD_LOG_ERR, "%s is no directory; kept as %s", path, aside);
+        md_log(MD_LOG_ERR, "%s is not a directory; kept as %s", path, aside);
         fd = make_and_open(&is_new, store, group, name, p);
         rv = errno;
     }

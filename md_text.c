@@ -191,7 +191,7 @@ const char *md_uri_check(const char *text, apr_pool_t *p)
     apr_uri_t uri;
 
     if (!text || !*text)
-        return "no URI";
+        return "not a URI";
     if (strpbrk(text, " \t\r\n"))
         return "blanks not allowed";
     if (!colon || colon == text || strcspn(text, "/?#") < (size_t)(colon - text))
@@ -206,7 +206,7 @@ const char *md_uri_check(const char *text, apr_pool_t *p)
         return "host missing";
     if (apr_uri_parse(p, text, &uri) != APR_SUCCESS) {
         colon = strchr(colon + 3, ':');
-        return colon ? "invalid port" : "no URI";
+        return colon ? "invalid port" : "not a URI";
     }
     if (!uri.hostname || !*uri.hostname)
         return "host missing";

@@ -159,7 +159,7 @@ static void tell_store(const start_t *start, const char *dir, apr_status_t rv)
 {
     ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10046) "setup store for %s: %s%s",
                  dir ? dir : process->conf->store_dir,
-                 start->err.detail ? start->err.detail : "no path of a directory",
+                 start->err.detail ? start->err.detail : "this is not the path of a directory",
                  store_advice(dir, rv, start->tmp));
 }
 
@@ -323,8 +323,8 @@ static apr_status_t step_activate(start_t *start)
         return APR_SUCCESS;
     }
     if (rv != APR_SUCCESS)
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, start->s, "activating what is staged all the "
-                     "same: %s", start->err.detail);
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, start->s, "activating what is staged without the "
+                     "lock: %s", start->err.detail);
     md_reg_sync_names(start->reg, start->tmp);
     md_stage_activate_all(start->reg, start->tmp);
     if (rv == APR_SUCCESS)

@@ -209,7 +209,7 @@ def test_add(tool):
 def test_add_refuses(tool, names):
     tool.ok("add", "a.test", "www.a.test", "*.wild.test")
     assert tool.json("add", *names)["status"] == 22
-    assert "is no DNS name" in tool.fails("add", *names) or "belongs to the managed domain a.test" in \
+    assert "is not a DNS name" in tool.fails("add", *names) or "belongs to the managed domain a.test" in \
         tool.fails("add", *names)
     assert [p.name for p in (tool.store / "domains").iterdir()] == ["a.test"]
 
@@ -220,8 +220,8 @@ def test_bad_ca(tool, url):
     assert tool.json("add", "a.test", options=["-a", url])["status"] == 22
     assert not (tool.store / "domains").exists()
     tool.ok("add", "a.test")
-    assert "is no URL of a CA" in tool.fails("update", "a.test", "ca", url)
-    assert "is no URL of a CA" in tool.fails("update", "a.test", options=["-a", url])
+    assert "is not the URL of a CA" in tool.fails("update", "a.test", "ca", url)
+    assert "is not the URL of a CA" in tool.fails("update", "a.test", options=["-a", url])
 
 
 def test_add_twice(tool):
@@ -229,7 +229,7 @@ def test_add_twice(tool):
     done = tool("add", "a.test", options=["-j"])
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout) == {"output": [], "status": 17, "description": "File exists"}
-    assert "there is such a managed domain already" in tool.fails("add", "a.test")
+    assert "there is already such a managed domain" in tool.fails("add", "a.test")
 
 
 def test_list(tool):
@@ -740,7 +740,7 @@ def test_drive_with_one_challenge_type(beside):
 def test_drive_with_an_unknown_challenge_type(at_scripted, challenge):
     add(at_scripted, "a.test")
     told = at_scripted.fails("drive", "-c", challenge)
-    assert f"'{challenge}' is no challenge type that is known here: http-01, tls-alpn-01" in told
+    assert f"'{challenge}' is not a challenge type that is known here, which are: http-01, tls-alpn-01" in told
     assert not at_scripted.ca.requests
     assert not (at_scripted.store / "staging").exists()
 
@@ -792,7 +792,7 @@ def test_drive_waits_for_others(at_scripted):
         assert "nix.test" in tool.fails("drive", "a.test", "nix.test")
         with subprocess.Popen([TOOL, *map(str, tool.options), "drive"], stderr=subprocess.PIPE, text=True) as second:
             assert "b.test: is not up for renewal" in second.stderr.readline()
-            assert "waiting for the renewals that a server or another a2md has in work" in second.stderr.readline()
+            assert "waiting for the renewals that a server or another a2md has in progress" in second.stderr.readline()
             tool.ca.calm()
             assert (first.wait(60), second.wait(60)) == (0, 0)
     assert tool.ca.count("newOrder") == 2
@@ -832,8 +832,8 @@ def test_nothing_during_a_drive_is_undone(at_scripted):
         add(tool, name)
     told, code = while_driving(tool, ["update", "a.test", "domains", "a.test", "new.test"], ["store", "remove", "b.test"])
     assert code == 1, told
-    assert "a.test: not put into service: its DNS names were changed meanwhile" in told
-    assert "b.test: not put into service: it was removed meanwhile" in told
+    assert "a.test: not put into service: its DNS names were changed in the meantime" in told
+    assert "b.test: not put into service: it was removed in the meantime" in told
     assert tool.stored("a.test")["domains"] == ["a.test", "new.test"]
     assert not (tool.store / "domains" / "b.test" / "md.json").exists()
     for name in "a.test", "b.test":
@@ -855,7 +855,7 @@ def test_drive_does_not_wait_for_hours(at_scripted):
              tool.ca.script("finalize", ca_is.retry_after(3600), domain="a.test")]
     done = tool("drive", options=["-j"])
     assert done.returncode == 1 and json.loads(done.stdout)["status"] == 11, done
-    assert "processing a.test: the CA wants to be asked again at " in done.stderr
+    assert "processing a.test: the CA asks not to be contacted before " in done.stderr
     assert serial(tool, "b.test") and not serial(tool, "a.test")
     for rule in stuck:
         rule.cancel()
@@ -1011,7 +1011,7 @@ def test_drive_waits_for_the_server(beside):
     with open(lock, "w", encoding="ascii") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         with subprocess.Popen([TOOL, *map(str, beside.options), "drive"], stderr=subprocess.PIPE, text=True) as proc:
-            assert "waiting for the renewals that a server or another a2md has in work" in proc.stderr.readline()
+            assert "waiting for the renewals that a server or another a2md has in progress" in proc.stderr.readline()
             fcntl.lockf(file, fcntl.LOCK_UN)
             assert proc.wait(60) == 0, proc.stderr.read()
     assert serial(beside, "a.test")

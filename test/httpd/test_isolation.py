@@ -22,7 +22,7 @@ SPOILT = {  # what the section has, or what is done to the store; what the log s
                   r".*domains/cert\.test/pubcert\.pem"),
     "document.test": ("", r"md\[document\.test\]: .*md\.json.*; kept as \S+, it is written anew "
                       r"from the configuration"),
-    "file.test": ("MDPrivateKeys P-256", r"domains/file\.test is no directory; kept as \S+/file\.test\.damaged"),
+    "file.test": ("MDPrivateKeys P-256", r"domains/file\.test is not a directory; kept as \S+/file\.test\.damaged"),
 }
 
 

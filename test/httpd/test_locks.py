@@ -163,7 +163,7 @@ def test_off_unless_it_is_set(locked, setting):
 
 
 @pytest.mark.parametrize("obstacle, why", [
-    ("directory", "it is a directory"), ("fifo", "it is no regular file")])
+    ("directory", "it is a directory"), ("fifo", "it is not a regular file")])
 def test_lock_file_that_is_none(locked, obstacle, why):
     path = locked.store / "store.lock"
     path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ def slips(env):
     at = env.ca.directory_url
     return {
         "terms.test": ("MDCertificateAgreement https://other.test/terms",
-                       r"accept the terms-of-service as specified in <data:.*>, and what was accepted is "
+                       r"accept the terms-of-service as specified in <data:.*>, but those accepted are at "
                        r"<https://other\.test/terms>.* MDCertificateAgreement"),
         "roots.test": ("MDCACertificateFile none", r"self.signed certificate.*\. .* MDCACertificateFile"),
         "no-pem.test": (f"MDCACertificateFile {no_pem}",
@@ -27,16 +27,16 @@ def slips(env):
                          f"MDCACertificateFile {env.dir}/none.pem cannot be read: No such file or directory"),
         "damaged.test": (f"MDCACertificateFile {damaged}", r"\. MDCACertificateFile .* in PEM format"),
         "plain.test": (f"MDCertificateAuthority {at.replace('https:', 'http:')}",
-                       r"HTTP status 400\. Check the URL in MDCertificateAuthority: most CAs want https:"),
+                       r"HTTP status 400\. Check the URL in MDCertificateAuthority: most CAs require https:"),
         "tls.test": (f"MDCertificateAuthority https://localhost:{env.http_port}/dir",
-                     r"\. Check scheme and port in MDCertificateAuthority"),
+                     r"\. Check the scheme and the port in MDCertificateAuthority"),
         "path.test": (f"MDCertificateAuthority {at}-not", r"HTTP status 404\. Check the URL in MDCertificateAuthority"),
         "refused.test": (f"MDCertificateAuthority https://localhost:{closed}/dir",
-                         r"\(Connection refused\)\. Check that a firewall"),
+                         r"\(Connection refused\)\. Check that no firewall"),
         "resolve.test": ("MDCertificateAuthority https://ca.invalid/dir",
-                         r"resolve host: ca\.invalid.*\. Check MDCertificateAuthority, and the DNS"),
+                         r"resolve host: ca\.invalid.*\. Check MDCertificateAuthority and the DNS"),
         "proxy.test": ("MDHttpProxy http://proxy.invalid:1", r"proxy.invalid.*\. Check MDHttpProxy"),
-        "wild.test": ("MDMember *.wild.test", r"for domain \*\.wild\.test .* Wildcard names can be proven by dns-01"),
+        "wild.test": ("MDMember *.wild.test", r"for domain \*\.wild\.test .* Wildcard names can only be validated by dns-01"),
     }
 
 
@@ -63,7 +63,7 @@ def test_a_configtest_tells_some_of_them(env):
     assert done.returncode == 0, done.stderr
     for name, (_, pattern) in told.items():
         if name == "wild.test":
-            pattern = r"no certificate can be obtained: CAs want the wildcard name \*\.wild\.test to be proven by the challenge type dns-01"
+            pattern = r"no certificate can be obtained: CAs validate the wildcard name \*\.wild\.test by the challenge type dns-01"
         assert re.search(rf"\[md:(error|warn)\].*md\[{re.escape(name)}\]: {pattern}", done.stderr), done.stderr
     assert not [line for line in done.stderr.splitlines() if ERRNO.search(line)]
 

@@ -271,7 +271,7 @@ static const struct {
     { "/new-order", 403, "application/problem+json",
       "{\"type\":\"urn:ietf:params:acme:error:rejectedIdentifier\",\"detail\":\"not you\"}",
       "not you" },
-    { "/authz/1", 200, "text/html", "<html>", "no JSON with a valid identifier" },
+    { "/authz/1", 200, "text/html", "<html>", "not JSON with a valid identifier" },
     { "/authz/1", 200, "application/json",
       "{\"status\":\"pending\",\"identifier\":{\"value\":\"../../etc\"}}", "valid identifier" },
     { "/authz/1", 200, "application/json",
@@ -280,7 +280,7 @@ static const struct {
     { "/authz/1", 200, "application/json", AUTHZ("deactivated", "pending"), "deactivated" },
     { "/authz/1", 200, "application/json", AUTHZ("bogus", "pending"), "unknown status" },
     { "/order/1", 200, "application/json", ORDER("bogus", ""), "unknown status 'bogus'" },
-    { "/order/1", 200, "application/json", "[1,2", "no JSON" },
+    { "/order/1", 200, "application/json", "[1,2", "not JSON" },
     { "/finalize", 400, "application/problem+json",
       "{\"type\":\"urn:ietf:params:acme:error:badCSR\",\"detail\":\"bad\"}", "bad" },
     { "/cert/1", 200, "application/pem-certificate-chain", "garbage", "no certificate" },
@@ -475,7 +475,7 @@ static void contact_and_terms_are_asked_for(void **state)
                                        "specified in"));
     issue->wish.agreement = "https://ca.test/other";
     assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
-    assert_non_null(strstr(err.detail, "as specified in <" CA "/tos>, and what was accepted is "
+    assert_non_null(strstr(err.detail, "as specified in <" CA "/tos>, but those accepted are at "
                                        "<https://ca.test/other>"));
     issue->wish.contacts = md_strings_make(p);
     assert_int_equal(run(issue, NULL), MD_STEP_FAILED);

@@ -85,7 +85,7 @@ static void uris(void **state)
         { "https://127.0.0.1:-443", "invalid port" }, { "https://a:0/", "invalid port" },
         { "https://a:65536/", "invalid port" }, { "https://a:1x/", "invalid port" },
         { "http://", "host missing" }, { "https:/a", "host missing" }, { "yes", "scheme missing" },
-        { "", "no URI" }, { "https:", "rest missing" }, { "https://a b/", "blanks not allowed" },
+        { "", "not a URI" }, { "https:", "rest missing" }, { "https://a b/", "blanks not allowed" },
         { "https://a..b/", "host invalid" }, { "https://a_b/", "host invalid" },
     };
     static const struct { const char *uri; int ok; } MAIL[] = {

@@ -689,8 +689,8 @@ static void removal_follows_no_links(void **state)
 static void what_is_wrong_with_a_file(void **state)
 {
     static const struct { const char *text, *why; } ROWS[] = {
-        { "", "it is empty" }, { "  \n ", "it is empty" }, { "[]", "no JSON object" },
-        { "{", "no JSON, line 1" },
+        { "", "it is empty" }, { "  \n ", "it is empty" }, { "[]", "not a JSON object" },
+        { "{", "not JSON, line 1" },
         { "{\"finished\":5}", "member 'finished' is not true or false" },
         { "{\"last\":[]}", "member 'last' is not an object" },
     };
