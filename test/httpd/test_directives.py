@@ -98,7 +98,7 @@ DIRECTIVES = {
     "MDNotifyCmd": Directive("SV", "raw", ["", "/bin/echo  'a b' # c"], []),
     "MDPortMap": Directive(
         "SV", "1-2", ["80:99", "https:99 http:99", "http:-", "80:- 443:65535"],
-        [("80", "no ':'"), ("80:x", "between 1 and 65535"), ("80:65536", "1 to 65535"),
+        [("80", "no ':'"), ("80:x", "between 1 and 65535"), ("80:65536", "between 1 and 65535"),
          ("80:-x", "between 1 and 65535"), ("81:80", "must be 80 (http) or 443 (https)")]),
     "MDPrivateKeys": Directive(
         "SVD", "0-", ["Default", "RSA", "rsa 2048", "RSA 3072", "rsa3072", "RSA 4096", "secp256r1",

@@ -879,7 +879,7 @@ static void a_lock_file_that_is_none(void **state)
     (void)state;
     assert_int_equal(mkfifo(path("store.lock"), 0600), 0);
     assert_int_not_equal(md_store_lock(&lock, store, apr_time_from_sec(60), &err, p), APR_SUCCESS);
-    assert_non_null(strstr(err.detail, "no regular file"));
+    assert_non_null(strstr(err.detail, "not a regular file"));
 }
 
 /* ---- crashes and full disks ---- */
