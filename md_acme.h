@@ -60,7 +60,8 @@ int md_acme_has_directory(md_acme_t *acme);
 void md_acme_forget_directory(md_acme_t *acme);
 
 /* Signed POST (RFC 8555 6.2); badNonce is repeated inside (6.5). Any 2xx is success. Otherwise the
- * problem document becomes `err` (6.7): type, detail, subproblems, retry_after. */
+ * problem document becomes `err` (6.7), with whom it blames; a short text or the message of another
+ * JSON answer is quoted. */
 MD_MUST_CHECK
 apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
                           const char *url, const md_json_t *payload, md_err_t *err,
@@ -72,7 +73,8 @@ apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t sig
                            const char *url, const char *accept, apr_size_t max, md_err_t *err,
                            apr_pool_t *p);
 
-/* When the CA wants to see the next order of this account at the earliest (6.6), 0: now. */
+/* When the CA wants to see the next request of anybody at the earliest: it, or what stands in front
+ * of it, answers 429 or 503 (6.6). 0: now. */
 apr_time_t md_acme_hold_until(md_acme_t *acme);
 
 /* Problem types compare ignoring case and the prefix urn:ietf:params: */
@@ -85,7 +87,8 @@ apr_time_t md_acme_hold_until(md_acme_t *acme);
 #define MD_PROBLEM_UNAUTHORIZED            "acme:error:unauthorized"
 int md_problem_is(const md_err_t *err, const char *type);
 
-/* Does the problem point to our input, so that trying again soon is no use? */
-int md_problem_is_input_related(const md_err_t *err);
+/* Fail as a problem document tells (6.7), of an answer or in a resource: type, detail (or what is
+ * there in its place) behind `prefix`, sub-problems, whom it blames. */
+apr_status_t md_problem_fail(md_err_t *err, const md_json_t *problem, const char *prefix);
 
 #endif

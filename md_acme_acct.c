@@ -591,15 +591,17 @@ apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t
 {
     const place_t stored = { store, MD_STORE_ACCOUNTS, wish };
     const place_t in_staging = { store, MD_STORE_STAGING, wish };
-    apr_array_header_t *ids;
+    apr_array_header_t *ids, *own = md_strings_make(p);
     apr_status_t rv;
 
+    APR_ARRAY_PUSH(own, const char *) = staged;
     rv = try_account(pacct, acme, &in_staging, staged, err, p);
     ids = stored_ids(store, wish, p);
     if (APR_STATUS_IS_ENOENT(rv))
         rv = try_all(pacct, acme, &stored, ids, err, p);
     if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(pacct, acme, &in_staging, md_store_names(store, MD_STORE_STAGING, p), err, p);
+        rv = try_all(pacct, acme, &in_staging,
+                     unseen(md_store_names(store, MD_STORE_STAGING, p), own, p), err, p);
     /* A restart meanwhile may have moved one from the latter place to the former. */
     if (APR_STATUS_IS_ENOENT(rv))
         rv = try_all(pacct, acme, &stored, unseen(stored_ids(store, wish, p), ids, p), err, p);

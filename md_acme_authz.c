@@ -56,32 +56,39 @@ static apr_array_header_t *challenges_parse(const md_json_t *list, apr_pool_t *p
     return challenges;
 }
 
+/* The problem of a challenge: what the CA found is for the domain to mend. */
+static apr_status_t fail_by_problem(const md_json_t *problem, const char *name, md_err_t *err,
+                                    apr_pool_t *p)
+{
+    const char *prefix = apr_psprintf(p, "domain authorization for %s failed, CA considers answer "
+                                      "to challenge invalid%s", name, problem ? ": " : "");
+
+    if (!problem)
+        return md_fail(err, APR_EINVAL, "%s", prefix);
+    (void)md_problem_fail(err, problem, prefix);
+    err->rv = APR_EINVAL;
+    return md_err_blame(err, MD_SCOPE_DOMAIN, 0);
+}
+
 /* The problem of the challenge that made the authorization invalid (RFC 8555 8). */
 static apr_status_t fail_by_challenge(const md_json_t *json, const md_authz_t *authz,
                                       md_err_t *err, apr_pool_t *p)
 {
     md_json_t *list = md_json_get(json, "challenges", p), *problem = NULL, *found;
-    const char *detail;
     apr_size_t i;
 
     md_log(MD_LOG_ERR, APR_SUCCESS, "ACME server authz: challenge '%s' for %s at %s: %s",
            AUTHZ_STATUS[authz->status], authz->name, authz->url,
-           md_text_printable(md_json_text(json, 1, p), p));
+           md_text_line(md_json_text(json, 1, p), MD_MAX_TEXT, p));
     for (i = 0; i < md_json_size(list) && i < 20; ++i) {
         found = md_json_get(md_json_at(list, i, p), "error", p);
         if (found)
             problem = found;
     }
-    detail = md_json_get_str(problem, "detail");
-    if (authz->status == MD_AUTHZ_INVALID)
-        md_fail_problem(err, APR_EINVAL, md_json_get_str(problem, "type"),
-                        "domain authorization for %s failed, CA considers answer to challenge "
-                        "invalid%s%s", authz->name, detail ? ": " : "", detail ? detail : "");
-    else
-        md_fail(err, APR_EINVAL, "domain authorization for %s is %s", authz->name,
-                AUTHZ_STATUS[authz->status]);
-    md_err_set_subproblems(err, md_json_text(md_json_get(problem, "subproblems", p), 1, p));
-    return APR_EINVAL;
+    if (authz->status != MD_AUTHZ_INVALID)
+        return md_fail(err, APR_EINVAL, "domain authorization for %s is %s", authz->name,
+                       AUTHZ_STATUS[authz->status]);
+    return fail_by_problem(problem, authz->name, err, p);
 }
 
 apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, md_signer_t signer,

@@ -15,6 +15,9 @@
 
 #define ORDER_JSON "order.json"
 #define SETUP_WAIT apr_time_from_msec(20)  /* another run talks to the CA for the first time */
+#define PASSING_FIRST apr_time_from_sec(1)
+#define PASSING_WAIT  apr_time_from_sec(60)
+#define PASSING_MOST  5
 #define POLL_FIRST apr_time_from_msec(100) /* doubled for each poll without progress */
 #define POLL_MOST  apr_time_from_sec(10)
 #define POLL_TOTAL apr_time_from_sec(120)  /* then it is an error; the order is kept */
@@ -130,6 +133,35 @@ void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p)
     md_store_remove(store, MD_STORE_STAGING, name, ORDER_JSON, p);
 }
 
+/* ---- failures that may be over in a moment ---- */
+
+/* A CA that is busy, and servers of one that do not know yet what another one made. */
+static int is_passing(const md_issue_t *issue, const md_err_t *err, apr_time_t now)
+{
+    if (issue->passing >= PASSING_MOST)
+        return 0;
+    if (err->http_status == 429 || err->http_status == 503)
+        return err->scope == MD_SCOPE_CA && err->retry_after < now + PASSING_WAIT;
+    if (issue->order)
+        return err->http_status == 404 && !issue->order_is_resumed;
+    return md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST)
+           && md_acct_use_is_fresh(issue->use, now);
+}
+
+/* The same step again, a bit later each time. */
+static md_step_t wait_till_passed(md_issue_t *issue, apr_time_t now, md_err_t *err)
+{
+    apr_time_t hold_until = md_acme_hold_until(issue->acme);
+
+    issue->wake_at = now + (PASSING_FIRST << issue->passing++);
+    if (hold_until > issue->wake_at)
+        issue->wake_at = hold_until;
+    md_log(MD_LOG_DEBUG, err->rv, "md[%s]: tried again: %s", issue->name,
+           md_text_line(err->detail, MD_MAX_TEXT, err->p));
+    md_err_clear(err);
+    return MD_STEP_WAIT;
+}
+
 /* ---- the order in an issuance ---- */
 
 static void forget_order(md_issue_t *issue)
@@ -155,6 +187,8 @@ static md_step_t give_up_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp
 {
     int was_resumed = issue->order_is_resumed;
 
+    if (is_passing(issue, err, apr_time_now()))
+        return MD_STEP_FAILED;
     drop_order(issue, tmp);
     if (!was_resumed)
         return MD_STEP_FAILED;
@@ -308,6 +342,23 @@ int md_issue_is_complete(const md_store_t *store, const char *name,
 
 /* ---- steps before there is an order ---- */
 
+/* Are new orders of the account held? */
+static int wait_for_turn(md_issue_t *issue, apr_time_t now)
+{
+    apr_time_t until = md_acct_use_wait(issue->use, issue->name, now);
+
+    if (until)
+        issue->wake_at = until;
+    return until != 0;
+}
+
+/* A refusal to register that all would get; contacts may be those of a domain. */
+static int is_account_problem(const md_err_t *err)
+{
+    return md_problem_is(err, MD_PROBLEM_RATE_LIMITED)
+           || md_problem_is(err, MD_PROBLEM_UNAUTHORIZED);
+}
+
 /* Directory and account. */
 static apr_status_t set_up_ca(const md_acct_t **pacct, md_issue_t *issue, apr_time_t now,
                               md_err_t *err, apr_pool_t *tmp)
@@ -331,13 +382,21 @@ static md_step_t step_connect(md_issue_t *issue, apr_time_t now, md_err_t *err, 
     const md_acct_t *acct;
     apr_status_t rv;
 
+    if (wait_for_turn(issue, now))
+        return MD_STEP_WAIT;
     if (!md_acct_use_begin(&acct, issue->use)) {
         issue->wake_at = now + SETUP_WAIT;
         return MD_STEP_WAIT;
     }
     rv = set_up_ca(&acct, issue, now, err, tmp);
     md_acct_use_end(issue->use, acct);
-    return rv == APR_SUCCESS ? MD_STEP_AGAIN : MD_STEP_FAILED;
+    if (rv == APR_SUCCESS)
+        return MD_STEP_AGAIN;
+    if (is_account_problem(err))
+        md_err_blame(err, MD_SCOPE_ACCOUNT, err->is_lasting);
+    if (err->scope == MD_SCOPE_ACCOUNT)
+        md_acct_use_hold(issue->use, err->retry_after, now);
+    return MD_STEP_FAILED;
 }
 
 /* The spelling of the CA, NULL if it does not offer the profile (draft-ietf-acme-profiles). */
@@ -390,14 +449,79 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
     return APR_SUCCESS;
 }
 
+/* Does the text speak of one of the names, or of a domain above it? */
+static int speaks_of(const char *text, const apr_array_header_t *names)
+{
+    const char *name;
+    int i;
+
+    for (i = 0; i < names->nelts; ++i)
+        for (name = APR_ARRAY_IDX(names, i, const char *); name && strchr(name, '.');
+             name = strchr(name + 1, '.'))
+            if (strcasestr(text, *name == '.' ? name + 1 : name))
+                return 1;
+    return 0;
+}
+
+/* What a limit at newOrder is one of: CAs have them for sets of names, for registered domains and
+ * for accounts, with one type for all (RFC 8555 6.6, 6.7). */
+static md_scope_t scope_of_limit(md_issue_t *issue, const md_err_t *err)
+{
+    if (err->subproblems || speaks_of(err->detail, issue->names)
+        || strcasestr(err->detail, "set of "))
+        return MD_SCOPE_DOMAIN;
+    if (strcasestr(err->detail, "account"))
+        return MD_SCOPE_ACCOUNT;
+    return md_acct_use_is_limited(issue->use, issue->name) ? MD_SCOPE_ACCOUNT : MD_SCOPE_DOMAIN;
+}
+
+/* The CA refused an order as if the account was the reason, which may be so or not: it says when it
+ * is asked for the account. Those who work with it do not notice. */
+static md_step_t check_account(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+{
+    const md_acct_t *acct;
+    int is_gone = 0;
+    md_err_t why;
+
+    if (issue->acct_refusals++ > 0 || !md_acct_use_begin(&acct, issue->use))
+        return MD_STEP_FAILED;
+    md_err_init(&why, tmp);
+    if (acct == issue->acct && md_acct_use_may_check(issue->use, now))
+        is_gone = md_acct_verify(issue->acme, md_acct_copy(acct, tmp), &why, tmp) == APR_ENOENT;
+    md_acct_use_end(issue->use, is_gone ? NULL : acct);
+    if (acct == issue->acct && !is_gone) {
+        md_err_blame(err, MD_SCOPE_DOMAIN, err->is_lasting);
+        return MD_STEP_FAILED;
+    }
+    md_err_clear(err); /* there will be another account, or is already */
+    return MD_STEP_AGAIN;
+}
+
+static md_step_t order_refused(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+{
+    if (is_passing(issue, err, now))
+        return MD_STEP_FAILED;
+    if (md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST)
+        || md_problem_is(err, MD_PROBLEM_UNAUTHORIZED))
+        return check_account(issue, now, err, tmp);
+    if (md_problem_is(err, MD_PROBLEM_RATE_LIMITED) && err->scope == MD_SCOPE_DOMAIN)
+        md_err_blame(err, scope_of_limit(issue, err), 0);
+    if (err->scope == MD_SCOPE_ACCOUNT)
+        md_acct_use_hold(issue->use, err->retry_after, now);
+    return MD_STEP_FAILED;
+}
+
 /* RFC 8555 7.4. */
-static md_step_t create_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+static md_step_t create_order(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     md_reply_t *reply;
     apr_pool_t *p;
 
+    if (wait_for_turn(issue, now))
+        return MD_STEP_WAIT;
     if (post_new_order(&reply, issue, err, tmp) != APR_SUCCESS)
-        return MD_STEP_FAILED;
+        return order_refused(issue, now, err, tmp);
+    md_acct_use_served(issue->use);
     apr_pool_create(&p, issue->p);
     if (order_parse(&issue->order, reply->location, reply->json, err, p) != APR_SUCCESS
         || order_save(issue, issue->order, err, tmp) != APR_SUCCESS) {
@@ -484,7 +608,7 @@ static md_step_t step_order(md_issue_t *issue, apr_time_t now, md_err_t *err, ap
     if (!APR_STATUS_IS_ENOENT(rv))
         md_log(MD_LOG_WARNING, rv, "md[%s]: %s; placing a new order", issue->name, err->detail);
     md_err_clear(err);
-    return create_order(issue, err, tmp);
+    return create_order(issue, now, err, tmp);
 }
 
 /* ---- steps of an order (RFC 8555 7.1.6) ---- */
@@ -625,7 +749,6 @@ static md_step_t step_download(md_issue_t *issue, apr_time_t now, md_err_t *err,
 static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     const md_order_t *order = issue->order;
-    const char *detail = md_json_get_str(order->error, "detail");
 
     (void)now;
     if (issue->order_is_resumed) {
@@ -633,11 +756,8 @@ static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, 
         return give_up_order(issue, err, tmp);
     }
     md_authz_explain(issue->acme, md_acct_signer(issue->acct), order->authorizations, err, tmp);
-    if (!err->type && detail) {
-        md_fail_problem(err, APR_EINVAL, md_json_get_str(order->error, "type"), "%s", detail);
-        md_err_set_subproblems(err, md_json_text(md_json_get(order->error, "subproblems", tmp), 1,
-                                                 tmp));
-    }
+    if (!err->type && order->error)
+        (void)md_problem_fail(err, order->error, "");
     return give_up_order(issue, err, tmp);
 }
 
@@ -677,5 +797,9 @@ md_step_t md_issue_step(md_issue_t *issue, apr_time_t now, md_err_t *err)
     apr_pool_create(&tmp, issue->p);
     step = take_step(issue, now, err, tmp);
     apr_pool_destroy(tmp);
+    if (step == MD_STEP_FAILED && is_passing(issue, err, now))
+        return wait_till_passed(issue, now, err);
+    if (step == MD_STEP_AGAIN)
+        issue->passing = 0;
     return step;
 }

@@ -58,6 +58,8 @@ typedef struct md_issue_t {
     apr_pool_t *order_pool;
     int order_is_resumed;                /* from an earlier run */
     int authz_done;                      /* authorizations taken care of in this run */
+    int acct_refusals;                   /* orders that were refused as if by it */
+    int passing;                         /* failures in a row that may be over in a moment */
     int polls;                           /* answers without progress, in a row */
     apr_time_t poll_since;
 } md_issue_t;

@@ -20,6 +20,24 @@ const md_acct_t *md_acct_use_get(md_acct_use_t *use);
  * is at it, come back. */
 int md_acct_use_begin(const md_acct_t **pacct, md_acct_use_t *use);
 
+/* Is this the first look at the account, after a refusal, for a while? Notes that it is done. */
+int md_acct_use_may_check(md_acct_use_t *use, apr_time_t now);
+
+/* Was it settled only just, so that not all servers of the CA may know? */
+int md_acct_use_is_fresh(md_acct_use_t *use, apr_time_t now);
+
+/* New orders of the account are held after a refusal that concerns all of them, until `retry_after`
+ * or ever longer if that is 0, five minutes at most; then one domain tries first, and when its
+ * order is placed all others do. Orders under way are never held. */
+void md_acct_use_hold(md_acct_use_t *use, apr_time_t retry_after, apr_time_t now);
+/* When the domain may try, 0: now. */
+apr_time_t md_acct_use_wait(md_acct_use_t *use, const char *name, apr_time_t now);
+void md_acct_use_served(md_acct_use_t *use);
+
+/* An order of the domain was refused for a limit. When several different ones were in a row, it may
+ * concern all: returns 1. */
+int md_acct_use_is_limited(md_acct_use_t *use, const char *name);
+
 /* That is settled: copied, or NULL for none. Every successful begin is followed by an end. */
 void md_acct_use_end(md_acct_use_t *use, const md_acct_t *acct);
 

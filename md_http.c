@@ -203,6 +203,13 @@ static apr_status_t status_of(CURLcode code)
     }
 }
 
+/* Did the connection end before the reply did? */
+static int was_cut(CURLcode code)
+{
+    return code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR
+           || code == CURLE_PARTIAL_FILE;
+}
+
 static struct curl_slist *headers_of(const md_request_t *request, apr_pool_t *p)
 {
     struct curl_slist *list = curl_slist_append(NULL, "Accept-Language: en");
@@ -273,9 +280,13 @@ static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *reque
     if (code == CURLE_WRITE_ERROR)
         return md_fail(err, APR_EGENERAL, "%s: response larger than %lu bytes", request->url,
                        (unsigned long)request->max_body);
-    if (code != CURLE_OK)
-        return md_fail(err, status_of(code), "%s: %s", request->url,
-                       reason[0] ? reason : curl_easy_strerror(code));
+    if (code != CURLE_OK) {
+        md_fail(err, status_of(code), "%s: %s", request->url,
+                reason[0] ? reason : curl_easy_strerror(code));
+        md_err_blame(err, was_cut(code) ? MD_SCOPE_REQUEST
+                          : code == CURLE_OUT_OF_MEMORY ? MD_SCOPE_SELF : MD_SCOPE_CA, 0);
+        return status_of(code);
+    }
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     x->response->status = (int)status;
     x->response->len = x->body.len;

@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 #include "md_limits.h"
+#include "md_text.h"
 #include "md_time.h"
 
 #define JOB_JSON    "job.json"
@@ -101,7 +102,7 @@ void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *st
     md_json_set_time(entry, "when", when);
     md_json_set_str(entry, "type", type);
     md_json_set_str(entry, "status", status);
-    md_json_set_str(entry, "detail", detail);
+    md_json_set_str(entry, "detail", md_text_line(detail, MD_MAX_JOB_DETAIL, job->p));
     md_json_insert(job->log, 0, entry);
     md_json_truncate(job->log, MD_MAX_JOB_LOG);
 }

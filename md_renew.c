@@ -9,6 +9,7 @@
 
 #include <apr_strings.h>
 
+#include "md_limits.h"
 #include "md_log.h"
 #include "md_text.h"
 
@@ -441,15 +442,26 @@ void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t 
     keep_job(reg, job, tmp);
 }
 
+/* Where all of a text is that is too long for the log. */
+static const char *whole_text(const md_renew_t *renew)
+{
+    if (renew->reg->is_tool)
+        return "";
+    return apr_psprintf(renew->tmp, " (the whole text is in %s and on the page of md-status)",
+                        md_store_path(renew->reg->store, MD_STORE_STAGING, renew->domain->name,
+                                      "job.json", renew->tmp));
+}
+
 static void tell_failure(const md_renew_t *renew)
 {
     const char *activity = renew->issue.activity;
     const md_err_t *err = &renew->err;
 
-    md_log(MD_LOG_ERR, err->rv, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s",
-           renew->domain->name, err->detail, activity ? " while[" : "", activity ? activity : "",
-           activity ? "]" : "", err->type ? " problem[" : "", err->type ? err->type : "",
-           err->type ? "]" : "");
+    md_log(MD_LOG_ERR, err->rv, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s%s",
+           renew->domain->name, md_text_line(err->detail, MD_MAX_TEXT, renew->tmp),
+           strlen(err->detail) > MD_MAX_TEXT ? whole_text(renew) : "",
+           activity ? " while[" : "", activity ? activity : "", activity ? "]" : "",
+           err->type ? " problem[" : "", err->type ? err->type : "", err->type ? "]" : "");
 }
 
 static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice)
@@ -460,7 +472,7 @@ static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice
 
     ++job->errors;
     delay = md_job_backoff(errors_here(renew), renew->reg->conf->retry_delay,
-                           md_problem_is_input_related(err), dice);
+                           err->is_lasting, dice);
     job->next_run = now + delay > err->retry_after ? now + delay : err->retry_after;
     md_job_result(job, renew->issue.activity, err, renew->tmp);
     md_job_log(job, now, "renewal-error", err->type, err->detail);
@@ -478,9 +490,10 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
         md_log(MD_LOG_INFO, APR_SUCCESS, MD_LOGNO(10057) "%s: encountered error for the %d. "
                "time, next run in %s", renew->domain->name, job->errors,
                md_duration_print(job->next_run - now, renew->tmp));
-    /* An answer of the CA says that its directory is all right; anything else may come from an old
-     * one. */
-    if (!renew->err.type && renew->issue.acme)
+    /* What the CA answers says that its directory is all right, and what fails here has nothing to
+     * do with it. */
+    if (!renew->err.type && renew->issue.acme
+        && (renew->err.scope == MD_SCOPE_CA || renew->err.scope == MD_SCOPE_REQUEST))
         md_acme_forget_directory(renew->issue.acme);
 }
 

@@ -95,6 +95,68 @@ const char *md_text_printable(const char *text, apr_pool_t *p)
     return copy;
 }
 
+/* Bytes of the UTF-8 character (RFC 3629 4) at `s`, 0 if there is none. */
+static apr_size_t utf8_len(const unsigned char *s)
+{
+    static const struct { unsigned char first, last, low, high; apr_size_t len; } FORMS[] = {
+        { 0x09, 0x0a, 0, 0, 1 }, { 0x0d, 0x0d, 0, 0, 1 }, { 0x20, 0x7e, 0, 0, 1 },
+        { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
+        { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 },
+        { 0xf1, 0xf3, 0x80, 0xbf, 4 }, { 0xf4, 0xf4, 0x80, 0x8f, 4 },
+    };
+    apr_size_t i, k;
+
+    for (i = 0; i < sizeof(FORMS) / sizeof(FORMS[0]); ++i) {
+        if (s[0] < FORMS[i].first || s[0] > FORMS[i].last)
+            continue;
+        if (FORMS[i].len > 1 && (s[1] < FORMS[i].low || s[1] > FORMS[i].high))
+            return 0;
+        for (k = 2; k < FORMS[i].len; ++k)
+            if (s[k] < 0x80 || s[k] > 0xbf)
+                return 0;
+        return FORMS[i].len;
+    }
+    return 0;
+}
+
+#define CUT "[...]"
+
+const char *md_text_clean(const char *text, apr_size_t max, apr_pool_t *p)
+{
+    const unsigned char *from = (const unsigned char *)text;
+    apr_size_t len, n = 0;
+    char *copy;
+
+    if (!text)
+        return NULL;
+    copy = apr_palloc(p, strnlen(text, max) + sizeof(CUT));
+    for (; *from; from += len) {
+        len = utf8_len(from);
+        if (n + (len ? len : 1) > max) {
+            memcpy(copy + n, CUT, sizeof(CUT));
+            return copy;
+        }
+        if (len)
+            memcpy(copy + n, from, len);
+        else
+            copy[n] = '?';
+        len = len ? len : 1;
+        n += len;
+    }
+    copy[n] = '\0';
+    return copy;
+}
+
+const char *md_text_line(const char *text, apr_size_t max, apr_pool_t *p)
+{
+    char *line = apr_pstrdup(p, md_text_clean(text, max, p)), *c;
+
+    for (c = line; c && *c; ++c)
+        if (*c == '\n' || *c == '\r' || *c == '\t')
+            *c = ' ';
+    return line;
+}
+
 /* ---- names ---- */
 
 int md_dns_name_is_wildcard(const char *name)

@@ -22,6 +22,13 @@ int md_text_same(const char *a, const char *b);
  * MD_MAX_TEXT. NULL stays NULL. */
 const char *md_text_printable(const char *text, apr_pool_t *p);
 
+/* Text from outside as it is kept: line ends, tabs and UTF-8 stay, other bytes become '?'; cut at
+ * `max` bytes, between characters and with a mark. */
+const char *md_text_clean(const char *text, apr_size_t max, apr_pool_t *p);
+
+/* The same as one line. */
+const char *md_text_line(const char *text, apr_size_t max, apr_pool_t *p);
+
 /* Is this safe as one component of a store path? Not empty, no '/', not "." or "..", at most
  * 255 bytes, no control characters. Wildcards and odd names from a configuration pass. */
 int md_path_part_is_safe(const char *part);

@@ -178,8 +178,8 @@ def test_a_challenge_that_stays_pending_delays_nobody(server, ca):
     assert not server.store_json("staging", "slow.example.org", "job.json")["finished"]
 
 
-def test_rate_limit_holds_the_orders(server, ca):
-    ca.script("newOrder", ca_is.problem("rateLimited", "slowly", 429, retry_after=3), nth=1)
+def test_rate_limit_of_the_account_holds_the_orders(server, ca):
+    ca.script("newOrder", ca_is.problem("rateLimited", "too many new orders from this account", 429, retry_after=3), nth=1)
     server.add_md_conf("MDRenewConcurrency 1")
     for i in range(4):
         domain(server, f"d{i}.example.org")

@@ -365,24 +365,312 @@ static void waits_as_long_as_the_ca_asks(void **state)
     assert_true(now - started < apr_time_from_sec(40));
 }
 
-static void a_rate_limit_holds_all_orders_of_the_ca(void **state)
+/* A domain of its own with the same CA and account. */
+static md_issue_t *another(const md_issue_t *issue, const char *name)
 {
-    fake_answer_t limit = { "POST", "/new-order", 429, 0, "application/problem+json",
-                            "Retry-After: 600",
-                            "{\"type\":\"urn:ietf:params:acme:error:rateLimited\",\"detail\":"
-                            "\"too many\"}", 1 };
-    md_issue_t *issue = issue_make();
+    md_issue_t *other = apr_pmemdup(p, issue, sizeof(*issue));
+    apr_array_header_t *names = md_strings_make(p);
+
+    APR_ARRAY_PUSH(names, const char *) = name;
+    other->name = name;
+    other->names = names;
+    other->order = NULL;
+    other->order_pool = NULL;
+    return other;
+}
+
+#define LIMITED(detail, more) \
+    "{\"type\":\"urn:ietf:params:acme:error:rateLimited\",\"detail\":\"" detail "\"" more "}"
+
+static const struct {
+    const char *body;
+    int holds_all;
+} LIMITS[] = {
+    { LIMITED("too many new orders (300) from this account in the last 3h", ""), 1 },
+    { LIMITED("too many certificates (5) already issued for this exact set of identifiers in the "
+              "last 168h, see https://ca.test/account", ""), 0 },
+    { LIMITED("too many certificates (50) already issued for \\\"example.org\\\" by this account",
+              ""), 0 },
+    { LIMITED("too many failures of this account", ",\"subproblems\":[{\"type\":\"urn:ietf:params:"
+              "acme:error:rateLimited\",\"identifier\":{\"type\":\"dns\",\"value\":\"x\"}}]"), 0 },
+    { LIMITED("slowly", ""), 0 },
+};
+
+static void a_limit_holds_those_that_it_is_for(void **state)
+{
+    char *base = *state;
+    md_issue_t *issue, *other;
+    apr_time_t now = NOW;
+    md_step_t step;
+    size_t i;
+
+    for (i = 0; i < sizeof(LIMITS) / sizeof(LIMITS[0]); ++i) {
+        fake_answer_t limit = { "POST", "/new-order", 429, 0, "application/problem+json",
+                                "Retry-After: 600", LIMITS[i].body, 1 };
+
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        fake_http_answer(limit);
+        script_good_ca(1);
+        issue = issue_make();
+        assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
+        assert_true(md_problem_is(&err, MD_PROBLEM_RATE_LIMITED));
+        assert_int_equal(err.scope, LIMITS[i].holds_all ? MD_SCOPE_ACCOUNT : MD_SCOPE_DOMAIN);
+        assert_true(err.retry_after > now + apr_time_from_sec(500));
+        other = another(issue, "two.example.net");
+        step = md_issue_step(other, now, &err);
+        assert_int_equal(step, LIMITS[i].holds_all ? MD_STEP_WAIT : MD_STEP_AGAIN);
+        assert_int_equal(fake_http_count("/new-order"), LIMITS[i].holds_all ? 1 : 2);
+        if (!LIMITS[i].holds_all)
+            continue;
+        assert_true(other->wake_at > now + apr_time_from_sec(250)); /* not for as long as told */
+        assert_true(other->wake_at < now + apr_time_from_sec(310));
+        now = other->wake_at;
+        assert_int_equal(md_issue_step(other, now, &err), MD_STEP_AGAIN);
+        assert_int_equal(md_acct_use_wait(issue->use, issue->name, now), 0); /* it went well */
+        now = NOW;
+    }
+}
+
+/* What is told to several different ones concerns all, whatever the text is. */
+static void limits_of_several_hold_all(void **state)
+{
+    md_acct_use_t *use = md_acct_use_create(p);
     apr_time_t now = NOW;
 
     (void)state;
-    fake_http_answer(limit);
+    assert_int_equal(md_acct_use_is_limited(use, "a"), 0);
+    assert_int_equal(md_acct_use_is_limited(use, "a"), 0);
+    assert_int_equal(md_acct_use_is_limited(use, "b"), 0);
+    md_acct_use_served(use);
+    assert_int_equal(md_acct_use_is_limited(use, "b"), 0);
+    assert_int_equal(md_acct_use_is_limited(use, "a"), 0);
+    assert_int_equal(md_acct_use_is_limited(use, "c"), 1);
+    md_acct_use_hold(use, 0, now);
+    assert_true(md_acct_use_wait(use, "d", now) > now);
+    now = md_acct_use_wait(use, "d", now);
+    assert_int_equal(md_acct_use_wait(use, "d", now), 0); /* tries first */
+    assert_int_equal(md_acct_use_wait(use, "d", now), 0);
+    assert_true(md_acct_use_wait(use, "e", now) > now);   /* sees how it goes */
+    md_acct_use_hold(use, 0, now);
+    assert_true(md_acct_use_wait(use, "d", now) > now);
+    now = md_acct_use_wait(use, "d", now) + apr_time_from_sec(3600);
+    assert_int_equal(md_acct_use_wait(use, "e", now), 0);
+    now += apr_time_from_sec(60); /* which never came back */
+    assert_int_equal(md_acct_use_wait(use, "f", now), 0);
+    md_acct_use_served(use);
+    assert_int_equal(md_acct_use_wait(use, "g", now), 0);
+}
+
+#define UNAUTHORIZED "{\"type\":\"urn:ietf:params:acme:error:unauthorized\",\"detail\":\"no\"}"
+
+/* The refusal of one name is none of the account. */
+static void an_unauthorized_domain_leaves_the_account_alone(void **state)
+{
+    fake_answer_t refused = { "POST", "/new-order", 403, 0, "application/problem+json", NULL,
+                              UNAUTHORIZED, 2 };
+    md_issue_t *issue = issue_make();
+    const md_acct_t *acct;
+    md_err_t why;
+
+    (void)state;
+    fake_http_answer(refused);
     script_good_ca(1);
     assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
-    assert_true(md_problem_is(&err, MD_PROBLEM_RATE_LIMITED));
-    assert_true(err.retry_after > now + apr_time_from_sec(500));
-    assert_int_equal(md_issue_step(issue, now, &err), MD_STEP_WAIT);
-    assert_true(issue->wake_at > now + apr_time_from_sec(500));
-    assert_int_equal(fake_http_count("/new-order"), 1);
+    assert_true(md_problem_is(&err, MD_PROBLEM_UNAUTHORIZED));
+    assert_int_equal(err.scope, MD_SCOPE_DOMAIN);
+    acct = md_acct_use_get(issue->use);
+    assert_non_null(acct);
+    assert_int_equal(fake_http_count("/acct/1"), 1);
+    md_err_init(&why, p);
+    assert_int_equal(run(another(issue, "two.example.org"), NULL), MD_STEP_FAILED);
+    assert_int_equal(fake_http_count("/acct/1"), 1); /* not asked about again so soon */
+    assert_ptr_equal(md_acct_use_get(issue->use), acct);
+    assert_int_equal(fake_http_count("/new-acct"), 1);
+}
+
+/* An account that is gone is replaced in the same attempt; who works with the old one goes on. */
+static void an_account_that_is_gone_is_replaced(void **state)
+{
+    fake_answer_t gone = { "POST", "/acct/1", 400, 0, "application/json", NULL,
+                           "{\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\"}", 2 };
+    fake_answer_t refused = { "POST", "/new-order", 401, 0, "text/plain", NULL, UNAUTHORIZED, 1 };
+    fake_answer_t second = { "POST", "/new-acct", 201, 0, "application/json",
+                             "Location: " CA "/acct/2", "{\"status\":\"valid\"}", 1 };
+    fake_answer_t first = { "POST", "/new-acct", 201, 0, "application/json",
+                            "Location: " CA "/acct/1", "{\"status\":\"valid\"}", 1 };
+    md_issue_t *issue = issue_make();
+
+    (void)state;
+    fake_http_answer(first);
+    fake_http_answer(second);
+    fake_http_answer(gone);
+    fake_http_answer(refused);
+    script_good_ca(1);
+    assert_int_equal(run(issue, NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/new-acct"), 2);
+    assert_int_equal(fake_http_count("/new-order"), 2);
+    assert_string_equal(issue->acct->url, CA "/acct/2");
+}
+
+/* Something in front of the CA refuses the look at the account once. */
+static void an_account_is_asked_for_by_its_key(void **state)
+{
+    fake_answer_t wall = { "POST", "/acct/1", 403, 0, "text/html", NULL, "<html>", 1 };
+    fake_answer_t known = { "POST", "/new-acct", 200, 0, "application/json",
+                            "Location: " CA "/acct/1", "{\"status\":\"valid\"}", 1 };
+    md_acct_t *acct, *after;
+
+    (void)state;
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(md_acct_load(&acct, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
+    md_store_remove(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p);
+    fake_http_reset(p);
+    fake_http_answer(wall);
+    fake_http_answer(known);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/new-acct"), 1);
+    assert_non_null(strstr(fake_http_body("/new-acct", 1), /* {"onlyReturnExisting":true} */
+                           "\"payload\":\"eyJvbmx5UmV0dXJuRXhpc3RpbmciOnRydWV9\""));
+    assert_int_equal(md_acct_load(&after, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
+    assert_string_equal(after->thumbprint, acct->thumbprint);
+}
+
+static void a_wall_before_the_account_keeps_it(void **state)
+{
+    fake_answer_t wall = { "POST", "/acct/1", 403, 0, "text/html", NULL, "<html>", -1 };
+    fake_answer_t wall2 = { "POST", "/new-acct", 403, 0, "text/html", NULL, "<html>", -1 };
+    md_acct_t *acct, *after;
+
+    (void)state;
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(md_acct_load(&acct, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
+    md_store_remove(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p);
+    fake_http_reset(p);
+    fake_http_answer(wall);
+    fake_http_answer(wall2);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "403"));
+    assert_int_equal(md_acct_load(&after, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
+    assert_string_equal(after->thumbprint, acct->thumbprint);
+}
+
+/* Bursts, and servers that do not know yet what another made. */
+static void what_passes_is_waited_for(void **state)
+{
+    static const struct { const char *url; int status; const char *type, *body; } PASSING[] = {
+        { "/new-order", 429, "text/html", "<html>" },
+        { "/new-order", 503, "text/plain", "busy" },
+        { "/authz/1", 429, "application/problem+json", LIMITED("this path", "") },
+        { "/authz/1", 404, "application/problem+json",
+          "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"not found\"}" },
+        { "/order/1", 404, "text/html", "<html>" },
+        { "/finalize", 503, "application/problem+json",
+          "{\"type\":\"urn:ietf:params:acme:error:serverInternal\",\"detail\":\"busy\"}" },
+        { "/cert/1", 404, "text/plain", "not yet" },
+        { "/new-order", 400, "application/problem+json",
+          "{\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\",\"detail\":\"who?\"}" },
+        { "/chall/1", 500, "text/html", "<html>" },
+    };
+    char *base = *state;
+    size_t i;
+
+    for (i = 0; i < sizeof(PASSING) / sizeof(PASSING[0]); ++i) {
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        answer(PASSING[i].url, PASSING[i].status, PASSING[i].type, PASSING[i].body,
+               PASSING[i].status == 500 ? 1 : 3);
+        script_good_ca(1);
+        if (run(issue_make(), NULL) != MD_STEP_DONE)
+            fail_msg("%s %d: %s", PASSING[i].url, PASSING[i].status, err.detail);
+        assert_int_equal(fake_http_count("/new-acct"), 1);
+        assert_int_equal(fake_http_count("/finalize") > 1, !strcmp(PASSING[i].url, "/finalize"));
+    }
+}
+
+static const struct {
+    int status;
+    const char *type, *body, *problem, *detail;
+    int is_lasting;
+} REFUSALS[] = {
+    { 400, "application/json", "{\"detail\":\"the words\"}", NULL, "the words", 0 },
+    { 400, "application/json", "{\"message\":\"the words\"}", NULL, "the words", 0 },
+    { 400, "application/json", "{\"title\":\"the words\"}", NULL, "the words", 0 },
+    { 403, "text/plain", "the words", NULL, "the words", 0 },
+    { 400, "application/json",
+      "{\"type\":\"urn:ietf:params:acme:error:rejectedIdentifier\",\"detail\":\"the words\"}",
+      "urn:ietf:params:acme:error:rejectedIdentifier", "the words", 1 },
+    { 403, "text/html",
+      " {\"type\":\"urn:acme:error:rejectedIdentifier\",\"title\":\"the words\"}",
+      "urn:acme:error:rejectedIdentifier", "the words", 1 },
+    { 400, "application/problem+json", "{\"type\":\"about:blank\",\"detail\":\"the words\"}",
+      "about:blank", "the words", 0 },
+    { 403, "application/problem+json",
+      "{\"type\":\"urn:ietf:params:acme:error:rejectedIdentifier\"}",
+      "urn:ietf:params:acme:error:rejectedIdentifier", "the CA gives no reason", 1 },
+};
+
+static void refusals_are_understood_in_any_wrapping(void **state)
+{
+    char *base = *state;
+    size_t i;
+
+    for (i = 0; i < sizeof(REFUSALS) / sizeof(REFUSALS[0]); ++i) {
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        answer("/new-order", REFUSALS[i].status, REFUSALS[i].type, REFUSALS[i].body, -1);
+        script_good_ca(1);
+        assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+        assert_non_null(strstr(err.detail, REFUSALS[i].detail));
+        assert_int_equal(err.is_lasting, REFUSALS[i].is_lasting);
+        if (REFUSALS[i].problem)
+            assert_string_equal(err.type, REFUSALS[i].problem);
+        else
+            assert_null(err.type);
+    }
+}
+
+/* Whatever a CA sends: what is kept of it can be read back. */
+static void subproblems_are_bounded(void **state)
+{
+    md_json_t *problem = md_json_object(p), *list = md_json_array(p), *one, *kept, *deep;
+    char *text = apr_palloc(p, 20001);
+    int i;
+
+    (void)state;
+    memset(text, 'x', 20000);
+    text[20000] = '\0';
+    assert_int_equal(md_json_parse(&deep, "{\"a\":[[[[[[[[[[[1]]]]]]]]]]]}", 29, &err, p), 0);
+    for (i = 0; i < 1500; ++i) {
+        one = md_json_object(p);
+        md_json_set_str(one, "type", "urn:ietf:params:acme:error:caa");
+        md_json_set_str(one, "detail", i < 2 ? text : "short");
+        md_json_set_str(one, "identifier.type", "dns");
+        md_json_set_str(one, "identifier.value", "a.example.org");
+        md_json_set(one, "nested", deep);
+        md_json_append(list, one);
+    }
+    md_json_set_str(problem, "type", "urn:ietf:params:acme:error:compound");
+    md_json_set_str(problem, "detail", text);
+    md_json_set(problem, "subproblems", list);
+    assert_int_equal(md_problem_fail(&err, problem, "p: "), APR_EGENERAL);
+    assert_int_equal(strlen(err.detail), MD_MAX_DETAIL + strlen("[...]"));
+    assert_true(strlen(err.subproblems) <= MD_MAX_SUBPROBLEM_TEXT);
+    assert_int_equal(md_json_parse(&kept, err.subproblems, strlen(err.subproblems), &err, p), 0);
+    assert_int_equal(md_json_size(kept), MD_MAX_SUBPROBLEMS);
+    assert_string_equal(md_json_get_str(md_json_at(kept, 99, p), "identifier.value"),
+                        "a.example.org");
+    assert_false(md_json_has(md_json_at(kept, 0, p), "nested"));
+    md_json_set_str(problem, "subproblems", "none");
+    (void)md_problem_fail(&err, problem, "");
+    assert_null(err.subproblems);
 }
 
 static void repeats_after_bad_nonce(void **state)
@@ -527,7 +815,18 @@ int main(void)
         cmocka_unit_test_setup_teardown(gives_up_on_endless_processing_but_keeps_the_order, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(waits_as_long_as_the_ca_asks, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_rate_limit_holds_all_orders_of_the_ca, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_limit_holds_those_that_it_is_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(limits_of_several_hold_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_account_is_asked_for_by_its_key, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_wall_before_the_account_keeps_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_passes_is_waited_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(subproblems_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_unauthorized_domain_leaves_the_account_alone, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(an_account_that_is_gone_is_replaced, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(refusals_are_understood_in_any_wrapping, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(repeats_after_bad_nonce, setup, teardown),
         cmocka_unit_test_setup_teardown(falls_back_to_rs256, setup, teardown),
         cmocka_unit_test_setup_teardown(an_invalid_order_tells_why, setup, teardown),
