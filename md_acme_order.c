@@ -15,6 +15,10 @@
 
 #define ORDER_JSON "order.json"
 #define SETUP_WAIT apr_time_from_msec(20)  /* another run talks to the CA for the first time */
+#define RESERVE      (24 * 1024)           /* bytes: a chain, an order; */
+#define RESERVE_EACH 256                   /* and more for each identifier of it */
+#define LOOK_FROM  5                       /* looks at an order that stays pending */
+#define LOOK_MOST  10                      /* authorizations at a time */
 #define PASSING_FIRST apr_time_from_sec(1)
 #define PASSING_WAIT  apr_time_from_sec(60)
 #define PASSING_MOST  5
@@ -56,7 +60,7 @@ static const char *url_member(const md_json_t *json, const char *member, apr_poo
     return url && !md_uri_check_http(url, p) ? apr_pstrdup(p, url) : NULL;
 }
 
-/* RFC 8555 7.1.3, of an answer or of order.json. */
+/* RFC 8555 7.1.3, of an answer or of order.json; what was set up is known to the latter alone. */
 static apr_status_t order_parse(md_order_t **porder, const char *url, const md_json_t *json,
                                 md_err_t *err, apr_pool_t *p)
 {
@@ -79,9 +83,7 @@ static apr_status_t order_parse(md_order_t **porder, const char *url, const md_j
     order->certificate = url_member(json, "certificate", p);
     if (md_json_get_str(json, "expires"))
         order->expires = md_time_parse_rfc3339(md_json_get_str(json, "expires"));
-    order->setups = md_json_get_strings(json, "challenge-setups", p);
-    if (!order->setups)
-        order->setups = md_strings_make(p);
+    order->setups = md_strings_make(p);
     order->error = md_json_get(json, "error", p);
     *porder = order;
     return APR_SUCCESS;
@@ -105,7 +107,7 @@ static apr_status_t order_save(const md_issue_t *issue, const md_order_t *order,
 apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t *err, apr_pool_t *p)
 {
     static const md_json_rule_t RULES[] = {
-        { "url", MD_JSON_STRING, 1 }, { "status", MD_JSON_STRING, 0 },
+        { "url", MD_JSON_STRING, 0 }, { "status", MD_JSON_STRING, 0 },
         { "authorizations", MD_JSON_STRINGS, 0 }, { "challenge-setups", MD_JSON_STRINGS, 0 },
         { "finalize", MD_JSON_STRING, 0 }, { "certificate", MD_JSON_STRING, 0 },
         { NULL, MD_JSON_STRING, 0 }
@@ -170,8 +172,13 @@ static void forget_order(md_issue_t *issue)
     if (issue->order_pool)
         apr_pool_destroy(issue->order_pool);
     issue->order_pool = NULL;
+    if (issue->proof_pool)
+        apr_pool_destroy(issue->proof_pool);
+    issue->proof_pool = NULL;
+    issue->proofs = NULL;
+    issue->complaint = NULL;
     issue->order_is_resumed = 0;
-    issue->authz_done = 0;
+    issue->to_look_at = 0;
     issue->polls = 0;
 }
 
@@ -270,6 +277,17 @@ static md_step_t wait_for_ca(md_issue_t *issue, apr_time_t now, apr_time_t retry
     if (retry_after > issue->wake_at)
         issue->wake_at = retry_after;
     return MD_STEP_WAIT;
+}
+
+/* What the CA said about a challenge that it goes on trying, when it takes too long. */
+static void complain(const md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    const char *text = apr_pstrcat(tmp, err->detail, ". The CA said about it: ", NULL);
+    md_json_t *problem;
+
+    if (md_json_parse(&problem, issue->complaint, strlen(issue->complaint), NULL, tmp)
+        == APR_SUCCESS)
+        (void)md_problem_fail(err, problem, text);
 }
 
 static md_step_t poll_order(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
@@ -412,14 +430,16 @@ static const char *offered_profile(const md_directory_t *dir, const char *profil
 
 static md_json_t *new_order_payload(const md_issue_t *issue, const char *profile, apr_pool_t *p)
 {
-    md_json_t *payload = md_json_object(p), *identifiers = md_json_array(p), *identifier;
+    md_json_t *payload = md_json_object(p), *identifiers = md_json_array(p), *json;
+    const md_identifier_t *identifier;
     int i;
 
-    for (i = 0; i < issue->names->nelts; ++i) {
-        identifier = md_json_object(p);
-        md_json_set_str(identifier, "type", "dns");
-        md_json_set_str(identifier, "value", APR_ARRAY_IDX(issue->names, i, const char *));
-        md_json_append(identifiers, identifier);
+    for (i = 0; i < issue->identifiers->nelts; ++i) {
+        identifier = &APR_ARRAY_IDX(issue->identifiers, i, md_identifier_t);
+        json = md_json_object(p);
+        md_json_set_str(json, "type", md_identifier_type(identifier));
+        md_json_set_str(json, "value", identifier->value);
+        md_json_append(identifiers, json);
     }
     md_json_set(payload, "identifiers", identifiers);
     md_json_set_str(payload, "profile", profile);
@@ -450,13 +470,14 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
 }
 
 /* Does the text speak of one of the names, or of a domain above it? */
-static int speaks_of(const char *text, const apr_array_header_t *names)
+static int speaks_of(const char *text, const apr_array_header_t *identifiers)
 {
     const char *name;
     int i;
 
-    for (i = 0; i < names->nelts; ++i)
-        for (name = APR_ARRAY_IDX(names, i, const char *); name && strchr(name, '.');
+    for (i = 0; i < identifiers->nelts; ++i)
+        for (name = APR_ARRAY_IDX(identifiers, i, md_identifier_t).value;
+             name && strchr(name, '.');
              name = strchr(name + 1, '.'))
             if (strcasestr(text, *name == '.' ? name + 1 : name))
                 return 1;
@@ -467,7 +488,7 @@ static int speaks_of(const char *text, const apr_array_header_t *names)
  * for accounts, with one type for all (RFC 8555 6.6, 6.7). */
 static md_scope_t scope_of_limit(md_issue_t *issue, const md_err_t *err)
 {
-    if (err->subproblems || speaks_of(err->detail, issue->names)
+    if (err->subproblems || speaks_of(err->detail, issue->identifiers)
         || strcasestr(err->detail, "set of "))
         return MD_SCOPE_DOMAIN;
     if (strcasestr(err->detail, "account"))
@@ -511,6 +532,32 @@ static md_step_t order_refused(md_issue_t *issue, apr_time_t now, md_err_t *err,
     return MD_STEP_FAILED;
 }
 
+/* What cannot be stored is not ordered: the document is there before there is an order, large
+ * enough for what it and the chain will need. */
+static apr_status_t reserve_order(const md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    apr_size_t len = RESERVE + RESERVE_EACH * (apr_size_t)issue->identifiers->nelts;
+    md_json_t *json = md_json_object(tmp);
+    char *filler = apr_palloc(tmp, len + 1);
+
+    memset(filler, ' ', len);
+    filler[len] = '\0';
+    md_json_set_str(json, "status", ORDER_STATUS[MD_ORDER_PENDING]);
+    md_json_set_str(json, "reserve", filler);
+    return md_store_save_json(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, json, err,
+                              tmp);
+}
+
+/* The place that was reserved is needed now. */
+static apr_status_t save_new_order(const md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    if (order_save(issue, issue->order, err, tmp) == APR_SUCCESS)
+        return APR_SUCCESS;
+    md_err_clear(err);
+    md_store_remove(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, tmp);
+    return order_save(issue, issue->order, err, tmp);
+}
+
 /* RFC 8555 7.4. */
 static md_step_t create_order(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
@@ -519,12 +566,16 @@ static md_step_t create_order(md_issue_t *issue, apr_time_t now, md_err_t *err, 
 
     if (wait_for_turn(issue, now))
         return MD_STEP_WAIT;
-    if (post_new_order(&reply, issue, err, tmp) != APR_SUCCESS)
+    if (reserve_order(issue, err, tmp) != APR_SUCCESS)
+        return MD_STEP_FAILED;
+    if (post_new_order(&reply, issue, err, tmp) != APR_SUCCESS) {
+        md_store_remove(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, tmp);
         return order_refused(issue, now, err, tmp);
+    }
     md_acct_use_served(issue->use);
     apr_pool_create(&p, issue->p);
     if (order_parse(&issue->order, reply->location, reply->json, err, p) != APR_SUCCESS
-        || order_save(issue, issue->order, err, tmp) != APR_SUCCESS) {
+        || save_new_order(issue, err, tmp) != APR_SUCCESS) {
         issue->order = NULL;
         apr_pool_destroy(p);
         return MD_STEP_FAILED;
@@ -533,28 +584,36 @@ static md_step_t create_order(md_issue_t *issue, apr_time_t now, md_err_t *err, 
     return MD_STEP_AGAIN;
 }
 
-/* Is it an order for our names? The CA may list them in any sequence. */
+static int is_wanted(const md_issue_t *issue, const md_identifier_t *identifier)
+{
+    int i;
+
+    for (i = 0; i < issue->identifiers->nelts; ++i)
+        if (md_identifiers_equal(&APR_ARRAY_IDX(issue->identifiers, i, md_identifier_t),
+                                 identifier))
+            return 1;
+    return 0;
+}
+
+/* Is it an order for what we want? The CA may list it in any sequence. */
 static int order_is_ours(const md_issue_t *issue, const md_json_t *json, apr_pool_t *tmp)
 {
     md_json_t *list = md_json_get(json, "identifiers", tmp);
     apr_array_header_t *values = md_strings_make(tmp);
+    md_identifier_t identifier;
     const char *value;
     apr_size_t i;
-    int k;
 
     if (!list)
         return 1;
     for (i = 0; i < md_json_size(list) && i <= MD_MAX_NAMES; ++i) {
         value = md_json_get_str(md_json_at(list, i, tmp), "value");
-        APR_ARRAY_PUSH(values, const char *) = value ? value : "";
-    }
-    values = md_names_normalise(values, tmp);
-    if (values->nelts != issue->names->nelts)
-        return 0;
-    for (k = 0; k < issue->names->nelts; ++k)
-        if (!md_strings_has(values, APR_ARRAY_IDX(issue->names, k, const char *)))
+        identifier = md_identifier_of(value ? value : "", tmp);
+        if (!is_wanted(issue, &identifier))
             return 0;
-    return 1;
+        APR_ARRAY_PUSH(values, const char *) = identifier.value;
+    }
+    return md_names_normalise(values, tmp)->nelts == issue->identifiers->nelts;
 }
 
 /* The order of an earlier run, as the CA sees it now. */
@@ -562,6 +621,7 @@ static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_ti
                               md_err_t *err, apr_pool_t *tmp)
 {
     const char *url = url_member(staged, "url", tmp);
+    apr_array_header_t *setups;
     md_reply_t *reply;
     apr_status_t rv;
 
@@ -571,6 +631,9 @@ static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_ti
              : md_fail(err, APR_EINVAL, "staged order without URL");
     if (rv != APR_SUCCESS)
         return give_up_order(issue, err, tmp);
+    setups = md_json_get_strings(staged, "challenge-setups", issue->order_pool);
+    if (setups)
+        issue->order->setups = setups;
     rv = fetch(&reply, issue, url, NULL, MD_MAX_ACME_BODY, err, tmp);
     if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_EACCES(rv))
         return give_up_order(issue, err, tmp);
@@ -622,49 +685,235 @@ static apr_status_t remember_setup(md_issue_t *issue, const char *setup, md_err_
     return order_save(issue, issue->order, err, tmp);
 }
 
-static apr_status_t authorize(md_issue_t *issue, const char *url, md_err_t *err, apr_pool_t *tmp)
+/* How far it is with one authorization, and what was chosen to prove it. */
+typedef struct proof_t {
+    const md_authz_t *authz;         /* NULL: not looked at in this run */
+    const md_challenge_t *challenge; /* set up; NULL: not yet, or there is nothing to prove */
+    int is_answered;                 /* the CA was told to look */
+    int is_told_again;               /* once more, as it found nothing at first (8.2) */
+} proof_t;
+
+static int is_pending(const proof_t *proof)
 {
-    md_signer_t signer = md_acct_signer(issue->acct);
-    const md_challenge_t *challenge;
-    const char *setup;
+    return proof->authz && proof->authz->status == MD_AUTHZ_PENDING;
+}
+
+/* The identifier of the order that the authorization is for, as we wrote it. */
+static const md_identifier_t *identifier_of(const md_issue_t *issue, const md_authz_t *authz)
+{
+    const md_identifier_t *wanted;
+    int i;
+
+    for (i = 0; i < issue->identifiers->nelts; ++i) {
+        wanted = &APR_ARRAY_IDX(issue->identifiers, i, md_identifier_t);
+        if (wanted->type == authz->identifier.type
+            && !strcasecmp(md_dns_name_is_wildcard(wanted->value) ? wanted->value + 2
+                                                                  : wanted->value,
+                           authz->identifier.value))
+            return wanted;
+    }
+    return NULL;
+}
+
+/* Look at the authorization: one that is for something else is not touched, whatever the CA wants
+ * with it. */
+static apr_status_t look(md_authz_t **pauthz, md_issue_t *issue, const char *url, md_err_t *err,
+                         apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    rv = md_authz_fetch(pauthz, issue->acme, md_acct_signer(issue->acct), url, err, p);
+    if (rv == APR_SUCCESS && !identifier_of(issue, *pauthz))
+        rv = md_fail(err, APR_EINVAL, "the CA wants the control over '%s' to be proven, which was "
+                     "not ordered", (*pauthz)->identifier.value);
+    return rv;
+}
+
+/* The passes over the authorizations: all of one before the first of the next. Each takes one
+ * proof a step further, with one exchange at most. */
+
+static int is_unseen(const proof_t *proof)
+{
+    return !proof->authz;
+}
+
+static apr_status_t see_authz(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
+                              apr_pool_t *tmp)
+{
     md_authz_t *authz;
     apr_status_t rv;
 
-    rv = md_authz_fetch(&authz, issue->acme, signer, url, err, tmp);
-    if (rv != APR_SUCCESS || authz->status == MD_AUTHZ_VALID)
-        return rv;
-    issue->activity = apr_psprintf(issue->p, "Setting up challenge for domain %s", authz->name);
-    rv = md_solver_setup(&challenge, &setup, authz, issue->acct->thumbprint, &issue->solver, err,
-                         tmp);
+    (void)tmp;
+    issue->activity = "Starting challenges for domains";
+    rv = look(&authz, issue, url, err, issue->proof_pool);
+    if (rv == APR_SUCCESS)
+        rv = md_authz_check(authz, NULL, err, issue->proof_pool);
+    if (rv == APR_SUCCESS)
+        proof->authz = authz;
+    return rv;
+}
+
+static int is_unset(const proof_t *proof)
+{
+    return is_pending(proof) && !proof->challenge;
+}
+
+static apr_status_t set_up(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
+                           apr_pool_t *tmp)
+{
+    const char *setup;
+    apr_status_t rv;
+
+    (void)url;
+    issue->activity = apr_psprintf(issue->p, "Setting up challenge for domain %s",
+                                   proof->authz->identifier.value);
+    rv = md_solver_setup(&proof->challenge, &setup, proof->authz, issue->acct->thumbprint,
+                         &issue->solver, err, tmp);
     if (rv == APR_SUCCESS)
         rv = remember_setup(issue, setup, err, tmp);
-    if (rv != APR_SUCCESS)
+    return rv;
+}
+
+static int is_unanswered(const proof_t *proof)
+{
+    return is_pending(proof) && !proof->is_answered;
+}
+
+static apr_status_t tell(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
+{
+    apr_status_t rv;
+
+    rv = md_challenge_answer(issue->acme, md_acct_signer(issue->acct), proof->authz,
+                             proof->challenge, err, tmp);
+    if (APR_STATUS_IS_EINVAL(rv))
+        issue->failed_type = apr_pstrdup(issue->p, proof->challenge->type);
+    return rv;
+}
+
+static apr_status_t answer_challenge(md_issue_t *issue, proof_t *proof, const char *url,
+                                     md_err_t *err, apr_pool_t *tmp)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    (void)url;
+    issue->activity = "Starting challenges for domains";
+    if (md_text_same(proof->challenge->status, "pending") || !proof->challenge->status)
+        rv = tell(issue, proof, err, tmp); /* else an earlier run did */
+    proof->is_answered = rv == APR_SUCCESS;
+    return rv;
+}
+
+static const struct {
+    int (*is_open)(const proof_t *proof);
+    apr_status_t (*take)(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
+                         apr_pool_t *tmp);
+} PASSES[] = {
+    { is_unseen, see_authz },
+    { is_unset, set_up },
+    { is_unanswered, answer_challenge },
+};
+
+static proof_t *proof_at(const md_issue_t *issue, int i)
+{
+    return &APR_ARRAY_IDX(issue->proofs, i, proof_t);
+}
+
+static void make_proofs(md_issue_t *issue)
+{
+    int i;
+
+    apr_pool_create(&issue->proof_pool, issue->p);
+    issue->proofs = apr_array_make(issue->proof_pool, issue->order->authorizations->nelts + 1,
+                                   sizeof(proof_t));
+    for (i = 0; i < issue->order->authorizations->nelts; ++i)
+        memset(apr_array_push(issue->proofs), 0, sizeof(proof_t));
+}
+
+/* Take the next proof of the earliest pass that is not over. 0: all are. */
+static int prove(apr_status_t *prv, md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    size_t pass;
+    int i;
+
+    for (pass = 0; pass < sizeof(PASSES) / sizeof(PASSES[0]); ++pass)
+        for (i = 0; i < issue->proofs->nelts; ++i)
+            if (PASSES[pass].is_open(proof_at(issue, i))) {
+                *prv = PASSES[pass].take(issue, proof_at(issue, i),
+                                         APR_ARRAY_IDX(issue->order->authorizations, i,
+                                                       const char *), err, tmp);
+                return 1;
+            }
+    return 0;
+}
+
+/* An authorization of an order that has been pending for a while: what its challenge failed by may
+ * be told by it alone. A problem with a challenge that is still pending wants another answer. */
+static apr_status_t look_again(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
+                               apr_pool_t *tmp)
+{
+    const md_challenge_t *challenge;
+    md_authz_t *authz;
+    apr_status_t rv;
+
+    if (!proof->challenge)
+        return APR_SUCCESS;
+    rv = look(&authz, issue, url, err, tmp);
+    if (rv == APR_SUCCESS)
+        rv = md_authz_check(authz, proof->challenge->type, err, tmp);
+    if (APR_STATUS_IS_EINVAL(rv))
+        issue->failed_type = apr_pstrdup(issue->p, proof->challenge->type);
+    challenge = rv == APR_SUCCESS ? md_authz_challenge(authz, proof->challenge->type) : NULL;
+    if (!challenge || authz->status == MD_AUTHZ_VALID || !challenge->error
+        || !md_text_same(challenge->status, "pending"))
         return rv;
-    if (challenge->status && strcmp(challenge->status, "pending"))
-        return APR_SUCCESS; /* told the CA in an earlier run */
-    return md_challenge_answer(issue->acme, signer, challenge, err, tmp);
+    issue->complaint = md_json_text(challenge->error, 1, issue->proof_pool);
+    if (proof->is_told_again++)
+        return APR_SUCCESS;
+    return tell(issue, proof, err, tmp);
+}
+
+/* The order alone tells when all goes well. When it stays pending, some authorizations are looked
+ * at between two looks at it, one in each step. */
+static md_step_t watch(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+{
+    md_step_t step;
+    int i;
+
+    if (issue->to_look_at > 0) {
+        --issue->to_look_at;
+        i = issue->next_look++ % issue->proofs->nelts;
+        if (look_again(issue, proof_at(issue, i),
+                       APR_ARRAY_IDX(issue->order->authorizations, i, const char *), err, tmp)
+            == APR_SUCCESS)
+            return MD_STEP_AGAIN;
+        return APR_STATUS_IS_EINVAL(err->rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
+    }
+    step = poll_order(issue, now, err, tmp);
+    if (step == MD_STEP_WAIT && issue->polls >= LOOK_FROM)
+        issue->to_look_at = issue->proofs->nelts < LOOK_MOST ? issue->proofs->nelts : LOOK_MOST;
+    if (step == MD_STEP_FAILED && issue->complaint)
+        complain(issue, err, tmp);
+    return step;
 }
 
 static md_step_t step_authorize(md_issue_t *issue, apr_time_t now, md_err_t *err,
                                 apr_pool_t *tmp)
 {
-    const apr_array_header_t *urls = issue->order->authorizations;
+    apr_status_t rv;
     md_key_t *key;
 
-    if (issue->authz_done < urls->nelts) {
-        issue->activity = "Starting challenges for domains";
-        if (authorize(issue, APR_ARRAY_IDX(urls, issue->authz_done, const char *), err, tmp)
-            == APR_SUCCESS) {
-            ++issue->authz_done;
+    if (!issue->proofs)
+        make_proofs(issue);
+    if (prove(&rv, issue, err, tmp)) {
+        if (rv == APR_SUCCESS)
             return MD_STEP_AGAIN;
-        }
-        return APR_STATUS_IS_EINVAL(err->rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
+        return APR_STATUS_IS_EINVAL(rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
     }
     issue->activity = "Monitoring challenge status";
     /* The CA is busy validating: the time for the work that takes us longest. */
     if (issue->polls == 0 && have_key(&key, issue, err, tmp) != APR_SUCCESS)
         return MD_STEP_FAILED;
-    return poll_order(issue, now, err, tmp);
+    return watch(issue, now, err, tmp);
 }
 
 static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
@@ -684,7 +933,7 @@ static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err,
     }
     rv = have_key(&key, issue, err, tmp);
     if (rv == APR_SUCCESS)
-        rv = md_csr_make(&csr, issue->names, issue->must_staple, key, err, tmp);
+        rv = md_csr_make(&csr, issue->identifiers, issue->must_staple, key, err, tmp);
     if (rv != APR_SUCCESS)
         return MD_STEP_FAILED;
     md_json_set_str(payload, "csr", csr);
@@ -706,6 +955,16 @@ static md_step_t step_poll(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
     return poll_order(issue, now, err, tmp);
 }
 
+static apr_array_header_t *values_of(const apr_array_header_t *identifiers, apr_pool_t *p)
+{
+    apr_array_header_t *values = md_strings_make(p);
+    int i;
+
+    for (i = 0; i < identifiers->nelts; ++i)
+        APR_ARRAY_PUSH(values, const char *) = APR_ARRAY_IDX(identifiers, i, md_identifier_t).value;
+    return values;
+}
+
 /* RFC 8555 7.4.2. Nothing is staged that does not pass the checks. */
 static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
@@ -724,7 +983,7 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
         return rv;
     rv = md_chain_from_pem(&chain, reply->body, reply->len, err, tmp);
     if (rv == APR_SUCCESS)
-        rv = md_chain_check(chain, key, issue->names, now, err, tmp);
+        rv = md_chain_check(chain, key, values_of(issue->identifiers, tmp), now, err, tmp);
     if (rv != APR_SUCCESS)
         return md_fail(err, APR_EINVAL, "the certificate that the CA delivered at %s is refused: "
                        "%s", issue->order->certificate, apr_pstrdup(tmp, err->detail));
@@ -746,6 +1005,24 @@ static md_step_t step_download(md_issue_t *issue, apr_time_t now, md_err_t *err,
     return MD_STEP_AGAIN;
 }
 
+/* Why the order became invalid: always an md_fail. */
+static void explain(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    const apr_array_header_t *urls = issue->order->authorizations;
+    md_authz_t *authz;
+    int i;
+
+    for (i = 0; i < urls->nelts; ++i) {
+        if (look(&authz, issue, APR_ARRAY_IDX(urls, i, const char *), err, tmp) != APR_SUCCESS)
+            return;
+        if (md_authz_check(authz, NULL, err, tmp) != APR_SUCCESS) {
+            issue->failed_type = apr_pstrdup(issue->p, md_authz_failed_type(authz));
+            return;
+        }
+    }
+    md_fail(err, APR_EINVAL, "the CA made the order invalid and gives no reason");
+}
+
 static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     const md_order_t *order = issue->order;
@@ -755,7 +1032,7 @@ static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, 
         md_fail(err, APR_EINVAL, "the order is invalid");
         return give_up_order(issue, err, tmp);
     }
-    md_authz_explain(issue->acme, md_acct_signer(issue->acct), order->authorizations, err, tmp);
+    explain(issue, err, tmp);
     if (!err->type && order->error)
         (void)md_problem_fail(err, order->error, "");
     return give_up_order(issue, err, tmp);

@@ -42,7 +42,7 @@ typedef struct md_issue_t {
     md_acme_t *acme;
     md_acct_use_t *use;                  /* the account at `acme` for `wish` */
     md_acct_wish_t wish;
-    const apr_array_header_t *names;     /* DNS names, minimal */
+    const apr_array_header_t *identifiers; /* md_identifier_t, minimal */
     const apr_array_header_t *key_specs; /* md_key_spec_t, at least one */
     int must_staple;
     const char *profile;                 /* or NULL */
@@ -57,7 +57,11 @@ typedef struct md_issue_t {
     md_order_t *order;                   /* NULL: look into staging */
     apr_pool_t *order_pool;
     int order_is_resumed;                /* from an earlier run */
-    int authz_done;                      /* authorizations taken care of in this run */
+    apr_array_header_t *proofs;          /* how far it is with each authorization */
+    apr_pool_t *proof_pool;
+    int to_look_at, next_look;           /* authorizations, while the order stays pending */
+    const char *complaint;               /* problem of a challenge that the CA still tries */
+    const char *failed_type;             /* challenge type that the CA found wanting, or NULL */
     int acct_refusals;                   /* orders that were refused as if by it */
     int passing;                         /* failures in a row that may be over in a moment */
     int polls;                           /* answers without progress, in a row */

@@ -15,6 +15,7 @@ typedef struct md_job_t {
     apr_time_t last_run;
     apr_time_t valid_from;
     int errors;                  /* failed attempts in a row */
+    const char *failed_challenge; /* type that the CA refused in the last one, or NULL */
     md_json_t *last;             /* latest result, or NULL */
     md_json_t *log;              /* array of entries, newest first */
     apr_pool_t *p;

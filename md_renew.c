@@ -125,6 +125,27 @@ static const char *route_problem(const md_reg_t *reg, const md_domain_t *domain,
     return why;
 }
 
+/* How the server can prove control, with the one type that a tool wants, the configured ones or
+ * those that work here. None: *pwhy tells why. */
+static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *domain,
+                                    const char **pwhy, apr_pool_t *p)
+{
+    md_solver_conf_t conf = { .store = reg->store, .key_specs = md_domain_key_specs(domain, p),
+                              .acme_tls = domain->acme_tls, .http_reachable = reg->http_reachable,
+                              .https_reachable = reg->https_reachable };
+    apr_array_header_t *one = md_strings_make(p);
+
+    *pwhy = NULL;
+    APR_ARRAY_PUSH(one, const char *) = reg->only_challenge;
+    if (reg->only_challenge)
+        conf.types = one;
+    else if (domain->ca_challenges && domain->ca_challenges->nelts > 0)
+        conf.types = domain->ca_challenges;
+    else
+        conf.types = md_solver_usable(&conf, pwhy, p);
+    return conf;
+}
+
 const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
@@ -139,9 +160,8 @@ const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr
     why = route_problem(reg, domain, p);
     if (why)
         return why;
-    if (md_reg_challenge_types(reg, domain, &why, p)->nelts > 0)
-        return NULL;
-    return why ? why : "no challenge type is usable";
+    solver_conf(reg, domain, &why, p);
+    return why;
 }
 
 /* ---- staging ---- */
@@ -232,7 +252,7 @@ static void prepare_issue(md_renew_t *renew)
     issue->p = renew->p;
     issue->store = renew->reg->store;
     issue->name = domain->name;
-    issue->names = md_names_minimal(domain->names, renew->p);
+    issue->identifiers = md_identifiers_of(md_names_minimal(domain->names, renew->p), renew->p);
     issue->key_specs = md_domain_key_specs(domain, renew->p);
     issue->must_staple = domain->must_staple;
     issue->profile = domain->profile;
@@ -244,10 +264,8 @@ static void prepare_issue(md_renew_t *renew)
     issue->wish.eab_hmac = domain->eab_hmac;
     issue->wish.key_spec = renew->reg->conf->account_key;
     issue->wish.id = domain->ca_account;
-    issue->solver.store = renew->reg->store;
-    issue->solver.types = md_reg_challenge_types(renew->reg, domain, &problem, renew->p);
-    issue->solver.key_specs = issue->key_specs;
-    issue->solver.acme_tls = domain->acme_tls;
+    issue->solver = solver_conf(renew->reg, domain, &problem, renew->p);
+    issue->solver.failed_type = renew->job->failed_challenge;
     problem = md_renew_problem(renew->reg, domain, renew->tmp);
     if (problem) /* so that nothing is asked of the CA in vain */
         md_fail(&renew->err, APR_EGENERAL, "%s", problem);
@@ -420,6 +438,7 @@ static void finish(md_renew_t *renew, apr_time_t now)
         return;
     job->finished = 1;
     job->errors = 0;
+    job->failed_challenge = NULL;
     job->valid_from = ready_at(renew, now);
     md_job_result(job, renew->issue.activity ? renew->issue.activity : "Checking staging", NULL,
                   renew->tmp);
@@ -471,6 +490,7 @@ static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice
     md_job_t *job = renew->job;
 
     ++job->errors;
+    job->failed_challenge = apr_pstrdup(job->p, renew->issue.failed_type);
     delay = md_job_backoff(errors_here(renew), renew->reg->conf->retry_delay,
                            err->is_lasting, dice);
     job->next_run = now + delay > err->retry_after ? now + delay : err->retry_after;

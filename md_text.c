@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include <arpa/inet.h>
+
 #include <apr_hash.h>
 #include <apr_strings.h>
 #include <apr_uri.h>
@@ -205,6 +207,52 @@ int md_token_is_valid(const char *token)
     size_t n = strspn(token, BASE64URL);
 
     return n > 0 && n <= 256 && token[n] == '\0';
+}
+
+/* ---- identifiers ---- */
+
+/* IPv6 addresses have many forms. */
+static const char *canonical_address(const char *name, apr_pool_t *p)
+{
+    unsigned char octets[sizeof(struct in6_addr)];
+    int family = strchr(name, ':') ? AF_INET6 : AF_INET;
+    char text[INET6_ADDRSTRLEN];
+
+    if (inet_pton(family, name, octets) != 1)
+        return NULL;
+    return apr_pstrdup(p, inet_ntop(family, octets, text, sizeof(text)));
+}
+
+md_identifier_t md_identifier_of(const char *name, apr_pool_t *p)
+{
+    const char *address = canonical_address(name, p);
+    md_identifier_t identifier = { .type = address ? MD_IDENTIFIER_IP : MD_IDENTIFIER_DNS,
+                                   .value = address ? address : apr_pstrdup(p, name) };
+
+    return identifier;
+}
+
+apr_array_header_t *md_identifiers_of(const apr_array_header_t *names, apr_pool_t *p)
+{
+    apr_array_header_t *list = apr_array_make(p, names->nelts + 1, sizeof(md_identifier_t));
+    int i;
+
+    for (i = 0; i < names->nelts; ++i)
+        APR_ARRAY_PUSH(list, md_identifier_t) = md_identifier_of(APR_ARRAY_IDX(names, i,
+                                                                               const char *), p);
+    return list;
+}
+
+int md_identifiers_equal(const md_identifier_t *a, const md_identifier_t *b)
+{
+    return a->type == b->type && !strcasecmp(a->value, b->value);
+}
+
+const char *md_identifier_type(const md_identifier_t *identifier)
+{
+    static const char *const TYPES[] = { [MD_IDENTIFIER_DNS] = "dns", [MD_IDENTIFIER_IP] = "ip" };
+
+    return TYPES[identifier->type];
 }
 
 /* ---- URIs ---- */

@@ -43,6 +43,22 @@ int md_dns_name_covers(const char *pattern, const char *name);
  * and '.', at least two labels, none empty (a dot at the end is no label). Else what is wrong. */
 const char *md_dns_name_check(const char *name);
 
+/* What a certificate is for (RFC 8555 7.1.4, RFC 8738): `value` is a DNS name, with "*." in front
+ * for a wildcard, or an address in its one canonical form. */
+typedef enum { MD_IDENTIFIER_DNS, MD_IDENTIFIER_IP } md_identifier_type_t;
+typedef struct md_identifier_t {
+    md_identifier_type_t type;
+    const char *value;
+} md_identifier_t;
+
+/* Of a configured name; values in `p`. */
+md_identifier_t md_identifier_of(const char *name, apr_pool_t *p);
+/* A list of md_identifier_t for a list of names. */
+apr_array_header_t *md_identifiers_of(const apr_array_header_t *names, apr_pool_t *p);
+int md_identifiers_equal(const md_identifier_t *a, const md_identifier_t *b); /* nocase */
+/* "dns", "ip" (RFC 8555 9.7.7). */
+const char *md_identifier_type(const md_identifier_t *identifier);
+
 /* RFC 8555 8.3: base64url alphabet only, 1 to 256 characters. */
 int md_token_is_valid(const char *token);
 

@@ -10,6 +10,7 @@
 
 #include "../../md_acme_order.c"
 #include "../../md_file.h"
+#include "fail_files.h"
 #include "fake_http.h"
 
 #include <openssl/pem.h>
@@ -119,7 +120,7 @@ static md_issue_t *issue_make(void)
     issue->wish.ca_url = CA "/dir";
     issue->wish.contacts = contacts;
     issue->wish.agreement = "accepted";
-    issue->names = names;
+    issue->identifiers = md_identifiers_of(names, p);
     issue->key_specs = specs;
     issue->solver.store = store;
     issue->solver.types = types;
@@ -373,7 +374,7 @@ static md_issue_t *another(const md_issue_t *issue, const char *name)
 
     APR_ARRAY_PUSH(names, const char *) = name;
     other->name = name;
-    other->names = names;
+    other->identifiers = md_identifiers_of(names, p);
     other->order = NULL;
     other->order_pool = NULL;
     return other;
@@ -804,6 +805,217 @@ static void an_account_is_found_while_it_is_moved(void **state)
     assert_int_equal(fake_http_count("/new-acct"), 0);
 }
 
+#define PROBLEM(type, detail) \
+    "{\"type\":\"urn:ietf:params:acme:error:" type "\",\"detail\":\"" detail "\"}"
+#define AUTHZ_OF(name, status, challenges) \
+    "{\"status\":\"" status "\",\"identifier\":{\"type\":\"dns\",\"value\":\"" name "\"}," \
+    "\"challenges\":[" challenges "]}"
+#define CHALL(type, status, more) \
+    "{\"type\":\"" type "\",\"url\":\"" CA "/chall/" type "\",\"token\":\"tok-1\"," \
+    "\"status\":\"" status "\"" more "}"
+#define NO_ROUTE ",\"error\":" PROBLEM("connection", "no route to 192.0.2.1:80")
+
+/* The CA says what is wrong with a challenge, and leaves all else as it is. */
+static const struct { const char *answered, *later; } FAILED_ALONE[] = {
+    { CHALL("http-01", "invalid", NO_ROUTE), NULL },
+    { "{}", AUTHZ_OF(NAME, "pending", CHALL("http-01", "invalid", NO_ROUTE)) },
+    { "{}", AUTHZ_OF(NAME, "invalid", CHALL("http-01", "invalid", NO_ROUTE)) },
+    { "{}", AUTHZ_OF(NAME, "invalid", CHALL("http-01", "pending", NO_ROUTE)) },
+};
+
+static void a_challenge_that_failed_ends_the_attempt(void **state)
+{
+    char *base = *state;
+    md_issue_t *issue;
+    apr_time_t now;
+    size_t i;
+
+    for (i = 0; i < sizeof(FAILED_ALONE) / sizeof(FAILED_ALONE[0]); ++i) {
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        answer("/order/1", 200, "application/json", ORDER("pending", ""), -1);
+        answer("/authz/1", 200, "application/json",
+               AUTHZ_OF(NAME, "pending", CHALL("http-01", "pending", "")), 1);
+        answer("/authz/1", 200, "application/json", FAILED_ALONE[i].later, -1);
+        answer("/chall/http-01", 200, "application/json", FAILED_ALONE[i].answered, -1);
+        script_good_ca(1);
+        issue = issue_make();
+        assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
+        assert_string_equal(err.type, "urn:ietf:params:acme:error:connection");
+        assert_non_null(strstr(err.detail, NAME));
+        assert_non_null(strstr(err.detail, "no route to 192.0.2.1:80"));
+        assert_string_equal(issue->failed_type, "http-01");
+        assert_false(staged("order.json"));
+        now = NOW;
+        assert_true(issue->poll_since == 0 || issue->poll_since < now + apr_time_from_sec(20));
+        assert_true(issue->wake_at < now + apr_time_from_sec(20));
+    }
+}
+
+/* RFC 8555 8.2: the CA tries again when it is told to, and says why it had to. */
+static void a_challenge_is_answered_again_when_the_ca_wants_it(void **state)
+{
+    (void)state;
+    answer("/authz/1", 200, "application/json",
+           AUTHZ_OF(NAME, "pending", CHALL("http-01", "pending", "")), 1);
+    answer("/authz/1", 200, "application/json",
+           AUTHZ_OF(NAME, "pending", CHALL("http-01", "pending", NO_ROUTE)), -1);
+    answer("/chall/http-01", 200, "application/json", "{}", -1);
+    answer("/order/1", 200, "application/json", ORDER("pending", ""), 8);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/chall/http-01"), 2);
+    fake_http_reset(p);
+    md_store_remove(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p);
+    answer("/authz/1", 200, "application/json",
+           AUTHZ_OF(NAME, "pending", CHALL("http-01", "pending", NO_ROUTE)), -1);
+    answer("/chall/http-01", 200, "application/json", "{}", -1);
+    answer("/order/1", 200, "application/json", ORDER("pending", ""), -1);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "still reports order"));
+    assert_non_null(strstr(err.detail, "no route to 192.0.2.1:80"));
+    assert_int_equal(fake_http_count("/chall/http-01"), 2);
+}
+
+/* One that became valid before we answered: nothing is wrong. */
+static void a_late_answer_does_no_harm(void **state)
+{
+    (void)state;
+    answer("/authz/1", 200, "application/json", AUTHZ("pending", "pending"), 1);
+    answer("/chall/1", 400, "application/problem+json", PROBLEM("malformed", "it is valid"), 1);
+    answer("/authz/1", 200, "application/json", AUTHZ("valid", "valid"), -1);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+}
+
+static md_issue_t *issue_with_both_types(const char *failed)
+{
+    md_issue_t *issue = issue_make();
+    apr_array_header_t *types = md_strings_make(p), *acme_tls = md_strings_make(p);
+
+    APR_ARRAY_PUSH(types, const char *) = "http-01";
+    APR_ARRAY_PUSH(types, const char *) = "tls-alpn-01";
+    APR_ARRAY_PUSH(acme_tls, const char *) = NAME;
+    issue->solver.types = types;
+    issue->solver.acme_tls = acme_tls;
+    issue->solver.failed_type = failed;
+    return issue;
+}
+
+static void what_failed_is_not_the_first_choice(void **state)
+{
+    static const char *const BOTH = AUTHZ_OF(NAME, "pending", CHALL("http-01", "pending", "") ","
+                                             CHALL("tls-alpn-01", "pending", ""));
+    static const char *const HTTP_FAILED = AUTHZ_OF(NAME, "pending",
+                                                    CHALL("http-01", "invalid", NO_ROUTE) ","
+                                                    CHALL("tls-alpn-01", "pending", ""));
+    static const struct { const char *authz, *failed, *chosen; } CHOICES[] = {
+        { BOTH, NULL, "/chall/http-01" },
+        { BOTH, "http-01", "/chall/tls-alpn-01" },
+        { BOTH, "tls-alpn-01", "/chall/http-01" },
+        { BOTH, "dns-77", "/chall/http-01" },
+        { HTTP_FAILED, NULL, "/chall/tls-alpn-01" },
+    };
+    char *base = *state;
+    size_t i;
+
+    for (i = 0; i < sizeof(CHOICES) / sizeof(CHOICES[0]); ++i) {
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        answer("/authz/1", 200, "application/json", CHOICES[i].authz, -1);
+        answer("/chall/http-01", 200, "application/json", "{}", -1);
+        answer("/chall/tls-alpn-01", 200, "application/json", "{}", -1);
+        script_good_ca(1);
+        assert_int_equal(run(issue_with_both_types(CHOICES[i].failed), NULL), MD_STEP_DONE);
+        assert_int_equal(fake_http_count(CHOICES[i].chosen), 1);
+        assert_int_equal(fake_http_count("/chall/http-01") + fake_http_count("/chall/tls-alpn-01"),
+                         1);
+    }
+}
+
+/* Neither names that were not ordered, nor set-ups that are not ours. */
+static void a_ca_gets_no_answer_for_other_names(void **state)
+{
+    fake_answer_t planted = { "POST", "/new-order", 201, 0, "application/json",
+                              "Location: " CA "/order/1",
+                              ORDER("pending", ",\"challenge-setups\":[\"http-01:"
+                                    "other.example.org\"]"), -1 };
+
+    (void)state;
+    assert_int_equal(md_store_save_text(store, MD_STORE_CHALLENGES, "other.example.org",
+                                        MD_HTTP01_FILE, "its answer", &err, p), APR_SUCCESS);
+    fake_http_answer(planted);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_true(md_store_exists(store, MD_STORE_CHALLENGES, "other.example.org", MD_HTTP01_FILE,
+                                p));
+    fake_http_reset(p);
+    md_store_remove(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p);
+    answer("/authz/1", 200, "application/json",
+           AUTHZ_OF("foreign.example.org", "pending", CHALL("http-01", "pending", "")), -1);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "'foreign.example.org' to be proven, which was not ordered"));
+    assert_false(md_store_exists(store, MD_STORE_CHALLENGES, "foreign.example.org", NULL, p));
+    assert_int_equal(fake_http_count("/chall/http-01"), 0);
+}
+
+/* Connects, with a disk that is all right, up to the order. */
+static void connect_ca(md_issue_t *issue)
+{
+    while (!md_acct_use_get(issue->use))
+        assert_int_equal(md_issue_step(issue, NOW, &err), MD_STEP_AGAIN);
+}
+
+/* What cannot be stored is not ordered, and what was ordered is not ordered again. */
+static void no_order_without_its_document(void **state)
+{
+    char *base = *state;
+    md_issue_t *issue;
+    int n, came = 1;
+
+    for (n = 0; n < 100 && came; ++n) { /* 0: the disk is full all the time */
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        script_good_ca(1);
+        issue = issue_make();
+        connect_ca(issue);
+        fail_files_arm(n ? n : 1, n == 0, ENOSPC);
+        if (run(issue, NULL) == MD_STEP_FAILED)
+            assert_int_equal(err.scope, MD_SCOPE_SELF);
+        came = fail_files_disarm();
+        if (n == 0)
+            assert_int_equal(fake_http_count("/new-order"), 0);
+        md_err_clear(&err);
+        answer("/order/1", 200, "application/json", ORDER("ready", ""), 1);
+        assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+        assert_int_equal(fake_http_count("/new-order"), 1);
+    }
+    assert_true(n > 10);
+}
+
+static void identifiers_are_of_a_type(void **state)
+{
+    static const struct { const char *name, *type, *value; } NAMES[] = {
+        { "example.org", "dns", "example.org" }, { "*.example.org", "dns", "*.example.org" },
+        { "192.0.2.1", "ip", "192.0.2.1" }, { "2001:DB8::0:1", "ip", "2001:db8::1" },
+        { "1.2.3", "dns", "1.2.3" },
+    };
+    md_identifier_t identifier;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); ++i) {
+        identifier = md_identifier_of(NAMES[i].name, p);
+        assert_string_equal(md_identifier_type(&identifier), NAMES[i].type);
+        assert_string_equal(identifier.value, NAMES[i].value);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -834,6 +1046,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_resumed_order_for_other_names_is_replaced, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(contact_and_terms_are_asked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_late_answer_does_no_harm, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_failed_is_not_the_first_choice, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_ca_gets_no_answer_for_other_names, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_order_without_its_document, setup, teardown),
+        cmocka_unit_test_setup_teardown(identifiers_are_of_a_type, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_challenge_that_failed_ends_the_attempt, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_challenge_is_answered_again_when_the_ca_wants_it, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(an_account_is_found_while_it_is_moved, setup, teardown),
     };
 

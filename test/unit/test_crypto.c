@@ -165,7 +165,8 @@ static void requests(void **state)
     char cn[100];
 
     (void)state;
-    assert_int_equal(md_csr_make(&csr, names_of("a.org *.a.org"), 1, key, &err, p), APR_SUCCESS);
+    assert_int_equal(md_csr_make(&csr, md_identifiers_of(names_of("a.org *.a.org"), p), 1, key,
+                                 &err, p), APR_SUCCESS);
     len = md_base64url_decode(&data, csr, p);
     der = data;
     req = d2i_X509_REQ(NULL, &der, (long)len);
@@ -174,7 +175,8 @@ static void requests(void **state)
     X509_NAME_get_text_by_NID(X509_REQ_get_subject_name(req), NID_commonName, cn, sizeof(cn));
     assert_string_equal(cn, "a.org");
     X509_REQ_free(req);
-    assert_int_equal(md_csr_make(&csr, names_of(longest), 0, key, &err, p), APR_SUCCESS);
+    assert_int_equal(md_csr_make(&csr, md_identifiers_of(names_of(longest), p), 0, key, &err, p),
+                     APR_SUCCESS);
     len = md_base64url_decode(&data, csr, p);
     der = data;
     req = d2i_X509_REQ(NULL, &der, (long)len);
@@ -190,6 +192,7 @@ static void own_certificates(void **state)
     md_key_t *key = make_key(&P256), *other = make_key(&P256), *rsa = make_key(&RSA2048);
     md_cert_t *cert, *alpn, *rsa_cert;
     const md_cert_info_t *info;
+    md_identifier_t a_org = md_identifier_of("a.org", p);
     const char *pem;
     apr_size_t len;
 
@@ -207,7 +210,7 @@ static void own_certificates(void **state)
     assert_null(info->issuer_uri);
     assert_null(info->ari_id);
     assert_false(info->must_staple);
-    assert_int_equal(md_cert_make_alpn(&alpn, "a.org", digest, key, &err, p), APR_SUCCESS);
+    assert_int_equal(md_cert_make_alpn(&alpn, &a_org, digest, key, &err, p), APR_SUCCESS);
     assert_int_equal(X509_get_ext_count(md_cert_x509(alpn)), 3);
 
     /* a private key's file tells without being decoded whether it fits */
