@@ -115,13 +115,13 @@ static int looks_like_json(const md_response_t *response)
     return *body == '{' || *body == '[';
 }
 
-static md_reply_t *reply_of(const md_response_t *response, apr_pool_t *p)
+static md_reply_t *reply_of(const md_response_t *response, const char *url, apr_pool_t *p)
 {
     md_reply_t *reply = apr_pcalloc(p, sizeof(*reply));
 
     reply->status = response->status;
     reply->headers = response->headers;
-    reply->location = apr_table_get(response->headers, "Location");
+    reply->location = md_uri_resolve(url, apr_table_get(response->headers, "Location"), p);
     reply->media_type = media_type_of(response, p);
     reply->retry_after = md_time_retry_after(apr_table_get(response->headers, "Retry-After"),
                                              apr_time_now());
@@ -359,6 +359,30 @@ static apr_status_t fail_by_reply(md_acme_t *acme, const md_reply_t *reply, cons
     return rv;
 }
 
+/* ---- requests ---- */
+
+/* A CA that is asked by https: is asked so for everything (RFC 8555 6.1). */
+apr_status_t md_acme_check_url(const md_acme_t *acme, const char *url, md_err_t *err, apr_pool_t *p)
+{
+    const char *wrong = md_uri_check_http(url, p);
+
+    if (wrong)
+        return md_fail(err, APR_EINVAL, "the CA %s gives a URL that cannot be used: %s", acme->url,
+                       wrong);
+    if (!strncasecmp(acme->url, "https:", 6) && strncasecmp(url, "https:", 6))
+        return md_fail(err, APR_EINVAL, "the CA %s gives the URL %s, which is not https: and is "
+                       "not used", acme->url, url);
+    return APR_SUCCESS;
+}
+
+static apr_status_t exchange(md_response_t **presponse, md_acme_t *acme,
+                             const md_request_t *request, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv = md_acme_check_url(acme, request->url, err, p);
+
+    return rv == APR_SUCCESS ? md_http_exchange(presponse, acme->http, request, err, p) : rv;
+}
+
 /* ---- nonces (RFC 8555 6.5) ---- */
 
 static void nonce_keep(md_acme_t *acme, const char *text, apr_time_t now)
@@ -403,11 +427,11 @@ static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *e
     if (*pnonce)
         return APR_SUCCESS;
     request.url = md_acme_directory(acme)->new_nonce;
-    rv = md_http_exchange(&response, acme->http, &request, err, p);
+    rv = exchange(&response, acme, &request, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     if (response->status / 100 != 2)
-        return fail_by_reply(acme, reply_of(response, p), request.url, err);
+        return fail_by_reply(acme, reply_of(response, request.url, p), request.url, err);
     *pnonce = apr_table_get(response->headers, "Replay-Nonce");
     if (!*pnonce || !md_token_is_valid(*pnonce))
         return md_fail(err, APR_EGENERAL, "newNonce: no valid Replay-Nonce from %s",
@@ -415,7 +439,7 @@ static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *e
     return APR_SUCCESS;
 }
 
-/* ---- requests ---- */
+/* ---- signed requests ---- */
 
 /* What one signed request is made of. */
 typedef struct signed_t {
@@ -449,11 +473,11 @@ static apr_status_t send_signed(md_reply_t **preply, md_acme_t *acme, const sign
     rv = md_jws_sign(&request.body, protected, s->payload, s->signer.key, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = md_http_exchange(&response, acme->http, &request, err, p);
+    rv = exchange(&response, acme, &request, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), apr_time_now());
-    *preply = reply_of(response, p);
+    *preply = reply_of(response, s->url, p);
     if (response->status / 100 == 2) {
         keep_pace(acme);
         return APR_SUCCESS;
@@ -537,11 +561,12 @@ void md_acme_forget_directory(md_acme_t *acme)
     unlock(acme);
 }
 
-static const char *url_member(const md_json_t *json, const char *member, apr_pool_t *p)
+const char *md_acme_url_member(const md_json_t *json, const char *member, const char *base,
+                               apr_pool_t *p)
 {
-    const char *url = md_json_get_str(json, member);
+    const char *url = md_uri_resolve(base, md_json_get_str(json, member), p);
 
-    return url && !md_uri_check_http(url, p) ? apr_pstrdup(p, url) : NULL;
+    return url && !md_uri_check_http(url, p) ? url : NULL;
 }
 
 static apr_status_t directory_parse(md_directory_t **pdir, const char *url,
@@ -553,16 +578,16 @@ static apr_status_t directory_parse(md_directory_t **pdir, const char *url,
     if (md_json_has(json, "new-authz") || md_json_has(json, "new-reg"))
         return md_fail(err, APR_EINVAL, "%s speaks ACME version 1, which is obsolete: configure "
                        "the CA's ACME v2 directory in MDCertificateAuthority", url);
-    dir->new_nonce = url_member(json, "newNonce", p);
-    dir->new_account = url_member(json, "newAccount", p);
-    dir->new_order = url_member(json, "newOrder", p);
+    dir->new_nonce = md_acme_url_member(json, "newNonce", url, p);
+    dir->new_account = md_acme_url_member(json, "newAccount", url, p);
+    dir->new_order = md_acme_url_member(json, "newOrder", url, p);
     if (!dir->new_nonce || !dir->new_account || !dir->new_order)
         return md_fail(err, APR_EINVAL, "Unsuccessful in contacting ACME server at %s: unable to "
                        "understand the answer, it is no ACME directory. Check the URL in "
                        "MDCertificateAuthority", url);
-    dir->revoke_cert = url_member(json, "revokeCert", p);
-    dir->key_change = url_member(json, "keyChange", p);
-    dir->renewal_info = url_member(json, "renewalInfo", p);
+    dir->revoke_cert = md_acme_url_member(json, "revokeCert", url, p);
+    dir->key_change = md_acme_url_member(json, "keyChange", url, p);
+    dir->renewal_info = md_acme_url_member(json, "renewalInfo", url, p);
     dir->terms_of_service = apr_pstrdup(p, md_json_get_str(json, "meta.termsOfService"));
     dir->external_account_required = md_json_get_bool(json, "meta.externalAccountRequired");
     dir->profiles = md_json_keys(profiles, p);
@@ -597,7 +622,7 @@ static apr_status_t directory_get(md_directory_t **pdir, md_acme_t *acme, md_err
     apr_status_t rv;
 
     md_err_init(&why, p);
-    rv = md_http_exchange(&response, acme->http, &request, &why, p);
+    rv = exchange(&response, acme, &request, &why, p);
     if (rv != APR_SUCCESS) {
         md_fail(err, rv, "Unsuccessful in contacting ACME server at %s: %s. Check that this server "
                 "can reach it (network, DNS, firewall, proxy, trusted roots)", acme->url,
@@ -605,7 +630,7 @@ static apr_status_t directory_get(md_directory_t **pdir, md_acme_t *acme, md_err
         md_err_blame(err, why.scope, 0);
         return rv;
     }
-    reply = reply_of(response, p);
+    reply = reply_of(response, acme->url, p);
     nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), apr_time_now());
     if (response->status / 100 != 2)
         return directory_refused(acme, reply, err);

@@ -77,6 +77,15 @@ apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t sig
  * of it, answers 429 or 503 (6.6). 0: now. */
 apr_time_t md_acme_hold_until(md_acme_t *acme);
 
+/* Is this a URL that the CA may be asked at? By http: only if its directory is. */
+MD_MUST_CHECK
+apr_status_t md_acme_check_url(const md_acme_t *acme, const char *url, md_err_t *err,
+                               apr_pool_t *p);
+
+/* A member that is a URL, absolute or relative to the document's own `base`; NULL if it is none. */
+const char *md_acme_url_member(const md_json_t *json, const char *member, const char *base,
+                               apr_pool_t *p);
+
 /* Problem types compare ignoring case and the prefix urn:ietf:params: */
 #define MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST  "acme:error:accountDoesNotExist"
 #define MD_PROBLEM_BAD_NONCE               "acme:error:badNonce"

@@ -464,8 +464,11 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     rv = md_acme_post(&reply, acme, signer, dir->new_account, payload, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    if (!reply->location || md_uri_check_http(reply->location, p))
+    if (!reply->location)
         return md_fail(err, APR_EINVAL, "newAccount: no account URL in the answer");
+    rv = md_acme_check_url(acme, reply->location, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
     if (!reply->json)
         return md_fail(err, APR_EINVAL, "newAccount: HTTP status %d, but no JSON (%s)",
                        reply->status, reply->media_type);

@@ -37,7 +37,8 @@ static apr_status_t status_parse(md_authz_status_t *pstatus, const char *text)
     return APR_EINVAL;
 }
 
-static apr_array_header_t *challenges_parse(const md_json_t *list, apr_pool_t *p)
+static apr_array_header_t *challenges_parse(const md_json_t *list, const char *base,
+                                            apr_pool_t *p)
 {
     apr_array_header_t *challenges = apr_array_make(p, 4, sizeof(md_challenge_t));
     md_challenge_t challenge;
@@ -47,7 +48,7 @@ static apr_array_header_t *challenges_parse(const md_json_t *list, apr_pool_t *p
     for (i = 0; i < md_json_size(list) && i < 20; ++i) {
         json = md_json_at(list, i, p);
         challenge.type = md_json_get_str(json, "type");
-        challenge.url = md_json_get_str(json, "url");
+        challenge.url = md_acme_url_member(json, "url", base, p);
         challenge.token = md_json_get_str(json, "token");
         challenge.status = md_json_get_str(json, "status");
         challenge.error = md_json_get(json, "error", p);
@@ -157,7 +158,7 @@ apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, md_signer_t si
     authz->identifier = md_identifier_of(md_dns_name_is_wildcard(value) ? value + 2 : value, p);
     if (status_parse(&authz->status, md_json_get_str(reply->json, "status")) != APR_SUCCESS)
         return md_fail(err, APR_EINVAL, "authorization %s for %s: unknown status", url, value);
-    authz->challenges = challenges_parse(md_json_get(reply->json, "challenges", p), p);
+    authz->challenges = challenges_parse(md_json_get(reply->json, "challenges", p), url, p);
     *pauthz = authz;
     return APR_SUCCESS;
 }

@@ -19,6 +19,7 @@
 #define RESERVE_EACH 256                   /* and more for each identifier of it */
 #define LOOK_FROM  5                       /* looks at an order that stays pending */
 #define LOOK_MOST  10                      /* authorizations at a time */
+#define LONG_WAIT  apr_time_from_sec(24 * 3600) /* all that a CA may ask for in all */
 #define PASSING_FIRST apr_time_from_sec(1)
 #define PASSING_WAIT  apr_time_from_sec(60)
 #define PASSING_MOST  5
@@ -53,11 +54,13 @@ static apr_status_t status_parse(md_order_status_t *pstatus, const char *text)
     return APR_EINVAL;
 }
 
-static const char *url_member(const md_json_t *json, const char *member, apr_pool_t *p)
+static void resolve_all(apr_array_header_t *urls, const char *base, apr_pool_t *p)
 {
-    const char *url = md_json_get_str(json, member);
+    int i;
 
-    return url && !md_uri_check_http(url, p) ? apr_pstrdup(p, url) : NULL;
+    for (i = 0; i < urls->nelts; ++i)
+        APR_ARRAY_IDX(urls, i, const char *) = md_uri_resolve(base, APR_ARRAY_IDX(urls, i,
+                                                                                  const char *), p);
 }
 
 /* RFC 8555 7.1.3, of an answer or of order.json; what was set up is known to the latter alone. */
@@ -79,8 +82,9 @@ static apr_status_t order_parse(md_order_t **porder, const char *url, const md_j
     if (order->authorizations->nelts > MD_MAX_NAMES)
         return md_fail(err, APR_EINVAL, "order %s has more than %d authorizations", url,
                        MD_MAX_NAMES);
-    order->finalize = url_member(json, "finalize", p);
-    order->certificate = url_member(json, "certificate", p);
+    resolve_all(order->authorizations, url, p);
+    order->finalize = md_acme_url_member(json, "finalize", url, p);
+    order->certificate = md_acme_url_member(json, "certificate", url, p);
     if (md_json_get_str(json, "expires"))
         order->expires = md_time_parse_rfc3339(md_json_get_str(json, "expires"));
     order->setups = md_strings_make(p);
@@ -100,6 +104,7 @@ static apr_status_t order_save(const md_issue_t *issue, const md_order_t *order,
     md_json_set_strings(json, "challenge-setups", order->setups);
     md_json_set_str(json, "finalize", order->finalize);
     md_json_set_str(json, "certificate", order->certificate);
+    md_json_set_time(json, "waiting-since", order->waiting_since);
     return md_store_save_json(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, json, err,
                               p);
 }
@@ -180,6 +185,7 @@ static void forget_order(md_issue_t *issue)
     issue->order_is_resumed = 0;
     issue->to_look_at = 0;
     issue->polls = 0;
+    issue->is_finalized = issue->is_unready = 0;
 }
 
 static void drop_order(md_issue_t *issue, apr_pool_t *tmp)
@@ -219,6 +225,9 @@ static apr_status_t see_order(md_issue_t *issue, const md_json_t *json, md_err_t
         return rv;
     }
     order->setups = md_strings_copy(old->setups, p);
+    order->waiting_since = old->waiting_since;
+    if (order->status < old->status) /* they only advance (RFC 8555 7.1.6) */
+        order->status = old->status;
     if (order->status != old->status)
         issue->polls = 0;
     if (order->authorizations->nelts == 0)
@@ -262,6 +271,9 @@ static md_step_t wait_for_ca(md_issue_t *issue, apr_time_t now, apr_time_t retry
 {
     apr_interval_time_t delay = POLL_FIRST << (issue->polls < 7 ? issue->polls : 7);
 
+    if (issue->is_urgent && retry_after > now + POLL_MOST)
+        retry_after = now + POLL_MOST;
+
     if (issue->polls == 0) {
         issue->poll_since = now;
         retry_after = 0;
@@ -290,10 +302,31 @@ static void complain(const md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
         (void)md_problem_fail(err, problem, text);
 }
 
+/* A wait that is so long that the run may end before it does: an order that the CA never finishes
+ * is to be an error all the same. */
+static md_step_t wait_long(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+{
+    md_order_t *order = issue->order;
+
+    if (!order->waiting_since || order->waiting_since > now)
+        order->waiting_since = now;
+    else if (now - order->waiting_since > LONG_WAIT) {
+        md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %s; it is looked at "
+                "again with the next attempt", order->url, ORDER_STATUS[order->status],
+                md_duration_print(now - order->waiting_since, tmp));
+        order->waiting_since = now;
+    }
+    if (order_save(issue, order, err->rv == APR_SUCCESS ? err : NULL, tmp) != APR_SUCCESS
+        || err->rv != APR_SUCCESS)
+        return MD_STEP_FAILED;
+    return MD_STEP_WAIT;
+}
+
 static md_step_t poll_order(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     md_order_status_t before = issue->order->status;
     apr_time_t retry_after;
+    md_step_t step;
 
     if (issue->polls == 0)
         return wait_for_ca(issue, now, 0, err);
@@ -301,7 +334,10 @@ static md_step_t poll_order(md_issue_t *issue, apr_time_t now, md_err_t *err, ap
         return MD_STEP_FAILED;
     if (issue->order->status != before)
         return MD_STEP_AGAIN;
-    return wait_for_ca(issue, now, retry_after, err);
+    step = wait_for_ca(issue, now, retry_after, err);
+    if (step == MD_STEP_WAIT && issue->wake_at > now + PASSING_WAIT)
+        step = wait_long(issue, now, err, tmp);
+    return step;
 }
 
 /* ---- files of the key spec in work ---- */
@@ -464,9 +500,9 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
     rv = post(preply, issue, dir->new_order, new_order_payload(issue, profile, tmp), err, tmp);
     if (rv != APR_SUCCESS)
         return rv;
-    if (!(*preply)->location || md_uri_check_http((*preply)->location, tmp))
+    if (!(*preply)->location)
         return md_fail(err, APR_EINVAL, "newOrder: no order URL in the answer");
-    return APR_SUCCESS;
+    return md_acme_check_url(issue->acme, (*preply)->location, err, tmp);
 }
 
 /* Does the text speak of one of the names, or of a domain above it? */
@@ -620,7 +656,7 @@ static int order_is_ours(const md_issue_t *issue, const md_json_t *json, apr_poo
 static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_time_t now,
                               md_err_t *err, apr_pool_t *tmp)
 {
-    const char *url = url_member(staged, "url", tmp);
+    const char *url = md_acme_url_member(staged, "url", "", tmp);
     apr_array_header_t *setups;
     md_reply_t *reply;
     apr_status_t rv;
@@ -634,6 +670,7 @@ static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_ti
     setups = md_json_get_strings(staged, "challenge-setups", issue->order_pool);
     if (setups)
         issue->order->setups = setups;
+    issue->order->waiting_since = md_json_get_time(staged, "waiting-since");
     rv = fetch(&reply, issue, url, NULL, MD_MAX_ACME_BODY, err, tmp);
     if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_EACCES(rv))
         return give_up_order(issue, err, tmp);
@@ -645,7 +682,10 @@ static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_ti
     }
     if (issue->order->expires && issue->order->expires < now
         && issue->order->status != MD_ORDER_VALID) {
-        md_fail(err, APR_EINVAL, "the order expired");
+        md_fail(err, APR_EINVAL, "the order expired while the CA reported it as '%s'",
+                ORDER_STATUS[issue->order->status]);
+        if (issue->order->waiting_since) /* for so long: that is a failure of the CA */
+            issue->order_is_resumed = 0;
         return give_up_order(issue, err, tmp);
     }
     if (!order_is_ours(issue, reply->json, tmp)) {
@@ -919,13 +959,21 @@ static md_step_t step_authorize(md_issue_t *issue, apr_time_t now, md_err_t *err
 static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     md_json_t *payload = md_json_object(tmp);
+    apr_time_t retry_after;
     md_reply_t *reply;
     const char *csr;
     md_key_t *key;
     apr_status_t rv;
 
-    if (issue->polls > 0) /* told the CA already, but it goes on saying `ready` */
+    if (issue->is_finalized) /* but the CA goes on saying `ready` */
         return poll_order(issue, now, err, tmp);
+    if (issue->is_unready) {
+        issue->is_unready = 0;
+        if (refresh_order(issue, &retry_after, err, tmp) != APR_SUCCESS)
+            return MD_STEP_FAILED;
+        if (issue->order->status != MD_ORDER_READY)
+            return MD_STEP_AGAIN;
+    }
     issue->activity = "Finalizing order, submitting CSR";
     if (!issue->order->finalize) {
         md_fail(err, APR_EINVAL, "order %s has no finalize URL", issue->order->url);
@@ -938,7 +986,9 @@ static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err,
         return MD_STEP_FAILED;
     md_json_set_str(payload, "csr", csr);
     rv = post(&reply, issue, issue->order->finalize, payload, err, tmp);
-    if (rv != APR_SUCCESS && !md_problem_is(err, MD_PROBLEM_ORDER_NOT_READY))
+    issue->is_unready = md_problem_is(err, MD_PROBLEM_ORDER_NOT_READY);
+    issue->is_finalized = rv == APR_SUCCESS;
+    if (rv != APR_SUCCESS && !issue->is_unready)
         return MD_STEP_FAILED;
     /* The answer is the order (7.4); without a usable one the next poll tells. */
     if (rv == APR_SUCCESS && reply->json && see_order(issue, reply->json, err) != APR_SUCCESS)

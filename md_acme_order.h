@@ -29,6 +29,7 @@ typedef struct md_order_t {
     apr_time_t expires;                 /* 0 if unknown */
     apr_array_header_t *setups;         /* see md_solver_setup */
     md_json_t *error;                   /* problem of an invalid order, or NULL */
+    apr_time_t waiting_since;           /* the CA asked for waits that outlast a run; or 0 */
 } md_order_t;
 
 typedef enum { MD_STEP_AGAIN, MD_STEP_WAIT, MD_STEP_DONE, MD_STEP_FAILED } md_step_t;
@@ -48,6 +49,7 @@ typedef struct md_issue_t {
     const char *profile;                 /* or NULL */
     int profile_mandatory;
     md_solver_conf_t solver;
+    int is_urgent;                       /* no valid certificate is served */
 
     /* how it goes; zero at first */
     const char *activity;                /* what is being done, for job and log */
@@ -64,6 +66,7 @@ typedef struct md_issue_t {
     const char *failed_type;             /* challenge type that the CA found wanting, or NULL */
     int acct_refusals;                   /* orders that were refused as if by it */
     int passing;                         /* failures in a row that may be over in a moment */
+    int is_finalized, is_unready;        /* what the CA said to the CSR */
     int polls;                           /* answers without progress, in a row */
     apr_time_t poll_since;
 } md_issue_t;

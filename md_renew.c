@@ -243,7 +243,7 @@ static apr_status_t prepare_staging(md_renew_t *renew)
 
 /* ---- one run ---- */
 
-static void prepare_issue(md_renew_t *renew)
+static void prepare_issue(md_renew_t *renew, apr_time_t now)
 {
     const md_domain_t *domain = renew->domain;
     md_issue_t *issue = &renew->issue;
@@ -265,6 +265,7 @@ static void prepare_issue(md_renew_t *renew)
     issue->wish.key_spec = renew->reg->conf->account_key;
     issue->wish.id = domain->ca_account;
     issue->solver = solver_conf(renew->reg, domain, &problem, renew->p);
+    issue->is_urgent = domain->state != MD_STATE_COMPLETE || !md_renew_time_left(domain, now);
     issue->solver.failed_type = renew->job->failed_challenge;
     problem = md_renew_problem(renew->reg, domain, renew->tmp);
     if (problem) /* so that nothing is asked of the CA in vain */
@@ -287,7 +288,7 @@ md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_j
     job->last_run = now;
     md_job_log(job, now, "starting", NULL, NULL);
     if (prepare_staging(renew) == APR_SUCCESS)
-        prepare_issue(renew);
+        prepare_issue(renew, now);
     return renew;
 }
 

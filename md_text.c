@@ -336,6 +336,25 @@ const char *md_uri_check_http(const char *text, apr_pool_t *p)
     return NULL;
 }
 
+const char *md_uri_resolve(const char *base, const char *ref, apr_pool_t *p)
+{
+    const char *authority = strstr(base, "://"), *path;
+    apr_size_t len;
+
+    if (!ref || !authority || strcspn(ref, ":") < strcspn(ref, "/?#"))
+        return apr_pstrdup(p, ref);
+    path = authority + 3 + strcspn(authority + 3, "/?#");
+    if (!strncmp(ref, "//", 2))
+        return apr_pstrcat(p, apr_pstrmemdup(p, base, (apr_size_t)(authority + 1 - base)), ref,
+                           NULL);
+    if (*ref == '/')
+        return apr_pstrcat(p, apr_pstrmemdup(p, base, (apr_size_t)(path - base)), ref, NULL);
+    for (len = strcspn(path, "?#"); len > 0 && path[len - 1] != '/'; --len)
+        ;
+    return apr_pstrcat(p, apr_pstrmemdup(p, base, (apr_size_t)(path - base) + len),
+                       len ? "" : "/", ref, NULL);
+}
+
 const char *md_uri_host(const char *text, apr_pool_t *p)
 {
     apr_uri_t uri;

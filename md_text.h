@@ -71,6 +71,10 @@ const char *md_uri_check(const char *uri, apr_pool_t *p);
 /* md_uri_check, and "scheme must be http or https". */
 const char *md_uri_check_http(const char *uri, apr_pool_t *p);
 
+/* `ref` as an absolute URI, if it is relative to the absolute `base` (RFC 3986 5.2); NULL for
+ * NULL. */
+const char *md_uri_resolve(const char *base, const char *ref, apr_pool_t *p);
+
 /* The host of an absolute URI, lower case, without port and brackets; NULL if there is none. */
 const char *md_uri_host(const char *uri, apr_pool_t *p);
 

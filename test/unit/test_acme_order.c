@@ -998,6 +998,166 @@ static void no_order_without_its_document(void **state)
     assert_true(n > 10);
 }
 
+/* An https: CA is asked for nothing by http:, whatever it writes. */
+static void nothing_is_asked_in_clear(void **state)
+{
+    static const struct { const char *method, *url; int status; const char *headers, *body; } CLEAR[] = {
+        { "GET", "/dir", 200, NULL, "{\"newNonce\":\"" CA "/nonce\",\"newAccount\":\"http://ca.test"
+          "/new-acct\",\"newOrder\":\"" CA "/new-order\"}" },
+        { "GET", "/dir", 200, NULL, "{\"newNonce\":\"" CA "/nonce\",\"newAccount\":\"" CA
+          "/new-acct\",\"newOrder\":\"http://ca.test/new-order\"}" },
+        { "POST", "/new-acct", 201, "Location: http://ca.test/acct/1", "{\"status\":\"valid\"}" },
+        { "POST", "/new-order", 201, "Location: http://ca.test/order/1", ORDER("pending", "") },
+        { "POST", "/new-order", 201, "Location: " CA "/order/1",
+          "{\"status\":\"pending\",\"authorizations\":[\"http://ca.test/authz/1\"],"
+          "\"finalize\":\"" CA "/order/1/finalize\"}" },
+        { "POST", "/new-order", 201, "Location: " CA "/order/1",
+          "{\"status\":\"ready\",\"authorizations\":[],\"finalize\":\"http://ca.test/finalize\"}" },
+        { "POST", "/authz/1", 200, NULL,
+          "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"" NAME "\"},"
+          "\"challenges\":[{\"type\":\"http-01\",\"url\":\"http://ca.test/chall/1\","
+          "\"token\":\"tok-1\",\"status\":\"pending\"}]}" },
+        { "POST", "/order/1", 200, NULL,
+          ORDER("valid", ",\"certificate\":\"http://ca.test/cert/1\"") },
+    };
+    char *base = *state;
+    fake_answer_t a;
+    size_t i;
+
+    for (i = 0; i < sizeof(CLEAR) / sizeof(CLEAR[0]); ++i) {
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        memset(&a, 0, sizeof(a));
+        a.method = CLEAR[i].method;
+        a.url = CLEAR[i].url;
+        a.status = CLEAR[i].status;
+        a.type = "application/json";
+        a.headers = CLEAR[i].headers;
+        a.body = CLEAR[i].body;
+        a.times = -1;
+        fake_http_answer(a);
+        script_good_ca(1);
+        assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+        if (!strstr(err.detail, "http://ca.test/") || !strstr(err.detail, "which is not https:"))
+            fail_msg("%s: %s", CLEAR[i].url, err.detail);
+        assert_int_equal(fake_http_count_prefix("http://"), 0);
+    }
+}
+
+static void relative_references_are_followed(void **state)
+{
+    static const fake_answer_t RELATIVE[] = {
+        { "GET", "/dir", 200, 0, "application/json", NULL,
+          "{\"newNonce\":\"nonce\",\"newAccount\":\"/new-acct\",\"newOrder\":\"/new-order\"}", -1 },
+        { "POST", "/new-acct", 201, 0, "application/json", "Location: /acct/1",
+          "{\"status\":\"valid\"}", -1 },
+        { "POST", "/new-order", 201, 0, "application/json", "Location: order/1",
+          "{\"status\":\"pending\",\"authorizations\":[\"/authz/1\"],"
+          "\"finalize\":\"1/finalize\"}", -1 },
+        { 0 }
+    };
+
+    (void)state;
+    fake_http_script(RELATIVE);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("https://ca.test/order/1/finalize"), 1);
+    assert_int_equal(fake_http_count("https://ca.test/authz/1"), 1);
+}
+
+static void an_order_that_is_not_ready_is_finalized_again(void **state)
+{
+    (void)state;
+    answer("/finalize", 403, "application/problem+json", PROBLEM("orderNotReady", "wait"), 2);
+    answer("/order/1", 200, "application/json", ORDER("pending", ""), 1);
+    answer("/order/1", 200, "application/json", ORDER("ready", ""), 3);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/finalize"), 3);
+}
+
+static void statuses_only_advance(void **state)
+{
+    int i, waits;
+
+    (void)state;
+    for (i = 0; i < 60; ++i) {
+        answer("/order/1", 200, "application/json", ORDER("processing", ""), 1);
+        answer("/order/1", 200, "application/json", ORDER("pending", ""), 1);
+    }
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), &waits), MD_STEP_FAILED);
+    assert_int_equal(err.rv, APR_TIMEUP);
+    assert_true(waits < 40);
+}
+
+/* The staged order as one that an earlier run waited for. */
+static void stage_order_that_waits(apr_time_t since, const char *expires)
+{
+    md_json_t *json;
+
+    assert_int_equal(md_json_parse(&json, ORDER("processing", ""), strlen(ORDER("processing", "")),
+                                   &err, p), APR_SUCCESS);
+    md_json_set_str(json, "url", CA "/order/1");
+    md_json_set_time(json, "waiting-since", since);
+    md_json_set_str(json, "expires", expires);
+    assert_int_equal(md_store_save_json(store, MD_STORE_STAGING, NAME, "order.json", json, &err, p),
+                     APR_SUCCESS);
+}
+
+/* What a CA asks for on an ordinary look is obeyed, but not for ever, and not by a site that has no
+ * certificate. */
+static void a_ca_cannot_ask_for_endless_patience(void **state)
+{
+    fake_answer_t patience = { "POST", "/order/1", 200, 0, "application/json", "Retry-After: 36000",
+                               ORDER("processing", ""), -1 };
+    md_issue_t *issue = issue_make();
+    apr_time_t now = NOW;
+    md_step_t step;
+
+    (void)state;
+    fake_http_answer(patience);
+    script_good_ca(1);
+    do {
+        step = md_issue_step(issue, issue->wake_at > now ? issue->wake_at : now, &err);
+    } while (step == MD_STEP_AGAIN || issue->wake_at < now + apr_time_from_sec(60));
+    assert_int_equal(step, MD_STEP_WAIT);
+    assert_true(issue->wake_at > now + apr_time_from_sec(35000));
+    issue = issue_make(); /* a run that goes on in ten hours, and in twenty */
+    stage_order_that_waits(now - apr_time_from_sec(20 * 3600), NULL);
+    do {
+        step = md_issue_step(issue, issue->wake_at > now ? issue->wake_at : now, &err);
+    } while (step == MD_STEP_AGAIN || (step == MD_STEP_WAIT
+                                       && issue->wake_at < now + apr_time_from_sec(60)));
+    assert_int_equal(step, MD_STEP_WAIT);
+    stage_order_that_waits(now - apr_time_from_sec(25 * 3600), NULL);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_int_equal(err.rv, APR_TIMEUP);
+    assert_true(staged("order.json"));
+    issue = issue_make();
+    issue->is_urgent = 1;
+    assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
+    assert_int_equal(err.rv, APR_TIMEUP);
+    assert_true(issue->wake_at < now + apr_time_from_sec(200));
+    assert_int_equal(fake_http_count("/new-order"), 1);
+}
+
+/* An order that ran out while the CA had it in work is a failure that counts. */
+static void an_order_that_expires_in_work_is_an_error(void **state)
+{
+    fake_answer_t expired = { "POST", "/order/1", 200, 0, "application/json", NULL,
+                              ORDER("processing", ",\"expires\":\"2020-01-01T00:00:00Z\""), -1 };
+
+    (void)state;
+    fake_http_answer(expired);
+    script_good_ca(1);
+    stage_order_that_waits(NOW - apr_time_from_sec(3600), NULL);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "the order expired while the CA reported it as"));
+    assert_false(staged("order.json"));
+}
+
 static void identifiers_are_of_a_type(void **state)
 {
     static const struct { const char *name, *type, *value; } NAMES[] = {
@@ -1055,6 +1215,13 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_challenge_is_answered_again_when_the_ca_wants_it, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_asked_in_clear, setup, teardown),
+        cmocka_unit_test_setup_teardown(relative_references_are_followed, setup, teardown),
+        cmocka_unit_test_setup_teardown(statuses_only_advance, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_ca_cannot_ask_for_endless_patience, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_order_that_is_not_ready_is_finalized_again, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(an_order_that_expires_in_work_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(an_account_is_found_while_it_is_moved, setup, teardown),
     };
 

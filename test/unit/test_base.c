@@ -317,6 +317,27 @@ static void text_as_it_is_kept(void **state)
     assert_string_equal(md_text_clean("abcd\xc3\xbc", 5, p), "abcd[...]");
 }
 
+static void uris_are_resolved(void **state)
+{
+    static const struct { const char *base, *ref, *uri; } REFS[] = {
+        { "https://a.b/x/y?q=/z", "https://c.d/e", "https://c.d/e" },
+        { "https://a.b/x/y?q=/z", "http://c.d/e", "http://c.d/e" },
+        { "https://a.b:14000/x/y", "/acct/1", "https://a.b:14000/acct/1" },
+        { "https://a.b/x/y?q=/z", "acct/1", "https://a.b/x/acct/1" },
+        { "https://a.b", "acct/1", "https://a.b/acct/1" },
+        { "https://a.b?q", "/acct/1", "https://a.b/acct/1" },
+        { "https://a.b/x", "//c.d/e", "https://c.d/e" },
+        { "https://a.b/x", "e?u=f:g", "https://a.b/e?u=f:g" },
+        { "https://a.b/x", "urn:x", "urn:x" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(REFS) / sizeof(REFS[0]); ++i)
+        assert_string_equal(md_uri_resolve(REFS[i].base, REFS[i].ref, p), REFS[i].uri);
+    assert_null(md_uri_resolve("https://a.b/", NULL, p));
+}
+
 static void errors_explain(void **state)
 {
     md_err_t err, copy;
@@ -358,7 +379,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(base64url_both_ways), TEST(dns_names), TEST(tokens_and_paths), TEST(uris),
-        TEST(printable_text), TEST(text_as_it_is_kept), TEST(minimal_names), TEST(durations), TEST(windows),
+        TEST(printable_text), TEST(text_as_it_is_kept), TEST(uris_are_resolved), TEST(minimal_names), TEST(durations), TEST(windows),
         TEST(time_stamps), TEST(files_are_whole_and_exact), TEST(what_is_no_file_is_not_read),
         TEST(json_documents), TEST(errors_explain),
     };

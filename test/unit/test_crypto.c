@@ -313,7 +313,7 @@ static void bindings_of_external_accounts(void **state)
     static const char MAC_KEY[] = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0i"
                                   "PS4hcgUuTwjAzZr1Z9CAow=="; /* RFC 7515 A.1.1 */
     unsigned char *secret, *mac, expected[32];
-    md_json_t *jws, *protected;
+    md_json_t *jws, *twin, *protected;
     const char *head, *input;
     md_key_t *key;
     apr_size_t len;
@@ -337,6 +337,12 @@ static void bindings_of_external_accounts(void **state)
                          strlen(input), expected, NULL));
     assert_int_equal(md_base64url_decode(&mac, md_json_get_str(jws, "signature"), p), 32);
     assert_memory_equal(mac, expected, 32);
+    assert_int_equal(md_jws_bind(&jws, "kid-1", " +/+/\n+/8= \n", "https://x/new", key, &err, p),
+                     APR_SUCCESS);
+    input = md_json_get_str(jws, "signature");
+    assert_int_equal(md_jws_bind(&twin, "kid-1", "-_-_-_8", "https://x/new", key, &err, p),
+                     APR_SUCCESS);
+    assert_string_equal(md_json_get_str(twin, "signature"), input);
     assert_int_equal(md_jws_bind(&jws, "kid-1", "no base64url", "https://x/new", key, &err, p),
                      APR_EINVAL);
     assert_string_equal(err.type, "apache:eab-hmac-invalid");
