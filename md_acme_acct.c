@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 #include "md_jws.h"
+#include "md_limits.h"
 #include "md_log.h"
 #include "md_text.h"
 
@@ -28,6 +29,14 @@ static int is_for_us_alone(const md_acct_t *acct)
     return strcmp(md_key_jws_alg(acct->key), "RS256") != 0;
 }
 
+/* What the CA says about the account, if that is of a size that can be read back. */
+static const md_json_t *keepable(const md_json_t *registration, apr_pool_t *p)
+{
+    const char *text = md_json_text(registration, 0, p);
+
+    return text && strlen(text) <= MD_MAX_REGISTRATION ? registration : NULL;
+}
+
 static md_json_t *acct_to_json(const md_acct_t *acct, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);
@@ -37,7 +46,7 @@ static md_json_t *acct_to_json(const md_acct_t *acct, apr_pool_t *p)
     md_json_set_str(json, "url", acct->url);
     md_json_set_str(json, "ca-url", acct->ca_url);
     md_json_set_strings(json, "contact", acct->contacts);
-    md_json_set(json, "registration", acct->registration);
+    md_json_set(json, "registration", keepable(acct->registration, p));
     md_json_set_str(json, "agreement", acct->agreement);
     md_json_set_str(json, "orders", acct->orders);
     md_json_set_str(json, "eab.kid", acct->eab_kid);
@@ -286,13 +295,11 @@ const char *md_acct_next_id(const md_store_t *store, const char *ca_url, apr_poo
 /* Take over what the CA says. */
 static void see(md_acct_t *acct, const md_json_t *json, apr_pool_t *p)
 {
-    apr_array_header_t *contacts = md_json_get_strings(json, "contact", p);
-
     if (!json)
         return;
     acct->registration = json;
-    if (contacts)
-        acct->contacts = contacts;
+    if (keepable(json, p) && md_json_get_strings(json, "contact", p))
+        acct->contacts = md_json_get_strings(json, "contact", p);
     if (md_json_get_str(json, "status"))
         acct->status = md_json_get_str(json, "status");
 }
@@ -339,8 +346,8 @@ apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr
                        p);
     if (md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST))
         rv = APR_ENOENT;
-    else if (is_refusal(rv))
-        rv = verify_by_key(&reply, acme, acct, err, p);
+    else if (is_refusal(rv)) /* without an answer: its URL is none that can be asked */
+        rv = err->http_status ? verify_by_key(&reply, acme, acct, err, p) : APR_ENOENT;
     if (rv == APR_SUCCESS) {
         see(acct, reply->json, p);
         if (!acct->status || !strcmp(acct->status, "valid"))
@@ -477,11 +484,12 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     acct->status = md_json_get_str(reply->json, "status");
     if (!acct->status)
         acct->status = "valid";
-    acct->contacts = md_json_get_strings(reply->json, "contact", p);
+    if (keepable(reply->json, p))
+        acct->contacts = md_json_get_strings(reply->json, "contact", p);
     if (!acct->contacts)
         acct->contacts = md_strings_copy(wish->contacts, p);
     acct->agreement = wish->agreement ? dir->terms_of_service : NULL;
-    acct->orders = md_json_get_str(reply->json, "orders");
+    acct->orders = md_acme_url_member(reply->json, "orders", acct->url, p);
     acct->registration = reply->json;
     acct->eab_kid = wish->eab_kid;
     acct->eab_hmac = wish->eab_hmac;
@@ -516,18 +524,20 @@ static void move_other(const md_store_t *store, const char *staged, const char *
 /* The key for a new account: one staged by an attempt that was interrupted, or a new one. The CA
  * answers a second newAccount with the same key by the account it has (7.3.1), so nothing is
  * registered twice. */
-static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const char *staged,
-                               const char *ca_url, const md_key_spec_t *spec, md_err_t *err,
-                               apr_pool_t *p)
+static apr_status_t staged_key(md_key_t **pkey, int *pis_old, const md_store_t *store,
+                               const char *staged, const char *ca_url, const md_key_spec_t *spec,
+                               md_err_t *err, apr_pool_t *p)
 {
     const char *aside;
     apr_status_t rv;
 
     move_other(store, staged, ca_url, p);
+    *pis_old = 1;
     if (!md_store_exists(store, MD_STORE_STAGING, staged, ACCT_JSON, p)
         && md_store_load_key(pkey, store, MD_STORE_STAGING, staged, ACCT_KEY, err, p)
                == APR_SUCCESS)
         return APR_SUCCESS;
+    *pis_old = 0;
     rv = md_key_generate(pkey, spec, err, p);
     if (rv != APR_SUCCESS)
         return rv;
@@ -536,17 +546,49 @@ static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const c
     return md_store_save_key(store, MD_STORE_STAGING, staged, ACCT_KEY, *pkey, err, p);
 }
 
+/* A key that an interrupted attempt left is of no use if its account was ended meanwhile; the CA
+ * says so when it is asked for the account (RFC 8555 7.3.6), and not if it is the binding to an
+ * external account that it does not like. */
+static int is_ended(md_acme_t *acme, const md_key_t *key, const md_err_t *err, apr_pool_t *p)
+{
+    md_reply_t *reply;
+    md_err_t why;
+
+    if (!md_problem_is(err, MD_PROBLEM_UNAUTHORIZED))
+        return 0;
+    md_err_init(&why, p);
+    return look_up(&reply, acme, key, &why, p) != APR_SUCCESS
+           && md_problem_is(&why, MD_PROBLEM_UNAUTHORIZED);
+}
+
+static void put_key_aside(const md_store_t *store, const char *staged, const md_err_t *why,
+                          apr_pool_t *p)
+{
+    const char *aside = "";
+
+    if (md_store_put_aside(&aside, store, MD_STORE_STAGING, staged, ACCT_KEY, p) == APR_SUCCESS)
+        md_log(MD_LOG_WARNING, why->rv, "%s: the account of this key was ended at the CA: %s; a "
+               "new one is registered", aside, why->detail);
+}
+
 static apr_status_t register_with(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
                                   const char *staged, const md_key_spec_t *spec,
                                   const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
 {
-    md_key_t *key;
     apr_status_t rv;
+    md_key_t *key;
+    int is_old;
 
-    rv = staged_key(&key, store, staged, wish->ca_url, spec, err, p);
+    rv = staged_key(&key, &is_old, store, staged, wish->ca_url, spec, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    return post_new_account(pacct, acme, key, wish, err, p);
+    rv = post_new_account(pacct, acme, key, wish, err, p);
+    if (rv == APR_SUCCESS || !is_old || !is_ended(acme, key, err, p))
+        return rv;
+    put_key_aside(store, staged, err, p);
+    md_err_clear(err);
+    rv = staged_key(&key, &is_old, store, staged, wish->ca_url, spec, err, p);
+    return rv == APR_SUCCESS ? post_new_account(pacct, acme, key, wish, err, p) : rv;
 }
 
 apr_status_t md_acct_register(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,

@@ -1032,12 +1032,30 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
     if (rv != APR_SUCCESS)
         return rv;
     rv = md_chain_from_pem(&chain, reply->body, reply->len, err, tmp);
-    if (rv == APR_SUCCESS)
-        rv = md_chain_check(chain, key, values_of(issue->identifiers, tmp), now, err, tmp);
-    if (rv != APR_SUCCESS)
-        return md_fail(err, APR_EINVAL, "the certificate that the CA delivered at %s is refused: "
-                       "%s", issue->order->certificate, apr_pstrdup(tmp, err->detail));
+    if (rv != APR_SUCCESS || chain->nelts == 0)
+        return md_fail(err, APR_EINVAL, "what the CA delivered at %s is no certificate chain: %s",
+                       issue->order->certificate, rv != APR_SUCCESS ? apr_pstrdup(tmp, err->detail)
+                                         : "the chain holds no certificate");
+    chain = md_chain_sort(chain, key, tmp);
+    rv = md_chain_check(chain, key, values_of(issue->identifiers, tmp), now, err, tmp);
+    if (rv != APR_SUCCESS) {
+        md_fail(err, APR_EINVAL, "the certificate that the CA delivered at %s is refused: %s",
+                issue->order->certificate, apr_pstrdup(tmp, err->detail));
+        /* Another one would be the same, and each is one of a limited number. */
+        return md_err_blame(err, MD_SCOPE_DOMAIN, 1);
+    }
     return md_store_save_chain(issue->store, MD_STORE_STAGING, issue->name, file, chain, err, tmp);
+}
+
+/* What is no chain may be one when it is fetched once more; what is refused stays so, and is a
+ * failure even if the order is of an earlier run. */
+static md_step_t refuse_chain(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    if (!APR_STATUS_IS_EINVAL(err->rv) || (!err->is_lasting && !issue->order_is_resumed))
+        return MD_STEP_FAILED;
+    if (err->is_lasting)
+        issue->order_is_resumed = 0;
+    return give_up_order(issue, err, tmp);
 }
 
 static md_step_t step_download(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
@@ -1049,7 +1067,7 @@ static md_step_t step_download(md_issue_t *issue, apr_time_t now, md_err_t *err,
         return give_up_order(issue, err, tmp);
     }
     if (download(issue, now, err, tmp) != APR_SUCCESS)
-        return APR_STATUS_IS_EINVAL(err->rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
+        return refuse_chain(issue, err, tmp);
     drop_order(issue, tmp);
     ++issue->spec;
     return MD_STEP_AGAIN;

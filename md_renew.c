@@ -265,7 +265,8 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
     issue->wish.key_spec = renew->reg->conf->account_key;
     issue->wish.id = domain->ca_account;
     issue->solver = solver_conf(renew->reg, domain, &problem, renew->p);
-    issue->is_urgent = domain->state != MD_STATE_COMPLETE || !md_renew_time_left(domain, now);
+    issue->is_urgent = !renew->reg->is_tool && (domain->state != MD_STATE_COMPLETE
+                                                || !md_renew_time_left(domain, now));
     issue->solver.failed_type = renew->job->failed_challenge;
     problem = md_renew_problem(renew->reg, domain, renew->tmp);
     if (problem) /* so that nothing is asked of the CA in vain */
