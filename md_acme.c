@@ -9,7 +9,6 @@
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
-#include "md_acme_acct.h"
 #include "md_jws.h"
 #include "md_limits.h"
 #include "md_log.h"
@@ -17,6 +16,9 @@
 #include "md_time.h"
 
 #define NONCE_LEN         256
+#define SHORT_TEXT        500 /* bytes of an answer that is quoted whole */
+#define PACE_FIRST        apr_time_from_sec(1)
+#define PACE_MOST         apr_time_from_sec(300)
 #define DIRECTORY_RESPITE apr_time_from_sec(5) /* one failure serves all runs for that long */
 
 typedef struct nonce_t {
@@ -30,15 +32,14 @@ struct md_acme_t {
     md_route_t route;
     apr_pool_t *p;
     apr_thread_mutex_t *mutex;       /* guards all below */
-    int in_setup;
     md_directory_t *dir;             /* kept when forgotten: requests may still use it */
     int dir_is_known;
     apr_time_t dir_failed_until;
     md_err_t dir_err;
-    const md_acct_t *acct;
     nonce_t nonces[MD_MAX_NONCES];   /* the last is the newest */
     int nonce_count;
     apr_time_t hold_until;
+    apr_interval_time_t pace;        /* of a busy CA that tells no time, 0: it is not */
 };
 
 md_acme_t *md_acme_create(md_http_t *http, const char *url, const md_route_t *route,
@@ -80,24 +81,6 @@ static void unlock(md_acme_t *acme)
     apr_thread_mutex_unlock(acme->mutex);
 }
 
-int md_acme_setup_begin(md_acme_t *acme)
-{
-    int begun;
-
-    lock(acme);
-    begun = !acme->in_setup;
-    acme->in_setup = 1;
-    unlock(acme);
-    return begun;
-}
-
-void md_acme_setup_end(md_acme_t *acme)
-{
-    lock(acme);
-    acme->in_setup = 0;
-    unlock(acme);
-}
-
 apr_time_t md_acme_hold_until(md_acme_t *acme)
 {
     apr_time_t until;
@@ -108,68 +91,85 @@ apr_time_t md_acme_hold_until(md_acme_t *acme)
     return until;
 }
 
-const md_acct_t *md_acme_account(md_acme_t *acme)
-{
-    const md_acct_t *acct;
+/* ---- replies ---- */
 
-    lock(acme);
-    acct = acme->acct;
-    unlock(acme);
-    return acct;
+static const char *media_type_of(const md_response_t *response, apr_pool_t *p)
+{
+    const char *value = apr_table_get(response->headers, "Content-Type");
+    char *type, *c;
+
+    if (!value)
+        return "";
+    type = apr_pstrmemdup(p, value, strcspn(value, " ;"));
+    for (c = type; *c; ++c)
+        *c = (char)tolower((unsigned char)*c);
+    return type;
 }
 
-int md_acme_is_ready(md_acme_t *acme)
+/* Whatever its media type says: many get that wrong. */
+static int looks_like_json(const md_response_t *response)
 {
-    int is_ready;
+    const char *body = response->body;
 
-    lock(acme);
-    is_ready = acme->dir_is_known && acme->acct && !acme->in_setup;
-    unlock(acme);
-    return is_ready;
+    body += strspn(body, " \t\r\n");
+    return *body == '{' || *body == '[';
 }
 
-void md_acme_drop_account(md_acme_t *acme, const md_acct_t *acct)
+static md_reply_t *reply_of(const md_response_t *response, const char *url, apr_pool_t *p)
 {
-    lock(acme);
-    if (acme->acct == acct)
-        acme->acct = NULL;
-    unlock(acme);
-}
+    md_reply_t *reply = apr_pcalloc(p, sizeof(*reply));
 
-void md_acme_use_account(md_acme_t *acme, const md_acct_t *acct)
-{
-    lock(acme);
-    acme->acct = acct ? md_acct_copy(acct, acme->p) : NULL;
-    unlock(acme);
+    reply->status = response->status;
+    reply->headers = response->headers;
+    reply->location = md_uri_resolve(url, apr_table_get(response->headers, "Location"), p);
+    reply->media_type = media_type_of(response, p);
+    reply->retry_after = md_time_retry_after(apr_table_get(response->headers, "Retry-After"),
+                                             apr_time_now());
+    reply->body = response->body;
+    reply->len = response->len;
+    if (looks_like_json(response)
+        && md_json_parse(&reply->json, response->body, response->len, NULL, p) != APR_SUCCESS)
+        reply->json = NULL;
+    return reply;
 }
 
 /* ---- problems (RFC 8555 6.7) ---- */
 
+/* Whom each type blames, and whether another try makes sense soon. For the limits there is more to
+ * be said: see md_acme_order. */
 static const struct {
     const char *type; /* behind acme:error: */
     apr_status_t rv;
-    int input_related;
+    md_scope_t scope;
+    int is_lasting;
 } PROBLEMS[] = {
-    { "accountDoesNotExist", APR_ENOENT, 0 },
-    { "agreementRequired", APR_EGENERAL, 1 },
-    { "alreadyReplaced", APR_EGENERAL, 0 },
-    { "alreadyRevoked", APR_EGENERAL, 0 },
-    { "badCSR", APR_EINVAL, 1 },
-    { "badNonce", APR_EAGAIN, 0 },
-    { "badPublicKey", APR_EINVAL, 1 },
-    { "badRevocationReason", APR_EINVAL, 1 },
-    { "badSignatureAlgorithm", APR_EINVAL, 1 },
-    { "externalAccountRequired", APR_EINVAL, 1 },
-    { "invalidContact", APR_BADARG, 1 },
-    { "invalidProfile", APR_EINVAL, 1 },
-    { "malformed", APR_EINVAL, 1 },
-    { "orderNotReady", APR_EAGAIN, 0 },
-    { "rateLimited", APR_BADARG, 0 },
-    { "rejectedIdentifier", APR_BADARG, 1 },
-    { "unauthorized", APR_EACCES, 0 },
-    { "unsupportedContact", APR_EGENERAL, 1 },
-    { "unsupportedIdentifier", APR_BADARG, 1 },
-    { "userActionRequired", APR_EGENERAL, 1 },
+    { "accountDoesNotExist", APR_ENOENT, MD_SCOPE_ACCOUNT, 0 },
+    { "agreementRequired", APR_EGENERAL, MD_SCOPE_ACCOUNT, 1 },
+    { "alreadyReplaced", APR_EGENERAL, MD_SCOPE_DOMAIN, 0 },
+    { "alreadyRevoked", APR_EGENERAL, MD_SCOPE_DOMAIN, 0 },
+    { "badCSR", APR_EINVAL, MD_SCOPE_DOMAIN, 1 },
+    { "badNonce", APR_EAGAIN, MD_SCOPE_REQUEST, 0 },
+    { "badPublicKey", APR_EINVAL, MD_SCOPE_DOMAIN, 1 },
+    { "badRevocationReason", APR_EINVAL, MD_SCOPE_DOMAIN, 1 },
+    { "badSignatureAlgorithm", APR_EINVAL, MD_SCOPE_ACCOUNT, 1 },
+    { "caa", APR_EGENERAL, MD_SCOPE_DOMAIN, 0 },
+    { "compound", APR_EGENERAL, MD_SCOPE_DOMAIN, 0 },
+    { "connection", APR_EGENERAL, MD_SCOPE_DOMAIN, 0 },
+    { "dns", APR_EGENERAL, MD_SCOPE_DOMAIN, 0 },
+    { "externalAccountRequired", APR_EINVAL, MD_SCOPE_ACCOUNT, 1 },
+    { "incorrectResponse", APR_EGENERAL, MD_SCOPE_DOMAIN, 0 },
+    { "invalidContact", APR_BADARG, MD_SCOPE_DOMAIN, 1 },
+    { "invalidProfile", APR_EINVAL, MD_SCOPE_DOMAIN, 1 },
+    { "malformed", APR_EINVAL, MD_SCOPE_DOMAIN, 1 },
+    { "orderNotReady", APR_EAGAIN, MD_SCOPE_REQUEST, 0 },
+    { "rateLimited", APR_BADARG, MD_SCOPE_DOMAIN, 0 },
+    { "rejectedIdentifier", APR_BADARG, MD_SCOPE_DOMAIN, 1 },
+    { "serverInternal", APR_EGENERAL, MD_SCOPE_REQUEST, 0 },
+    { "tls", APR_EGENERAL, MD_SCOPE_DOMAIN, 0 },
+    { "unauthorized", APR_EACCES, MD_SCOPE_DOMAIN, 0 },
+    { "unsupportedContact", APR_EGENERAL, MD_SCOPE_DOMAIN, 1 },
+    { "unsupportedIdentifier", APR_BADARG, MD_SCOPE_DOMAIN, 1 },
+    { "userActionRequired", APR_EGENERAL, MD_SCOPE_ACCOUNT, 1 },
 };
 
 static const char *bare_type(const char *type)
@@ -184,24 +184,23 @@ int md_problem_is(const md_err_t *err, const char *type)
     return err->type && !strcasecmp(bare_type(err->type), type);
 }
 
+/* Is it a type of the namespace of ACME, in one of the spellings that it had? */
+static int is_acme_type(const char *type)
+{
+    return type && (!strncasecmp(bare_type(type), "acme:error:", 11));
+}
+
 /* Row of the table, -1 for types that it does not know. */
 static int problem_row(const char *type)
 {
     size_t i;
 
-    if (!type || strncasecmp(bare_type(type), "acme:error:", 11))
+    if (!is_acme_type(type))
         return -1;
     for (i = 0; i < sizeof(PROBLEMS) / sizeof(PROBLEMS[0]); ++i)
         if (!strcasecmp(bare_type(type) + 11, PROBLEMS[i].type))
             return (int)i;
     return -1;
-}
-
-int md_problem_is_input_related(const md_err_t *err)
-{
-    int row = problem_row(err->type);
-
-    return row >= 0 && PROBLEMS[row].input_related;
 }
 
 static apr_status_t status_of_http(int status)
@@ -219,6 +218,15 @@ static apr_status_t status_of_http(int status)
     }
 }
 
+/* Whom an answer blames that is no problem document: what stands in front of the CA sends limits
+ * and breakdowns for all alike. */
+static md_scope_t scope_of_http(int status)
+{
+    if (status == 429 || status == 503)
+        return MD_SCOPE_CA;
+    return status / 100 == 5 || status == 404 ? MD_SCOPE_REQUEST : MD_SCOPE_DOMAIN;
+}
+
 static const char *without_space(const char *text, apr_pool_t *p)
 {
     char *copy = apr_pstrdup(p, md_text_printable(text, p)), *to = copy;
@@ -231,39 +239,158 @@ static const char *without_space(const char *text, apr_pool_t *p)
     return copy;
 }
 
-/* A reply other than 2xx becomes an error. */
+/* Of each sub-problem what we know how to read (RFC 8555 6.7.1), as much as can be read back. */
+static const char *subproblems_of(const md_json_t *problem, apr_pool_t *p)
+{
+    static const char *const MEMBERS[] = { "type", "detail", "identifier.type",
+                                           "identifier.value" };
+    md_json_t *list = md_json_get(problem, "subproblems", p), *kept = md_json_array(p), *one;
+    apr_size_t i, k;
+
+    if (!md_json_is_array(list))
+        return NULL;
+    for (i = 0; i < md_json_size(list) && i < MD_MAX_SUBPROBLEMS; ++i) {
+        one = md_json_object(p);
+        for (k = 0; k < sizeof(MEMBERS) / sizeof(MEMBERS[0]); ++k)
+            md_json_set_str(one, MEMBERS[k],
+                            md_text_clean(md_json_get_str(md_json_at(list, i, p), MEMBERS[k]),
+                                          MD_MAX_TEXT, p));
+        if (md_json_size(one) > 0)
+            md_json_append(kept, one);
+    }
+    while (strlen(md_json_text(kept, 1, p)) > MD_MAX_SUBPROBLEM_TEXT)
+        md_json_truncate(kept, md_json_size(kept) / 2);
+    return md_json_size(kept) > 0 ? md_json_text(kept, 1, p) : NULL;
+}
+
+/* The reason that a JSON answer gives, whatever it is called there. */
+static const char *reason_of(const md_json_t *json)
+{
+    static const char *const MEMBERS[] = { "detail", "title", "message" };
+    const char *text = NULL;
+    size_t i;
+
+    for (i = 0; !text && i < sizeof(MEMBERS) / sizeof(MEMBERS[0]); ++i)
+        text = md_json_get_str(json, MEMBERS[i]);
+    return text;
+}
+
+apr_status_t md_problem_fail(md_err_t *err, const md_json_t *problem, const char *prefix)
+{
+    const char *type = md_json_get_str(problem, "type"), *reason = reason_of(problem);
+    int row = problem_row(type);
+    apr_status_t rv = row >= 0 ? PROBLEMS[row].rv : APR_EGENERAL;
+
+    md_fail_problem(err, rv, type ? without_space(type, err->p) : NULL, "%s%s", prefix,
+                    reason ? reason : "the CA gives no reason");
+    md_err_set_subproblems(err, subproblems_of(problem, err->p));
+    if (row >= 0)
+        md_err_blame(err, PROBLEMS[row].scope, PROBLEMS[row].is_lasting);
+    return rv;
+}
+
+static int is_problem(const md_reply_t *reply)
+{
+    const char *type = md_json_get_str(reply->json, "type");
+
+    return is_acme_type(type) || (type && !strcmp(reply->media_type, "application/problem+json"));
+}
+
+/* What an answer says that is no problem document: a JSON member, or a short text. */
+static const char *words_of(const md_reply_t *reply, apr_pool_t *p)
+{
+    const char *text = reason_of(reply->json);
+
+    if (!text && !reply->json && reply->len <= SHORT_TEXT
+        && !strcmp(reply->media_type, "text/plain"))
+        text = reply->body;
+    return text && *text ? apr_pstrcat(p, ": ", text, NULL) : "";
+}
+
+/* The CA is busy: ask it for nothing until the time it tells, or ever slower. */
+static void slow_down(md_acme_t *acme, apr_time_t retry_after)
+{
+    apr_time_t until;
+
+    lock(acme);
+    acme->pace = acme->pace ? acme->pace * 2 : PACE_FIRST;
+    if (acme->pace > PACE_MOST)
+        acme->pace = PACE_MOST;
+    until = retry_after ? retry_after : apr_time_now() + acme->pace;
+    if (until > acme->hold_until)
+        acme->hold_until = until;
+    unlock(acme);
+}
+
+/* It is not busy any more. */
+static void keep_pace(md_acme_t *acme)
+{
+    lock(acme);
+    acme->pace = 0;
+    unlock(acme);
+}
+
+/* A reply other than 2xx becomes an error. A limit is for the orders of a domain or an account
+ * where new ones are asked for; anywhere else it is one for requests. */
 static apr_status_t fail_by_reply(md_acme_t *acme, const md_reply_t *reply, const char *url,
                                   md_err_t *err)
 {
-    const char *type = reply->json ? md_json_get_str(reply->json, "type") : NULL;
-    const char *detail = reply->json ? md_json_get_str(reply->json, "detail") : NULL;
-    md_json_t *subproblems;
+    const md_directory_t *dir = md_acme_directory(acme);
+    int is_new = dir && (!strcmp(url, dir->new_order) || !strcmp(url, dir->new_account));
     apr_status_t rv;
-    int row;
 
-    if (type && !strcmp(reply->media_type, "application/problem+json")) {
-        row = problem_row(type);
-        rv = row >= 0 ? PROBLEMS[row].rv : APR_EGENERAL;
-        md_fail_problem(err, rv, without_space(type, err->p), "%s",
-                        detail ? detail : "the CA gave no detail");
-        subproblems = md_json_get(reply->json, "subproblems", err->p);
-        md_err_set_subproblems(err, md_json_text(subproblems, 1, err->p));
+    if (is_problem(reply)) {
+        rv = md_problem_fail(err, reply->json, "");
+        if (reply->status == 503 || (reply->status == 429 && !is_new))
+            md_err_blame(err, MD_SCOPE_CA, 0);
         md_log(md_problem_is(err, MD_PROBLEM_BAD_NONCE) ? MD_LOG_DEBUG : MD_LOG_WARNING,
-               "acme problem %s: %s", err->type, err->detail);
+               "acme problem %s: %s", err->type, md_text_line(err->detail, MD_MAX_TEXT, err->p));
     }
     else {
         rv = md_fail(err, status_of_http(reply->status),
-                     "%s: unexpected HTTP status %d without a problem document", url,
-                     reply->status);
+                     "%s: unexpected HTTP status %d without a problem document%s", url,
+                     reply->status, words_of(reply, err->p));
+        md_err_blame(err, scope_of_http(reply->status), 0);
     }
+    err->http_status = reply->status;
     err->retry_after = reply->retry_after;
-    if (reply->retry_after && (reply->status == 429 || reply->status == 503
-                               || md_problem_is(err, MD_PROBLEM_RATE_LIMITED))) {
-        lock(acme);
-        if (reply->retry_after > acme->hold_until)
-            acme->hold_until = reply->retry_after;
-        unlock(acme);
-    }
+    if (err->scope == MD_SCOPE_CA)
+        slow_down(acme, reply->retry_after);
+    return rv;
+}
+
+/* ---- requests ---- */
+
+/* A CA that is asked by https: is asked so for everything (RFC 8555 6.1). */
+apr_status_t md_acme_check_url(const md_acme_t *acme, const char *url, md_err_t *err, apr_pool_t *p)
+{
+    const char *wrong = md_uri_check_http(url, p);
+
+    if (wrong)
+        return md_fail(err, APR_EINVAL, "the CA %s gives a URL that cannot be used: %s", acme->url,
+                       wrong);
+    if (!strncasecmp(acme->url, "https:", 6) && strncasecmp(url, "https:", 6))
+        return md_fail(err, APR_EINVAL, "the CA %s gives the URL %s, which is not https: and is "
+                       "not used", acme->url, url);
+    return APR_SUCCESS;
+}
+
+static apr_status_t exchange(md_response_t **presponse, md_acme_t *acme,
+                             const md_request_t *request, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv = md_acme_check_url(acme, request->url, err, p);
+
+    return rv == APR_SUCCESS ? md_http_exchange(presponse, acme->http, request, err, p) : rv;
+}
+
+/* What goes wrong is told with the URL. */
+static apr_status_t exchange_told(md_response_t **presponse, md_acme_t *acme,
+                                  const md_request_t *request, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv = exchange(presponse, acme, request, err, p);
+
+    if (rv != APR_SUCCESS)
+        err->detail = apr_pstrcat(err->p, request->url, ": ", err->detail, NULL);
     return rv;
 }
 
@@ -300,18 +427,6 @@ static const char *nonce_from_pool(md_acme_t *acme, apr_time_t now, apr_pool_t *
     return text;
 }
 
-/* One exchange with the CA; what goes wrong is told with the URL. */
-static apr_status_t exchange(md_response_t **presponse, md_acme_t *acme,
-                             const md_request_t *request, md_err_t *err, apr_pool_t *p)
-{
-    apr_status_t rv;
-    md_err_t why;
-
-    md_err_init(&why, p);
-    rv = md_http_exchange(presponse, acme->http, request, &why, p);
-    return rv == APR_SUCCESS ? rv : md_fail(err, rv, "%s: %s", request->url, why.detail);
-}
-
 static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *err,
                                apr_pool_t *p)
 {
@@ -323,12 +438,11 @@ static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *e
     if (*pnonce)
         return APR_SUCCESS;
     request.url = md_acme_directory(acme)->new_nonce;
-    rv = exchange(&response, acme, &request, err, p);
+    rv = exchange_told(&response, acme, &request, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     if (response->status / 100 != 2)
-        return md_fail(err, APR_EGENERAL, "newNonce: unexpected HTTP status %d from %s",
-                       response->status, request.url);
+        return fail_by_reply(acme, reply_of(response, request.url, p), request.url, err);
     *pnonce = apr_table_get(response->headers, "Replay-Nonce");
     if (!*pnonce || !md_token_is_valid(*pnonce))
         return md_fail(err, APR_EGENERAL, "newNonce: no valid Replay-Nonce from %s",
@@ -336,53 +450,13 @@ static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *e
     return APR_SUCCESS;
 }
 
-/* ---- requests ---- */
-
-static const char *media_type_of(const md_response_t *response, apr_pool_t *p)
-{
-    const char *value = apr_table_get(response->headers, "Content-Type");
-    char *type, *c;
-
-    if (!value)
-        return "";
-    type = apr_pstrmemdup(p, value, strcspn(value, " ;"));
-    for (c = type; *c; ++c)
-        *c = (char)tolower((unsigned char)*c);
-    return type;
-}
-
-static int is_json_type(const char *type)
-{
-    size_t len = strlen(type);
-
-    return !strcmp(type, "text/plain") || (len > 5 && !strcmp(type + len - 5, "/json"))
-           || (len > 5 && !strcmp(type + len - 5, "+json"));
-}
-
-static md_reply_t *reply_of(const md_response_t *response, apr_pool_t *p)
-{
-    md_reply_t *reply = apr_pcalloc(p, sizeof(*reply));
-
-    reply->status = response->status;
-    reply->headers = response->headers;
-    reply->location = apr_table_get(response->headers, "Location");
-    reply->media_type = media_type_of(response, p);
-    reply->retry_after = md_time_retry_after(apr_table_get(response->headers, "Retry-After"),
-                                             apr_time_now());
-    reply->body = response->body;
-    reply->len = response->len;
-    if (response->len > 0 && is_json_type(reply->media_type)
-        && md_json_parse(&reply->json, response->body, response->len, NULL, p) != APR_SUCCESS)
-        reply->json = NULL;
-    return reply;
-}
+/* ---- signed requests ---- */
 
 /* What one signed request is made of. */
 typedef struct signed_t {
     const char *url;
     const char *payload;
-    const md_key_t *key;
-    const char *kid;    /* account URL; NULL: the JWK goes along */
+    md_signer_t signer;
     const char *accept;
     apr_size_t max;
 } signed_t;
@@ -403,25 +477,37 @@ static apr_status_t send_signed(md_reply_t **preply, md_acme_t *acme, const sign
         return rv;
     md_json_set_str(protected, "nonce", nonce);
     md_json_set_str(protected, "url", s->url);
-    if (s->kid)
-        md_json_set_str(protected, "kid", s->kid);
+    if (s->signer.kid)
+        md_json_set_str(protected, "kid", s->signer.kid);
     else
-        md_json_set(protected, "jwk", md_jwk_make(s->key, p));
-    rv = md_jws_sign(&request.body, protected, s->payload, s->key, err, p);
+        md_json_set(protected, "jwk", md_jwk_make(s->signer.key, p));
+    rv = md_jws_sign(&request.body, protected, s->payload, s->signer.key, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = exchange(&response, acme, &request, err, p);
+    rv = exchange_told(&response, acme, &request, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), apr_time_now());
-    *preply = reply_of(response, p);
-    if (response->status / 100 == 2)
+    *preply = reply_of(response, s->url, p);
+    if (response->status / 100 == 2) {
+        keep_pace(acme);
         return APR_SUCCESS;
+    }
     return fail_by_reply(acme, *preply, s->url, err);
 }
 
 /* The CA may answer badNonce at any time; the retry uses the nonce of that very answer, which
- * is then the newest in the pool (6.5). */
+ * is then the newest in the pool (6.5). What failed for no lasting reason is tried once more, too,
+ * but no order is placed twice: the first may be there. */
+static int is_repeatable(const md_err_t *err, const char *url, const md_directory_t *dir,
+                         int turns)
+{
+    if (md_problem_is(err, MD_PROBLEM_BAD_NONCE))
+        return turns < MD_MAX_BAD_NONCE;
+    return err->scope == MD_SCOPE_REQUEST && !md_problem_is(err, MD_PROBLEM_ORDER_NOT_READY)
+           && turns <= 1 && strcmp(url, dir->new_order);
+}
+
 static apr_status_t post_signed(md_reply_t **preply, md_acme_t *acme, const signed_t *s,
                                 md_err_t *err, apr_pool_t *p)
 {
@@ -434,45 +520,25 @@ static apr_status_t post_signed(md_reply_t **preply, md_acme_t *acme, const sign
     do {
         md_err_clear(err);
         rv = send_signed(preply, acme, s, err, p);
-    } while (rv != APR_SUCCESS && md_problem_is(err, MD_PROBLEM_BAD_NONCE)
-             && ++turns < MD_MAX_BAD_NONCE);
+    } while (rv != APR_SUCCESS && is_repeatable(err, s->url, md_acme_directory(acme), ++turns));
     return rv;
 }
 
-static apr_status_t post_by_account(md_reply_t **preply, md_acme_t *acme, signed_t *s,
-                                    md_err_t *err, apr_pool_t *p)
+apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
+                          const char *url, const md_json_t *payload, md_err_t *err,
+                          apr_pool_t *p)
 {
-    const md_acct_t *acct = md_acme_account(acme);
-
-    if (!acct)
-        return md_fail(err, APR_EINVAL, "%s: no account at this CA", s->url);
-    s->key = acct->key;
-    s->kid = acct->url;
-    return post_signed(preply, acme, s, err, p);
-}
-
-apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, const char *url,
-                          const md_json_t *payload, md_err_t *err, apr_pool_t *p)
-{
-    signed_t s = { .url = url, .payload = md_json_text(payload, 1, p), .max = MD_MAX_ACME_BODY };
-
-    return post_by_account(preply, acme, &s, err, p);
-}
-
-apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, const char *url,
-                           const char *accept, apr_size_t max, md_err_t *err, apr_pool_t *p)
-{
-    signed_t s = { .url = url, .payload = "", .accept = accept, .max = max };
-
-    return post_by_account(preply, acme, &s, err, p);
-}
-
-apr_status_t md_acme_post_jwk(md_reply_t **preply, md_acme_t *acme, const char *url,
-                              const md_json_t *payload, const md_key_t *key, md_err_t *err,
-                              apr_pool_t *p)
-{
-    signed_t s = { .url = url, .payload = md_json_text(payload, 1, p), .key = key,
+    signed_t s = { .url = url, .payload = md_json_text(payload, 1, p), .signer = signer,
                    .max = MD_MAX_ACME_BODY };
+
+    return post_signed(preply, acme, &s, err, p);
+}
+
+apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
+                           const char *url, const char *accept, apr_size_t max, md_err_t *err,
+                           apr_pool_t *p)
+{
+    signed_t s = { .url = url, .payload = "", .signer = signer, .accept = accept, .max = max };
 
     return post_signed(preply, acme, &s, err, p);
 }
@@ -489,6 +555,16 @@ const md_directory_t *md_acme_directory(md_acme_t *acme)
     return dir;
 }
 
+int md_acme_has_directory(md_acme_t *acme)
+{
+    int is_known;
+
+    lock(acme);
+    is_known = acme->dir_is_known;
+    unlock(acme);
+    return is_known;
+}
+
 void md_acme_forget_directory(md_acme_t *acme)
 {
     lock(acme);
@@ -496,11 +572,12 @@ void md_acme_forget_directory(md_acme_t *acme)
     unlock(acme);
 }
 
-static const char *url_member(const md_json_t *json, const char *member, apr_pool_t *p)
+const char *md_acme_url_member(const md_json_t *json, const char *member, const char *base,
+                               apr_pool_t *p)
 {
-    const char *url = md_json_get_str(json, member);
+    const char *url = md_uri_resolve(base, md_json_get_str(json, member), p);
 
-    return url && !md_uri_check_http(url, p) ? apr_pstrdup(p, url) : NULL;
+    return url && !md_uri_check_http(url, p) ? url : NULL;
 }
 
 static apr_status_t directory_parse(md_directory_t **pdir, const char *url,
@@ -512,21 +589,39 @@ static apr_status_t directory_parse(md_directory_t **pdir, const char *url,
     if (md_json_has(json, "new-authz") || md_json_has(json, "new-reg"))
         return md_fail(err, APR_EINVAL, "%s speaks ACME version 1, which is obsolete: configure "
                        "the CA's ACME v2 directory in MDCertificateAuthority", url);
-    dir->new_nonce = url_member(json, "newNonce", p);
-    dir->new_account = url_member(json, "newAccount", p);
-    dir->new_order = url_member(json, "newOrder", p);
+    dir->new_nonce = md_acme_url_member(json, "newNonce", url, p);
+    dir->new_account = md_acme_url_member(json, "newAccount", url, p);
+    dir->new_order = md_acme_url_member(json, "newOrder", url, p);
     if (!dir->new_nonce || !dir->new_account || !dir->new_order)
         return md_fail(err, APR_EINVAL, "Unsuccessful in contacting ACME server at %s: unable to "
                        "understand the answer, which is not an ACME directory. Check the URL in "
                        "MDCertificateAuthority", url);
-    dir->revoke_cert = url_member(json, "revokeCert", p);
-    dir->key_change = url_member(json, "keyChange", p);
-    dir->renewal_info = url_member(json, "renewalInfo", p);
+    dir->revoke_cert = md_acme_url_member(json, "revokeCert", url, p);
+    dir->key_change = md_acme_url_member(json, "keyChange", url, p);
+    dir->renewal_info = md_acme_url_member(json, "renewalInfo", url, p);
     dir->terms_of_service = apr_pstrdup(p, md_json_get_str(json, "meta.termsOfService"));
     dir->external_account_required = md_json_get_bool(json, "meta.externalAccountRequired");
     dir->profiles = md_json_keys(profiles, p);
     *pdir = dir;
     return APR_SUCCESS;
+}
+
+static apr_status_t directory_refused(md_acme_t *acme, const md_reply_t *reply, md_err_t *err)
+{
+    const char *words = words_of(reply, err->p);
+    apr_time_t retry_after = reply->retry_after;
+
+    md_fail_problem(err, APR_EAGAIN,
+                    is_problem(reply) ? md_json_get_str(reply->json, "type") : NULL,
+                    "Unsuccessful in contacting ACME server at %s: HTTP status %d%s%s", acme->url,
+                    reply->status, reply->status == 503 ? ", service unavailable" : "",
+                    *words || reply->status == 503 ? words
+                    : strncasecmp(acme->url, "http:", 5)
+                        ? ". Check the URL in MDCertificateAuthority"
+                        : ". Check the URL in MDCertificateAuthority: most CAs require https:");
+    md_err_blame(err, MD_SCOPE_CA, 0);
+    err->retry_after = retry_after;
+    return APR_EAGAIN;
 }
 
 static apr_status_t directory_get(md_directory_t **pdir, md_acme_t *acme, md_err_t *err,
@@ -540,24 +635,19 @@ static apr_status_t directory_get(md_directory_t **pdir, md_acme_t *acme, md_err
     apr_status_t rv;
 
     md_err_init(&why, p);
-    rv = md_http_exchange(&response, acme->http, &request, &why, p);
-    if (rv != APR_SUCCESS)
-        return md_fail(err, rv, "Unsuccessful in contacting ACME server at %s: %s", acme->url,
-                       why.detail);
-    reply = reply_of(response, p);
-    nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), apr_time_now());
-    if (response->status / 100 != 2) {
-        md_fail(err, APR_EAGAIN, "Unsuccessful in contacting ACME server at %s: HTTP status %d%s",
-                acme->url, response->status,
-                response->status == 503 ? ", service unavailable"
-                : strncasecmp(acme->url, "http:", 5)
-                    ? ". Check the URL in MDCertificateAuthority"
-                    : ". Check the URL in MDCertificateAuthority: most CAs require https:");
-        err->retry_after = reply->retry_after;
-        return APR_EAGAIN;
+    rv = exchange(&response, acme, &request, &why, p);
+    if (rv != APR_SUCCESS) {
+        md_fail(err, rv, "Unsuccessful in contacting ACME server at %s: %s", acme->url,
+                why.detail);
+        md_err_blame(err, why.scope, 0);
+        return rv;
     }
+    reply = reply_of(response, acme->url, p);
+    nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), apr_time_now());
+    if (response->status / 100 != 2)
+        return directory_refused(acme, reply, err);
     if (!reply->json)
-        return md_fail(err, is_json_type(reply->media_type) ? APR_EINVAL : APR_ENOENT,
+        return md_fail(err, looks_like_json(response) ? APR_EINVAL : APR_ENOENT,
                        "Unsuccessful in contacting ACME server at %s: the answer is not JSON (%s). "
                        "Check the URL in MDCertificateAuthority", acme->url,
                        *reply->media_type ? reply->media_type : "no content type");
@@ -631,12 +721,8 @@ apr_status_t md_acme_load_directory(md_acme_t *acme, apr_time_t now, md_err_t *e
 {
     md_directory_t *dir = NULL;
     apr_status_t rv;
-    int is_known;
 
-    lock(acme);
-    is_known = acme->dir_is_known;
-    unlock(acme);
-    if (is_known)
+    if (md_acme_has_directory(acme))
         return APR_SUCCESS;
     rv = recent_failure(acme, now, err);
     if (rv != APR_SUCCESS)

@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 #include "md_jws.h"
+#include "md_limits.h"
 #include "md_log.h"
 #include "md_text.h"
 
@@ -28,6 +29,14 @@ static int is_for_us_alone(const md_acct_t *acct)
     return strcmp(md_key_jws_alg(acct->key), "RS256") != 0;
 }
 
+/* What the CA says about the account, if that is of a size that can be read back. */
+static const md_json_t *keepable(const md_json_t *registration, apr_pool_t *p)
+{
+    const char *text = md_json_text(registration, 0, p);
+
+    return text && strlen(text) <= MD_MAX_REGISTRATION ? registration : NULL;
+}
+
 static md_json_t *acct_to_json(const md_acct_t *acct, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);
@@ -37,7 +46,7 @@ static md_json_t *acct_to_json(const md_acct_t *acct, apr_pool_t *p)
     md_json_set_str(json, "url", acct->url);
     md_json_set_str(json, "ca-url", acct->ca_url);
     md_json_set_strings(json, "contact", acct->contacts);
-    md_json_set(json, "registration", acct->registration);
+    md_json_set(json, "registration", keepable(acct->registration, p));
     md_json_set_str(json, "agreement", acct->agreement);
     md_json_set_str(json, "orders", acct->orders);
     md_json_set_str(json, "eab.kid", acct->eab_kid);
@@ -192,6 +201,13 @@ md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p)
     return copy;
 }
 
+md_signer_t md_acct_signer(const md_acct_t *acct)
+{
+    md_signer_t signer = { .key = acct->key, .kid = acct->url };
+
+    return signer;
+}
+
 /* ---- search ---- */
 
 static int fits(const md_acct_t *acct, const md_acct_wish_t *wish)
@@ -277,75 +293,87 @@ const char *md_acct_next_id(const md_store_t *store, const char *ca_url, apr_poo
 
 /* ---- at the CA ---- */
 
-/* Does the answer mean that the CA does not have this account (any more)? */
-static int is_gone(const md_err_t *err)
-{
-    return md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST)
-           || APR_STATUS_IS_ENOENT(err->rv) || APR_STATUS_IS_EACCES(err->rv)
-           || APR_STATUS_IS_EINVAL(err->rv);
-}
-
-/* RFC 8555 7.3.1: what the CA says about the account, which signs from now on. APR_ENOENT when it
- * is of no use. */
-static apr_status_t fetch(md_json_t **pjson, md_acme_t *acme, const md_acct_t *acct, md_err_t *err,
-                          apr_pool_t *p)
-{
-    const char *status;
-    md_reply_t *reply;
-    apr_status_t rv;
-
-    md_acme_use_account(acme, acct);
-    rv = md_acme_fetch(&reply, acme, acct->url, NULL, MD_MAX_ACME_BODY, err, p);
-    if (rv == APR_SUCCESS) {
-        *pjson = reply->json;
-        status = md_json_get_str(reply->json, "status");
-        if (!status || !strcmp(status, "valid"))
-            return APR_SUCCESS;
-        rv = md_fail(err, APR_ENOENT, "account %s is %s", acct->url,
-                     md_text_printable(status, p));
-    }
-    md_acme_use_account(acme, NULL);
-    if (!is_gone(err))
-        return rv;
-    md_log(MD_LOG_INFO, "account %s is not used: %s", acct->url, err->detail);
-    return APR_ENOENT;
-}
-
-apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
-{
-    md_json_t *json;
-
-    return fetch(&json, acme, acct, err, p);
-}
-
 /* Take over what the CA says. */
 static void see(md_acct_t *acct, const md_json_t *json, apr_pool_t *p)
 {
-    apr_array_header_t *contacts = md_json_get_strings(json, "contact", p);
-
     if (!json)
         return;
     acct->registration = json;
-    if (contacts)
-        acct->contacts = contacts;
+    if (keepable(json, p) && md_json_get_strings(json, "contact", p))
+        acct->contacts = md_json_get_strings(json, "contact", p);
     if (md_json_get_str(json, "status"))
         acct->status = md_json_get_str(json, "status");
 }
 
-apr_status_t md_acct_agree(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+/* The account that the CA has for the key (RFC 8555 7.3.1). */
+static apr_status_t look_up(md_reply_t **preply, md_acme_t *acme, const md_key_t *key,
+                            md_err_t *err, apr_pool_t *p)
 {
-    md_json_t *payload = md_json_object(p), *json;
+    md_signer_t signer = { .key = key };
+    md_json_t *payload = md_json_object(p);
+
+    md_json_set_bool(payload, "onlyReturnExisting", 1);
+    return md_acme_post(preply, acme, signer, md_acme_directory(acme)->new_account, payload, err,
+                        p);
+}
+
+static int is_refusal(apr_status_t rv)
+{
+    return APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_EACCES(rv) || APR_STATUS_IS_EINVAL(rv);
+}
+
+/* Something between us and the CA may have refused the look at the URL. What the CA says to the key
+ * settles it: a problem other than a limit means that there is no such account. */
+static apr_status_t verify_by_key(md_reply_t **preply, md_acme_t *acme, md_acct_t *acct,
+                                  md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    md_log(MD_LOG_DEBUG, "account %s: %s; the CA is asked by its key", acct->url,
+           err->detail);
+    md_err_clear(err);
+    rv = look_up(preply, acme, acct->key, err, p);
+    if (rv == APR_SUCCESS && (*preply)->location)
+        acct->url = (*preply)->location;
+    return err->type && is_refusal(rv) ? APR_ENOENT : rv == APR_ENOENT ? APR_EGENERAL : rv;
+}
+
+apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+{
     md_reply_t *reply;
     apr_status_t rv;
 
-    rv = fetch(&json, acme, acct, err, p);
+    rv = md_acme_fetch(&reply, acme, md_acct_signer(acct), acct->url, NULL, MD_MAX_ACME_BODY, err,
+                       p);
+    if (md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST))
+        rv = APR_ENOENT;
+    else if (is_refusal(rv)) /* without an answer: its URL is none that can be asked */
+        rv = err->http_status ? verify_by_key(&reply, acme, acct, err, p) : APR_ENOENT;
+    if (rv == APR_SUCCESS) {
+        see(acct, reply->json, p);
+        if (!acct->status || !strcmp(acct->status, "valid"))
+            return APR_SUCCESS;
+        rv = md_fail(err, APR_ENOENT, "account %s is %s", acct->url,
+                     md_text_printable(acct->status, p));
+    }
+    if (APR_STATUS_IS_ENOENT(rv))
+        md_log(MD_LOG_INFO, "account %s is not used: %s", acct->url, err->detail);
+    return rv;
+}
+
+apr_status_t md_acct_agree(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *payload = md_json_object(p);
+    md_reply_t *reply;
+    apr_status_t rv;
+
+    rv = md_acct_verify(acme, acct, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    see(acct, json, p);
     /* Some CAs take an update without contacts for none at all. */
     md_json_set_strings(payload, "contact", acct->contacts);
     md_json_set_bool(payload, "termsOfServiceAgreed", 1);
-    rv = md_acme_post(&reply, acme, acct->url, payload, err, p);
+    rv = md_acme_post(&reply, acme, md_acct_signer(acct), acct->url, payload, err, p);
     if (rv == APR_SUCCESS)
         see(acct, reply->json, p);
     return rv;
@@ -356,28 +384,28 @@ apr_status_t md_acct_deactivate(md_acme_t *acme, const md_acct_t *acct, md_err_t
 {
     md_json_t *payload = md_json_object(p);
     md_reply_t *reply;
-    apr_status_t rv;
 
     md_json_set_str(payload, "status", "deactivated");
-    md_acme_use_account(acme, acct);
-    rv = md_acme_post(&reply, acme, acct->url, payload, err, p);
-    md_acme_use_account(acme, NULL);
-    return rv;
+    return md_acme_post(&reply, acme, md_acct_signer(acct), acct->url, payload, err, p);
 }
 
-/* Use the account if it is there, fits, and the CA agrees; APR_ENOENT otherwise. */
-static apr_status_t try_account(md_acme_t *acme, const md_store_t *store,
-                                md_store_group_t group, const char *name,
-                                const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+/* Where accounts are looked for. */
+typedef struct place_t {
+    const md_store_t *store;
+    md_store_group_t group;
+    const md_acct_wish_t *wish;
+} place_t;
+
+/* The account if it is there, fits, and the CA agrees; APR_ENOENT otherwise. */
+static apr_status_t try_account(md_acct_t **pacct, md_acme_t *acme, const place_t *place,
+                                const char *name, md_err_t *err, apr_pool_t *p)
 {
-    md_acct_t *acct = load_fitting(store, group, name, wish, MD_LOG_WARNING, p);
-
-    return acct ? md_acct_verify(acme, acct, err, p) : APR_ENOENT;
+    *pacct = load_fitting(place->store, place->group, name, place->wish, MD_LOG_WARNING, p);
+    return *pacct ? md_acct_verify(acme, *pacct, err, p) : APR_ENOENT;
 }
 
-static apr_status_t try_all(md_acme_t *acme, const md_store_t *store, md_store_group_t group,
-                            const apr_array_header_t *names, const md_acct_wish_t *wish,
-                            md_err_t *err, apr_pool_t *p)
+static apr_status_t try_all(md_acct_t **pacct, md_acme_t *acme, const place_t *place,
+                            const apr_array_header_t *names, md_err_t *err, apr_pool_t *p)
 {
     apr_status_t rv = APR_ENOENT;
     apr_pool_t *iter;
@@ -386,9 +414,10 @@ static apr_status_t try_all(md_acme_t *acme, const md_store_t *store, md_store_g
     apr_pool_create(&iter, p);
     for (i = 0; i < names->nelts && APR_STATUS_IS_ENOENT(rv); ++i) {
         apr_pool_clear(iter);
-        rv = try_account(acme, store, group, APR_ARRAY_IDX(names, i, const char *), wish, err,
-                         iter);
+        rv = try_account(pacct, acme, place, APR_ARRAY_IDX(names, i, const char *), err, iter);
     }
+    if (rv == APR_SUCCESS)
+        *pacct = md_acct_copy(*pacct, p);
     apr_pool_destroy(iter);
     return rv;
 }
@@ -436,6 +465,7 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     const md_directory_t *dir = md_acme_directory(acme);
     md_json_t *payload = md_json_object(p), *binding = NULL;
     md_acct_t *acct = apr_pcalloc(p, sizeof(*acct));
+    md_signer_t signer = { .key = key };
     md_reply_t *reply;
     apr_status_t rv = APR_SUCCESS;
 
@@ -450,11 +480,14 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     if (dir->terms_of_service && wish->agreement)
         md_json_set_bool(payload, "termsOfServiceAgreed", 1);
     md_json_set(payload, "externalAccountBinding", binding);
-    rv = md_acme_post_jwk(&reply, acme, dir->new_account, payload, key, err, p);
+    rv = md_acme_post(&reply, acme, signer, dir->new_account, payload, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    if (!reply->location || md_uri_check_http(reply->location, p))
+    if (!reply->location)
         return md_fail(err, APR_EINVAL, "newAccount: no account URL in the answer");
+    rv = md_acme_check_url(acme, reply->location, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
     if (!reply->json)
         return md_fail(err, APR_EINVAL, "newAccount: HTTP status %d, but no JSON (%s)",
                        reply->status, reply->media_type);
@@ -463,11 +496,12 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     acct->status = md_json_get_str(reply->json, "status");
     if (!acct->status)
         acct->status = "valid";
-    acct->contacts = md_json_get_strings(reply->json, "contact", p);
+    if (keepable(reply->json, p))
+        acct->contacts = md_json_get_strings(reply->json, "contact", p);
     if (!acct->contacts)
         acct->contacts = md_strings_copy(wish->contacts, p);
     acct->agreement = wish->agreement ? dir->terms_of_service : NULL;
-    acct->orders = md_json_get_str(reply->json, "orders");
+    acct->orders = md_acme_url_member(reply->json, "orders", acct->url, p);
     acct->registration = reply->json;
     acct->eab_kid = wish->eab_kid;
     acct->eab_hmac = wish->eab_hmac;
@@ -502,18 +536,20 @@ static void move_other(const md_store_t *store, const char *staged, const char *
 /* The key for a new account: one staged by an attempt that was interrupted, or a new one. The CA
  * answers a second newAccount with the same key by the account it has (7.3.1), so nothing is
  * registered twice. */
-static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const char *staged,
-                               const char *ca_url, const md_key_spec_t *spec, md_err_t *err,
-                               apr_pool_t *p)
+static apr_status_t staged_key(md_key_t **pkey, int *pis_old, const md_store_t *store,
+                               const char *staged, const char *ca_url, const md_key_spec_t *spec,
+                               md_err_t *err, apr_pool_t *p)
 {
     const char *aside;
     apr_status_t rv;
 
     move_other(store, staged, ca_url, p);
+    *pis_old = 1;
     if (!md_store_exists(store, MD_STORE_STAGING, staged, ACCT_JSON, p)
         && md_store_load_key(pkey, store, MD_STORE_STAGING, staged, ACCT_KEY, err, p)
                == APR_SUCCESS)
         return APR_SUCCESS;
+    *pis_old = 0;
     rv = md_key_generate(pkey, spec, err, p);
     if (rv != APR_SUCCESS)
         return rv;
@@ -522,29 +558,61 @@ static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const c
     return md_store_save_key(store, MD_STORE_STAGING, staged, ACCT_KEY, *pkey, err, p);
 }
 
+/* A key that an interrupted attempt left is of no use if its account was ended meanwhile; the CA
+ * says so when it is asked for the account (RFC 8555 7.3.6), and not if it is the binding to an
+ * external account that it does not like. */
+static int is_ended(md_acme_t *acme, const md_key_t *key, const md_err_t *err, apr_pool_t *p)
+{
+    md_reply_t *reply;
+    md_err_t why;
+
+    if (!md_problem_is(err, MD_PROBLEM_UNAUTHORIZED))
+        return 0;
+    md_err_init(&why, p);
+    return look_up(&reply, acme, key, &why, p) != APR_SUCCESS
+           && md_problem_is(&why, MD_PROBLEM_UNAUTHORIZED);
+}
+
+static void put_key_aside(const md_store_t *store, const char *staged, const md_err_t *why,
+                          apr_pool_t *p)
+{
+    const char *aside = "";
+
+    if (md_store_put_aside(&aside, store, MD_STORE_STAGING, staged, ACCT_KEY, p) == APR_SUCCESS)
+        md_log(MD_LOG_WARNING, "%s: the account of this key was ended at the CA: %s; a "
+               "new one is registered", aside, why->detail);
+}
+
 static apr_status_t register_with(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
                                   const char *staged, const md_key_spec_t *spec,
                                   const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
 {
-    md_key_t *key;
     apr_status_t rv;
+    md_key_t *key;
+    int is_old;
 
-    rv = staged_key(&key, store, staged, wish->ca_url, spec, err, p);
+    rv = staged_key(&key, &is_old, store, staged, wish->ca_url, spec, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    return post_new_account(pacct, acme, key, wish, err, p);
+    rv = post_new_account(pacct, acme, key, wish, err, p);
+    if (rv == APR_SUCCESS || !is_old || !is_ended(acme, key, err, p))
+        return rv;
+    put_key_aside(store, staged, err, p);
+    md_err_clear(err);
+    rv = staged_key(&key, &is_old, store, staged, wish->ca_url, spec, err, p);
+    return rv == APR_SUCCESS ? post_new_account(pacct, acme, key, wish, err, p) : rv;
 }
 
-apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const char *staged,
-                              const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_register(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
+                              const char *staged, const md_acct_wish_t *wish, md_err_t *err,
+                              apr_pool_t *p)
 {
-    md_acct_t *acct;
     apr_status_t rv;
 
     rv = md_acct_check_terms(acme, wish->agreement, err);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = register_with(&acct, acme, store, staged, wish->key_spec ? wish->key_spec : &KEY_P256,
+    rv = register_with(pacct, acme, store, staged, wish->key_spec ? wish->key_spec : &KEY_P256,
                        wish, err, p);
     if (rv != APR_SUCCESS
         && (md_problem_is(err, MD_PROBLEM_BAD_SIGNATURE_ALGORITHM)
@@ -552,15 +620,13 @@ apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const ch
         md_log(MD_LOG_INFO, "%s refuses ES256, trying RS256", md_acme_url(acme));
         md_store_remove(store, MD_STORE_STAGING, staged, ACCT_KEY, p);
         md_err_clear(err);
-        rv = register_with(&acct, acme, store, staged, &KEY_RSA, wish, err, p);
+        rv = register_with(pacct, acme, store, staged, &KEY_RSA, wish, err, p);
     }
     if (rv == APR_SUCCESS)
-        rv = md_acct_save(acct, store, MD_STORE_STAGING, staged, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    md_log(MD_LOG_INFO, "registered new account %s", acct->url);
-    md_acme_use_account(acme, acct);
-    return APR_SUCCESS;
+        rv = md_acct_save(*pacct, store, MD_STORE_STAGING, staged, err, p);
+    if (rv == APR_SUCCESS)
+        md_log(MD_LOG_INFO, "registered new account %s", (*pacct)->url);
+    return rv;
 }
 
 /* Those in `names` that are not in `seen`. */
@@ -579,28 +645,31 @@ static apr_array_header_t *unseen(const apr_array_header_t *names, const apr_arr
     return rest;
 }
 
-apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char *staged,
-                            const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
+                            const char *staged, const md_acct_wish_t *wish, md_err_t *err,
+                            apr_pool_t *p)
 {
-    apr_array_header_t *ids;
+    const place_t stored = { store, MD_STORE_ACCOUNTS, wish };
+    const place_t in_staging = { store, MD_STORE_STAGING, wish };
+    apr_array_header_t *ids, *own = md_strings_make(p);
     apr_status_t rv;
 
-    rv = try_account(acme, store, MD_STORE_STAGING, staged, wish, err, p);
+    APR_ARRAY_PUSH(own, const char *) = staged;
+    rv = try_account(pacct, acme, &in_staging, staged, err, p);
     ids = stored_ids(store, wish, p);
     if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(acme, store, MD_STORE_ACCOUNTS, ids, wish, err, p);
+        rv = try_all(pacct, acme, &stored, ids, err, p);
     if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(acme, store, MD_STORE_STAGING, md_store_names(store, MD_STORE_STAGING, p),
-                     wish, err, p);
+        rv = try_all(pacct, acme, &in_staging,
+                     unseen(md_store_names(store, MD_STORE_STAGING, p), own, p), err, p);
     /* A restart meanwhile may have moved one from the latter place to the former. */
     if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(acme, store, MD_STORE_ACCOUNTS, unseen(stored_ids(store, wish, p), ids, p),
-                     wish, err, p);
+        rv = try_all(pacct, acme, &stored, unseen(stored_ids(store, wish, p), ids, p), err, p);
     if (!APR_STATUS_IS_ENOENT(rv))
         return rv;
     md_err_clear(err);
     rv = check_wish(acme, wish, err, p);
-    return rv == APR_SUCCESS ? md_acct_register(acme, store, staged, wish, err, p) : rv;
+    return rv == APR_SUCCESS ? md_acct_register(pacct, acme, store, staged, wish, err, p) : rv;
 }
 
 /* ---- from staging to accounts ---- */

@@ -37,7 +37,8 @@ static apr_status_t status_parse(md_authz_status_t *pstatus, const char *text)
     return APR_EINVAL;
 }
 
-static apr_array_header_t *challenges_parse(const md_json_t *list, apr_pool_t *p)
+static apr_array_header_t *challenges_parse(const md_json_t *list, const char *base,
+                                            apr_pool_t *p)
 {
     apr_array_header_t *challenges = apr_array_make(p, 4, sizeof(md_challenge_t));
     md_challenge_t challenge;
@@ -47,89 +48,154 @@ static apr_array_header_t *challenges_parse(const md_json_t *list, apr_pool_t *p
     for (i = 0; i < md_json_size(list) && i < 20; ++i) {
         json = md_json_at(list, i, p);
         challenge.type = md_json_get_str(json, "type");
-        challenge.url = md_json_get_str(json, "url");
+        challenge.url = md_acme_url_member(json, "url", base, p);
         challenge.token = md_json_get_str(json, "token");
         challenge.status = md_json_get_str(json, "status");
+        challenge.error = md_json_get(json, "error", p);
         if (challenge.type && challenge.url)
             APR_ARRAY_PUSH(challenges, md_challenge_t) = challenge;
     }
     return challenges;
 }
 
-/* The problem of the challenge that made the authorization invalid (RFC 8555 8). */
-static apr_status_t fail_by_challenge(const md_json_t *json, const md_authz_t *authz,
-                                      md_err_t *err, apr_pool_t *p)
+/* The problem of a challenge: what the CA found is for the domain to mend. */
+static apr_status_t fail_by_problem(const md_json_t *problem, const char *name, md_err_t *err,
+                                    apr_pool_t *p)
 {
-    md_json_t *list = md_json_get(json, "challenges", p), *problem = NULL, *found;
-    const char *detail;
-    apr_size_t i;
+    const char *prefix = apr_psprintf(p, "domain authorization for %s failed, CA considers answer "
+                                      "to challenge invalid%s", name, problem ? ": " : "");
 
-    md_log(MD_LOG_DEBUG, "ACME server authz: challenge '%s' for %s at %s: %s",
-           AUTHZ_STATUS[authz->status], authz->shown_name, authz->url,
-           md_text_printable(md_json_text(json, 1, p), p));
-    for (i = 0; i < md_json_size(list) && i < 20; ++i) {
-        found = md_json_get(md_json_at(list, i, p), "error", p);
-        if (found)
-            problem = found;
-    }
-    detail = md_json_get_str(problem, "detail");
-    if (authz->status == MD_AUTHZ_INVALID)
-        md_fail_problem(err, APR_EINVAL, md_json_get_str(problem, "type"),
-                        "domain authorization for %s failed, CA considers answer to challenge "
-                        "invalid%s%s", authz->shown_name, detail ? ": " : "", detail ? detail : "");
-    else
-        md_fail(err, APR_EINVAL, "domain authorization for %s is %s", authz->shown_name,
-                AUTHZ_STATUS[authz->status]);
-    md_err_set_subproblems(err, md_json_text(md_json_get(problem, "subproblems", p), 1, p));
-    return APR_EINVAL;
+    if (!problem)
+        return md_fail(err, APR_EINVAL, "%s", prefix);
+    (void)md_problem_fail(err, problem, prefix);
+    err->rv = APR_EINVAL;
+    return md_err_blame(err, MD_SCOPE_DOMAIN, 0);
 }
 
-apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, const char *url,
-                            md_err_t *err, apr_pool_t *p)
+static int is_failed(const md_challenge_t *challenge)
 {
-    md_authz_t *authz = apr_pcalloc(p, sizeof(*authz));
-    md_reply_t *reply;
-    apr_status_t rv;
+    return md_text_same(challenge->status, "invalid");
+}
 
-    rv = md_acme_fetch(&reply, acme, url, NULL, MD_MAX_ACME_BODY, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    authz->url = url;
-    authz->name = md_json_get_str(reply->json, "identifier.value");
-    if (!md_path_part_is_safe(authz->name))
-        return md_fail(err, APR_EINVAL, "authorization %s: the answer is not JSON with a valid "
-                       "identifier", url);
-    authz->shown_name = md_json_get_bool(reply->json, "wildcard")
-                        ? apr_pstrcat(p, "*.", authz->name, NULL) : authz->name;
-    if (status_parse(&authz->status, md_json_get_str(reply->json, "status")) != APR_SUCCESS)
-        return md_fail(err, APR_EINVAL, "authorization %s for %s: unknown status", url,
-                       authz->shown_name);
-    authz->challenges = challenges_parse(md_json_get(reply->json, "challenges", p), p);
-    *pauthz = authz;
-    if (authz->status != MD_AUTHZ_PENDING && authz->status != MD_AUTHZ_VALID)
-        return fail_by_challenge(reply->json, authz, err, p);
+const md_challenge_t *md_authz_challenge(const md_authz_t *authz, const char *type)
+{
+    const md_challenge_t *challenge;
+    int i;
+
+    for (i = 0; i < authz->challenges->nelts; ++i) {
+        challenge = &APR_ARRAY_IDX(authz->challenges, i, md_challenge_t);
+        if (!strcasecmp(challenge->type, type))
+            return challenge;
+    }
+    return NULL;
+}
+
+/* Of those that failed or have a problem, the last. */
+static const md_challenge_t *failed_challenge(const md_authz_t *authz)
+{
+    const md_challenge_t *challenge, *found = NULL;
+    int i;
+
+    for (i = 0; i < authz->challenges->nelts; ++i) {
+        challenge = &APR_ARRAY_IDX(authz->challenges, i, md_challenge_t);
+        if (challenge->error || (is_failed(challenge) && !found))
+            found = challenge;
+    }
+    return found;
+}
+
+const char *md_authz_failed_type(const md_authz_t *authz)
+{
+    const md_challenge_t *challenge = failed_challenge(authz);
+
+    return challenge ? challenge->type : NULL;
+}
+
+static apr_status_t fail_by_challenge(const md_authz_t *authz, const md_challenge_t *challenge,
+                                      md_err_t *err, apr_pool_t *p)
+{
+    md_log(MD_LOG_DEBUG, "ACME server authz: challenge '%s' for %s at %s: %s",
+           AUTHZ_STATUS[authz->status], authz->shown_name, authz->url,
+           md_text_line(md_json_text(authz->json, 1, p), MD_MAX_TEXT, p));
+    return fail_by_problem(challenge ? challenge->error : NULL, authz->shown_name, err, p);
+}
+
+apr_status_t md_authz_check(const md_authz_t *authz, const char *type, md_err_t *err,
+                            apr_pool_t *p)
+{
+    const md_challenge_t *challenge = type ? md_authz_challenge(authz, type) : NULL;
+
+    if (authz->status == MD_AUTHZ_VALID)
+        return APR_SUCCESS;
+    if (authz->status == MD_AUTHZ_INVALID)
+        return fail_by_challenge(authz, failed_challenge(authz), err, p);
+    if (authz->status != MD_AUTHZ_PENDING)
+        return md_fail(err, APR_EINVAL, "domain authorization for %s is %s",
+                       authz->shown_name, AUTHZ_STATUS[authz->status]);
+    if (challenge && is_failed(challenge))
+        return fail_by_challenge(authz, challenge, err, p);
     return APR_SUCCESS;
 }
 
-apr_status_t md_authz_explain(md_acme_t *acme, const apr_array_header_t *urls, md_err_t *err,
-                              apr_pool_t *p)
+apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, md_signer_t signer,
+                            const char *url, md_err_t *err, apr_pool_t *p)
 {
-    md_authz_t *authz;
-    int i;
+    md_authz_t *authz = apr_pcalloc(p, sizeof(*authz));
+    const char *value;
+    md_reply_t *reply;
+    apr_status_t rv;
 
-    for (i = 0; i < urls->nelts; ++i)
-        if (md_authz_fetch(&authz, acme, APR_ARRAY_IDX(urls, i, const char *), err, p)
-            != APR_SUCCESS)
-            return err->rv;
-    return md_fail(err, APR_EINVAL, "the CA made the order invalid and gave no reason");
+    rv = md_acme_fetch(&reply, acme, signer, url, NULL, MD_MAX_ACME_BODY, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    authz->url = url;
+    authz->json = reply->json;
+    value = md_json_get_str(reply->json, "identifier.value");
+    if (!md_path_part_is_safe(value))
+        return md_fail(err, APR_EINVAL, "authorization %s: the answer is not JSON with a valid "
+                       "identifier", url);
+    authz->is_wildcard = md_json_get_bool(reply->json, "wildcard")
+                         || md_dns_name_is_wildcard(value);
+    authz->identifier = md_identifier_of(md_dns_name_is_wildcard(value) ? value + 2 : value, p);
+    authz->shown_name = apr_pstrcat(p, authz->is_wildcard ? "*." : "", authz->identifier.value,
+                                    NULL);
+    if (status_parse(&authz->status, md_json_get_str(reply->json, "status")) != APR_SUCCESS)
+        return md_fail(err, APR_EINVAL, "authorization %s for %s: unknown status", url,
+                       authz->shown_name);
+    authz->challenges = challenges_parse(md_json_get(reply->json, "challenges", p), url, p);
+    *pauthz = authz;
+    return APR_SUCCESS;
 }
 
-apr_status_t md_challenge_answer(md_acme_t *acme, const md_challenge_t *challenge,
-                                 md_err_t *err, apr_pool_t *p)
+/* The problem with a challenge of an authorization that is valid by now: all is well. */
+static int was_valid_already(md_acme_t *acme, md_signer_t signer, const md_authz_t *authz,
+                             const md_err_t *err, apr_pool_t *p)
+{
+    md_authz_t *seen;
+    md_err_t why;
+
+    if (err->http_status / 100 != 4 || !err->type)
+        return 0;
+    md_err_init(&why, p);
+    return md_authz_fetch(&seen, acme, signer, authz->url, &why, p) == APR_SUCCESS
+           && seen->status == MD_AUTHZ_VALID;
+}
+
+apr_status_t md_challenge_answer(md_acme_t *acme, md_signer_t signer, const md_authz_t *authz,
+                                 const md_challenge_t *challenge, md_err_t *err, apr_pool_t *p)
 {
     md_reply_t *reply;
+    apr_status_t rv;
 
-    return md_acme_post(&reply, acme, challenge->url, md_json_object(p), err, p);
+    rv = md_acme_post(&reply, acme, signer, challenge->url, md_json_object(p), err, p);
+    if (rv != APR_SUCCESS && was_valid_already(acme, signer, authz, err, p)) {
+        md_err_clear(err);
+        return APR_SUCCESS;
+    }
+    if (rv == APR_SUCCESS && md_text_same(md_json_get_str(reply->json, "status"), "invalid")
+        && md_json_has(reply->json, "token"))
+        return fail_by_problem(md_json_get(reply->json, "error", p), authz->shown_name, err, p);
+    return rv;
 }
 
 /* ---- solvers: our side of a challenge type ---- */
@@ -137,22 +203,22 @@ apr_status_t md_challenge_answer(md_acme_t *acme, const md_challenge_t *challeng
 /* What a solver works with. */
 typedef struct task_t {
     const md_solver_conf_t *conf;
-    const char *name;      /* DNS name, without "*." */
+    const md_identifier_t *identifier;
     const char *key_authz; /* RFC 8555 8.1 */
 } task_t;
 
 static apr_status_t http01_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
 {
+    const char *name = task->identifier->value, *there;
     const md_store_t *store = task->conf->store;
-    const char *there;
     apr_size_t len;
 
-    if (md_store_load_text(&there, &len, store, MD_STORE_CHALLENGES, task->name, MD_HTTP01_FILE,
+    if (md_store_load_text(&there, &len, store, MD_STORE_CHALLENGES, name, MD_HTTP01_FILE,
                            MD_MAX_CHALLENGE, NULL, p) == APR_SUCCESS
         && !strcmp(there, task->key_authz))
         return APR_SUCCESS;
-    return md_store_save_text(store, MD_STORE_CHALLENGES, task->name, MD_HTTP01_FILE,
-                              task->key_authz, err, p);
+    return md_store_save_text(store, MD_STORE_CHALLENGES, name, MD_HTTP01_FILE, task->key_authz,
+                              err, p);
 }
 
 /* RFC 8737 3: a certificate for each key type, as the server may answer with any of them. */
@@ -173,9 +239,10 @@ static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
         spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
         rv = md_key_generate(&key, spec, err, p);
         if (rv == APR_SUCCESS)
-            rv = md_cert_make_alpn(&cert, task->name, digest, key, err, p);
+            rv = md_cert_make_alpn(&cert, task->identifier, digest, key, err, p);
         if (rv == APR_SUCCESS)
-            rv = md_store_save_volatile(task->conf->store, MD_STORE_CHALLENGES, task->name,
+            rv = md_store_save_volatile(task->conf->store, MD_STORE_CHALLENGES,
+                                        task->identifier->value,
                                         md_key_spec_file(spec, MD_ALPN_PRIVKEY, p), key,
                                         md_key_spec_file(spec, MD_ALPN_PUBCERT, p), cert, err, p);
     }
@@ -187,13 +254,38 @@ static void remove_directory(const md_store_t *store, const char *name, apr_pool
     md_store_remove(store, MD_STORE_CHALLENGES, name, NULL, p);
 }
 
+/* Why the type cannot work here, NULL if it can. */
+static const char *http01_problem(const md_solver_conf_t *conf)
+{
+    return conf->http_reachable ? NULL
+           : "The challenge type 'http-01' is disabled because the server seems not to be "
+             "reachable on public port 80: add 'Listen 80', or 'MDPortMap 80:<port>' with the "
+             "local port where it arrives. ";
+}
+
+static const char *alpn_problem(const md_solver_conf_t *conf)
+{
+    if (!conf->https_reachable)
+        return "The challenge type 'tls-alpn-01' is disabled because the server seems not to be "
+               "reachable on public port 443: add 'Listen 443', or 'MDPortMap 443:<port>' with "
+               "the local port where it arrives. ";
+    return conf->acme_tls->nelts > 0 ? NULL
+           : "The challenge type 'tls-alpn-01' is disabled because no https vhost of the domain "
+             "speaks the protocol 'acme-tls/1': add 'Protocols h2 http/1.1 acme-tls/1' there. ";
+}
+
+/* A row for each type that we can set up, in automatic order. Setting up may take a while: with
+ * APR_EAGAIN it wants to be called again. */
+enum { PROVES_NAME = 1, PROVES_WILDCARD = 2, PROVES_ADDRESS = 4 };
 static const struct {
     const char *type;
+    int proves;
+    const char *(*problem)(const md_solver_conf_t *conf);
     apr_status_t (*setup)(const task_t *task, md_err_t *err, apr_pool_t *p);
     void (*teardown)(const md_store_t *store, const char *name, apr_pool_t *p);
 } SOLVERS[] = {
-    { "http-01", http01_setup, remove_directory },
-    { "tls-alpn-01", alpn_setup, remove_directory },
+    { "http-01", PROVES_NAME | PROVES_ADDRESS, http01_problem, http01_setup, remove_directory },
+    { "tls-alpn-01", PROVES_NAME, alpn_problem, alpn_setup, remove_directory },
 };
 #define SOLVER_COUNT ((int)(sizeof(SOLVERS) / sizeof(SOLVERS[0])))
 
@@ -207,33 +299,31 @@ static int solver_find(const char *type, size_t len)
     return -1;
 }
 
-static const md_challenge_t *offered(const md_authz_t *authz, const char *type)
+/* BR 3.2.2.4 of the CA/B forum and RFC 8738: not each type for each identifier. */
+static int can_prove(int solver, const md_authz_t *authz)
 {
-    const md_challenge_t *challenge;
-    int i;
+    int what = authz->identifier.type == MD_IDENTIFIER_IP ? PROVES_ADDRESS
+               : authz->is_wildcard ? PROVES_WILDCARD : PROVES_NAME;
 
-    for (i = 0; i < authz->challenges->nelts; ++i) {
-        challenge = &APR_ARRAY_IDX(authz->challenges, i, md_challenge_t);
-        if (!strcasecmp(challenge->type, type))
-            return challenge;
-    }
-    return NULL;
+    return (SOLVERS[solver].proves & what) != 0;
 }
 
 static apr_status_t setup_one(const char **psetup, const md_challenge_t *challenge, int solver,
                               const md_authz_t *authz, const char *thumbprint,
                               const md_solver_conf_t *conf, md_err_t *err, apr_pool_t *p)
 {
-    task_t task = { .conf = conf, .name = authz->name };
+    task_t task = { .conf = conf, .identifier = &authz->identifier };
     apr_status_t rv;
 
+    if (is_failed(challenge))
+        return md_fail(err, APR_EINVAL, "the CA has found it wanting before");
     /* RFC 8555 8.3: the token becomes part of answers, so it is what it has to be or nothing. */
     if (!challenge->token || !md_token_is_valid(challenge->token))
         return md_fail(err, APR_EINVAL, "the CA's token for %s is not valid", challenge->type);
     task.key_authz = apr_pstrcat(p, challenge->token, ".", thumbprint, NULL);
     rv = SOLVERS[solver].setup(&task, err, p);
     if (rv == APR_SUCCESS)
-        *psetup = apr_pstrcat(p, SOLVERS[solver].type, ":", authz->name, NULL);
+        *psetup = apr_pstrcat(p, SOLVERS[solver].type, ":", authz->identifier.value, NULL);
     return rv;
 }
 
@@ -248,40 +338,88 @@ static const char *offered_types(const md_authz_t *authz, apr_pool_t *p)
     return list;
 }
 
+/* What failed in the last attempt comes last. */
+static apr_array_header_t *types_in_order(const md_solver_conf_t *conf, apr_pool_t *p)
+{
+    apr_array_header_t *types = md_strings_make(p);
+    const char *type, *failed = NULL;
+    int i;
+
+    for (i = 0; i < conf->types->nelts; ++i) {
+        type = APR_ARRAY_IDX(conf->types, i, const char *);
+        if (conf->failed_type && !strcasecmp(type, conf->failed_type))
+            failed = type;
+        else
+            APR_ARRAY_PUSH(types, const char *) = type;
+    }
+    if (failed)
+        APR_ARRAY_PUSH(types, const char *) = failed;
+    return types;
+}
+
+static apr_status_t fail_setup(const md_authz_t *authz, const md_solver_conf_t *conf,
+                               const md_err_t *why, md_err_t *err, apr_pool_t *p)
+{
+    const char *name = authz->shown_name, *types = offered_types(authz, p);
+
+    if (why->detail)
+        return md_fail_problem(err, why->rv, "challenge-setup-failure",
+                               "None of the challenge types '%s' that the CA offered for domain "
+                               "%s could be set up; the last failure: %s", types, name,
+                               why->detail);
+    return md_fail_problem(err, APR_EINVAL, "challenge-mismatch",
+                           "None of offered challenge types for domain %s are supported. The CA "
+                           "offered '%s' and available are: '%s'.%s", name, types,
+                           apr_array_pstrcat(p, conf->types, ' '), authz->is_wildcard
+                           ? " Wildcard names can only be validated by dns-01" : "");
+}
+
 apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **psetup,
                              const md_authz_t *authz, const char *thumbprint,
                              const md_solver_conf_t *conf, md_err_t *err, apr_pool_t *p)
 {
-    const char *type, *failed = NULL;
-    md_err_t why;
+    apr_array_header_t *types = types_in_order(conf, p);
+    md_err_t why, failure;
+    const char *type;
     int i, solver;
 
     md_err_init(&why, p);
-    for (i = 0; i < conf->types->nelts; ++i) {
-        type = APR_ARRAY_IDX(conf->types, i, const char *);
+    md_err_init(&failure, p);
+    for (i = 0; i < types->nelts; ++i) {
+        type = APR_ARRAY_IDX(types, i, const char *);
         solver = solver_find(type, strlen(type));
-        *pchallenge = offered(authz, type);
-        if (solver < 0 || !*pchallenge)
+        *pchallenge = md_authz_challenge(authz, type);
+        if (solver < 0 || !*pchallenge || !can_prove(solver, authz))
             continue;
         if (setup_one(psetup, *pchallenge, solver, authz, thumbprint, conf, &why, p)
             == APR_SUCCESS)
             return APR_SUCCESS;
         if (!APR_STATUS_IS_ENOTIMPL(why.rv))
-            failed = type;
+            md_err_copy(&failure, &why);
         md_log(MD_LOG_INFO, "%s: setting up challenge %s: %s", authz->shown_name, type,
                why.detail);
     }
-    if (failed)
-        return md_fail_problem(err, why.rv, "challenge-setup-failure",
-                               "None of the challenge types '%s' that the CA offered for domain "
-                               "%s could be set up; the last failure: %s",
-                               offered_types(authz, p), authz->shown_name, why.detail);
-    return md_fail_problem(err, APR_EINVAL, "challenge-mismatch",
-                           "None of offered challenge types for domain %s are supported. The CA "
-                           "offered '%s' and available are: '%s'.%s", authz->shown_name,
-                           offered_types(authz, p), apr_array_pstrcat(p, conf->types, ' '),
-                           authz->shown_name == authz->name ? ""
-                           : " Wildcard names can only be validated by dns-01");
+    return fail_setup(authz, conf, &failure, err, p);
+}
+
+apr_array_header_t *md_solver_usable(const md_solver_conf_t *conf, const char **pwhy, apr_pool_t *p)
+{
+    apr_array_header_t *types = md_strings_make(p);
+    const char *problem, *why = "";
+    int i;
+
+    *pwhy = NULL;
+    for (i = 0; i < SOLVER_COUNT; ++i) {
+        problem = SOLVERS[i].problem(conf);
+        if (problem)
+            why = apr_pstrcat(p, why, problem, NULL);
+        else
+            APR_ARRAY_PUSH(types, const char *) = SOLVERS[i].type;
+    }
+    if (types->nelts == 0)
+        *pwhy = apr_pstrcat(p, "None of the ACME challenge methods configured for this domain are "
+                            "suitable. ", why, NULL);
+    return types;
 }
 
 int md_solver_knows_one(const apr_array_header_t *types)

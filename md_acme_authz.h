@@ -6,6 +6,7 @@
 
 #include "md_acme.h"
 #include "md_store.h"
+#include "md_text.h"
 
 #define MD_HTTP01_FILE "acme-http-01.txt"
 #define MD_ALPN_PRIVKEY "acme-tls-alpn-01-privkey"
@@ -24,14 +25,17 @@ typedef enum {
 
 typedef struct md_challenge_t {
     const char *type, *url, *token, *status;
+    md_json_t *error; /* problem document, or NULL */
 } md_challenge_t;
 
 typedef struct md_authz_t {
     const char *url;
-    const char *name;               /* identifier value, validated: fit for paths and logs */
+    md_identifier_t identifier;     /* a DNS name without "*.": fit for paths and logs */
+    int is_wildcard;
     const char *shown_name;         /* as it was ordered: "*." in front of it for a wildcard name */
     md_authz_status_t status;
     apr_array_header_t *challenges; /* md_challenge_t */
+    md_json_t *json;                /* as the CA sent it */
 } md_authz_t;
 
 /* How this server can prove control. */
@@ -40,17 +44,27 @@ typedef struct md_solver_conf_t {
     const apr_array_header_t *types;     /* challenge types in order of preference */
     const apr_array_header_t *key_specs; /* md_key_spec_t of the domain */
     const apr_array_header_t *acme_tls;  /* names with acme-tls/1; empty: none */
+    int http_reachable, https_reachable; /* on the public ports 80 and 443 */
+    const char *failed_type;             /* in the last attempt, so tried last now; or NULL */
 } md_solver_conf_t;
 
-/* RFC 8555 7.5. An authorization that is not pending or valid fails, with the problem of its
- * challenge. */
+/* RFC 8555 7.5. Any status is success. */
 MD_MUST_CHECK
-apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, const char *url,
-                            md_err_t *err, apr_pool_t *p);
+apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, md_signer_t signer,
+                            const char *url, md_err_t *err, apr_pool_t *p);
 
-/* Why the authorization became invalid, for an order that is: always an md_fail. */
-apr_status_t md_authz_explain(md_acme_t *acme, const apr_array_header_t *urls, md_err_t *err,
-                              apr_pool_t *p);
+/* Can it still become valid by a challenge of this type (NULL: by any), or is it? APR_EINVAL with
+ * the problem of the challenge that failed. That may be told for a challenge whose authorization
+ * stays pending (RFC 8555 7.1.6, 8.2). */
+MD_MUST_CHECK
+apr_status_t md_authz_check(const md_authz_t *authz, const char *type, md_err_t *err,
+                            apr_pool_t *p);
+
+/* The challenge of that type; NULL: not offered. */
+const md_challenge_t *md_authz_challenge(const md_authz_t *authz, const char *type);
+
+/* The type of the challenge that the CA found wanting, NULL if there is none. */
+const char *md_authz_failed_type(const md_authz_t *authz);
 
 /* Make the answer to one of the challenges available, first type in `conf` that the CA offers and
  * that works. *psetup is the text that md_solver_teardown needs (`http-01:example.org`). Fails
@@ -60,10 +74,15 @@ apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **pse
                              const md_authz_t *authz, const char *thumbprint,
                              const md_solver_conf_t *conf, md_err_t *err, apr_pool_t *p);
 
-/* RFC 8555 7.5.1: tell the CA to look. */
+/* RFC 8555 7.5.1: tell the CA to look. Fails like md_authz_check if the answer says already that it
+ * found nothing of use. */
 MD_MUST_CHECK
-apr_status_t md_challenge_answer(md_acme_t *acme, const md_challenge_t *challenge,
-                                 md_err_t *err, apr_pool_t *p);
+apr_status_t md_challenge_answer(md_acme_t *acme, md_signer_t signer, const md_authz_t *authz,
+                                 const md_challenge_t *challenge, md_err_t *err, apr_pool_t *p);
+
+/* Types that work here, in automatic order. Empty result: *pwhy tells for each why not. */
+apr_array_header_t *md_solver_usable(const md_solver_conf_t *conf, const char **pwhy,
+                                     apr_pool_t *p);
 
 /* Is one of these a challenge type that can be set up here? */
 int md_solver_knows_one(const apr_array_header_t *types);

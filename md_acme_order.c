@@ -15,6 +15,14 @@
 
 #define ORDER_JSON "order.json"
 #define SETUP_WAIT apr_time_from_msec(20)  /* another run talks to the CA for the first time */
+#define RESERVE      (24 * 1024)           /* bytes: a chain, an order; */
+#define RESERVE_EACH 256                   /* and more for each identifier of it */
+#define LOOK_FROM  5                       /* looks at an order that stays pending */
+#define LOOK_MOST  10                      /* authorizations at a time */
+#define LONG_WAIT  apr_time_from_sec(24 * 3600) /* all that a CA may ask for in all */
+#define PASSING_FIRST apr_time_from_sec(1)
+#define PASSING_WAIT  apr_time_from_sec(60)
+#define PASSING_MOST  5
 #define POLL_FIRST apr_time_from_msec(100) /* doubled for each poll without progress */
 #define POLL_MOST  apr_time_from_sec(10)
 #define POLL_TOTAL apr_time_from_sec(120)  /* then it is an error; the order is kept */
@@ -46,14 +54,16 @@ static apr_status_t status_parse(md_order_status_t *pstatus, const char *text)
     return APR_EINVAL;
 }
 
-static const char *url_member(const md_json_t *json, const char *member, apr_pool_t *p)
+static void resolve_all(apr_array_header_t *urls, const char *base, apr_pool_t *p)
 {
-    const char *url = md_json_get_str(json, member);
+    int i;
 
-    return url && !md_uri_check_http(url, p) ? apr_pstrdup(p, url) : NULL;
+    for (i = 0; i < urls->nelts; ++i)
+        APR_ARRAY_IDX(urls, i, const char *) = md_uri_resolve(base, APR_ARRAY_IDX(urls, i,
+                                                                                  const char *), p);
 }
 
-/* RFC 8555 7.1.3, of an answer or of order.json. */
+/* RFC 8555 7.1.3, of an answer or of order.json; what was set up is known to the latter alone. */
 static apr_status_t order_parse(md_order_t **porder, const char *url, const md_json_t *json,
                                 md_err_t *err, apr_pool_t *p)
 {
@@ -72,13 +82,12 @@ static apr_status_t order_parse(md_order_t **porder, const char *url, const md_j
     if (order->authorizations->nelts > MD_MAX_NAMES)
         return md_fail(err, APR_EINVAL, "order %s has more than %d authorizations", url,
                        MD_MAX_NAMES);
-    order->finalize = url_member(json, "finalize", p);
-    order->certificate = url_member(json, "certificate", p);
+    resolve_all(order->authorizations, url, p);
+    order->finalize = md_acme_url_member(json, "finalize", url, p);
+    order->certificate = md_acme_url_member(json, "certificate", url, p);
     if (md_json_get_str(json, "expires"))
         order->expires = md_time_parse_rfc3339(md_json_get_str(json, "expires"));
-    order->setups = md_json_get_strings(json, "challenge-setups", p);
-    if (!order->setups)
-        order->setups = md_strings_make(p);
+    order->setups = md_strings_make(p);
     order->error = md_json_get(json, "error", p);
     *porder = order;
     return APR_SUCCESS;
@@ -95,6 +104,7 @@ static apr_status_t order_save(const md_issue_t *issue, const md_order_t *order,
     md_json_set_strings(json, "challenge-setups", order->setups);
     md_json_set_str(json, "finalize", order->finalize);
     md_json_set_str(json, "certificate", order->certificate);
+    md_json_set_time(json, "waiting-since", order->waiting_since);
     return md_store_save_json(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, json, err,
                               p);
 }
@@ -102,7 +112,7 @@ static apr_status_t order_save(const md_issue_t *issue, const md_order_t *order,
 apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t *err, apr_pool_t *p)
 {
     static const md_json_rule_t RULES[] = {
-        { "url", MD_JSON_STRING, 1 }, { "status", MD_JSON_STRING, 0 },
+        { "url", MD_JSON_STRING, 0 }, { "status", MD_JSON_STRING, 0 },
         { "authorizations", MD_JSON_STRINGS, 0 }, { "challenge-setups", MD_JSON_STRINGS, 0 },
         { "finalize", MD_JSON_STRING, 0 }, { "certificate", MD_JSON_STRING, 0 },
         { NULL, MD_JSON_STRING, 0 }
@@ -130,6 +140,35 @@ void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p)
     md_store_remove(store, MD_STORE_STAGING, name, ORDER_JSON, p);
 }
 
+/* ---- failures that may be over in a moment ---- */
+
+/* A CA that is busy, and servers of one that do not know yet what another one made. */
+static int is_passing(const md_issue_t *issue, const md_err_t *err, apr_time_t now)
+{
+    if (issue->passing >= PASSING_MOST)
+        return 0;
+    if (err->http_status == 429 || err->http_status == 503)
+        return err->scope == MD_SCOPE_CA && err->retry_after < now + PASSING_WAIT;
+    if (issue->order)
+        return err->http_status == 404 && !issue->order_is_resumed;
+    return md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST)
+           && md_acct_use_is_fresh(issue->use, now);
+}
+
+/* The same step again, a bit later each time. */
+static md_step_t wait_till_passed(md_issue_t *issue, apr_time_t now, md_err_t *err)
+{
+    apr_time_t hold_until = md_acme_hold_until(issue->acme);
+
+    issue->wake_at = now + (PASSING_FIRST << issue->passing++);
+    if (hold_until > issue->wake_at)
+        issue->wake_at = hold_until;
+    md_log(MD_LOG_DEBUG, "md[%s]: tried again: %s", issue->name,
+           md_text_line(err->detail, MD_MAX_TEXT, err->p));
+    md_err_clear(err);
+    return MD_STEP_WAIT;
+}
+
 /* ---- the order in an issuance ---- */
 
 static void forget_order(md_issue_t *issue)
@@ -138,9 +177,15 @@ static void forget_order(md_issue_t *issue)
     if (issue->order_pool)
         apr_pool_destroy(issue->order_pool);
     issue->order_pool = NULL;
+    if (issue->proof_pool)
+        apr_pool_destroy(issue->proof_pool);
+    issue->proof_pool = NULL;
+    issue->proofs = NULL;
+    issue->complaint = NULL;
     issue->order_is_resumed = 0;
-    issue->authz_done = 0;
+    issue->to_look_at = 0;
     issue->polls = 0;
+    issue->is_finalized = issue->is_unready = 0;
 }
 
 static void drop_order(md_issue_t *issue, apr_pool_t *tmp)
@@ -155,6 +200,8 @@ static md_step_t give_up_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp
 {
     int was_resumed = issue->order_is_resumed;
 
+    if (is_passing(issue, err, apr_time_now()))
+        return MD_STEP_FAILED;
     drop_order(issue, tmp);
     if (!was_resumed)
         return MD_STEP_FAILED;
@@ -178,6 +225,9 @@ static apr_status_t see_order(md_issue_t *issue, const md_json_t *json, md_err_t
         return rv;
     }
     order->setups = md_strings_copy(old->setups, p);
+    order->waiting_since = old->waiting_since;
+    if (order->status < old->status) /* they only advance (RFC 8555 7.1.6) */
+        order->status = old->status;
     if (order->status != old->status)
         issue->polls = 0;
     if (order->authorizations->nelts == 0)
@@ -188,13 +238,26 @@ static apr_status_t see_order(md_issue_t *issue, const md_json_t *json, md_err_t
     return APR_SUCCESS;
 }
 
+static apr_status_t fetch(md_reply_t **preply, const md_issue_t *issue, const char *url,
+                          const char *accept, apr_size_t max, md_err_t *err, apr_pool_t *tmp)
+{
+    return md_acme_fetch(preply, issue->acme, md_acct_signer(issue->acct), url, accept, max, err,
+                         tmp);
+}
+
+static apr_status_t post(md_reply_t **preply, const md_issue_t *issue, const char *url,
+                         const md_json_t *payload, md_err_t *err, apr_pool_t *tmp)
+{
+    return md_acme_post(preply, issue->acme, md_acct_signer(issue->acct), url, payload, err, tmp);
+}
+
 static apr_status_t refresh_order(md_issue_t *issue, apr_time_t *pretry_after, md_err_t *err,
                                   apr_pool_t *tmp)
 {
     md_reply_t *reply;
     apr_status_t rv;
 
-    rv = md_acme_fetch(&reply, issue->acme, issue->order->url, NULL, MD_MAX_ACME_BODY, err, tmp);
+    rv = fetch(&reply, issue, issue->order->url, NULL, MD_MAX_ACME_BODY, err, tmp);
     if (rv != APR_SUCCESS)
         return rv;
     *pretry_after = reply->retry_after;
@@ -207,6 +270,9 @@ static md_step_t wait_for_ca(md_issue_t *issue, apr_time_t now, apr_time_t retry
                              md_err_t *err)
 {
     apr_interval_time_t delay = POLL_FIRST << (issue->polls < 7 ? issue->polls : 7);
+
+    if (issue->is_urgent && retry_after > now + POLL_MOST)
+        retry_after = now + POLL_MOST;
 
     if (issue->polls == 0) {
         issue->poll_since = now;
@@ -225,10 +291,42 @@ static md_step_t wait_for_ca(md_issue_t *issue, apr_time_t now, apr_time_t retry
     return MD_STEP_WAIT;
 }
 
+/* What the CA said about a challenge that it goes on trying, when it takes too long. */
+static void complain(const md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    const char *text = apr_pstrcat(tmp, err->detail, ". The CA said about it: ", NULL);
+    md_json_t *problem;
+
+    if (md_json_parse(&problem, issue->complaint, strlen(issue->complaint), NULL, tmp)
+        == APR_SUCCESS)
+        (void)md_problem_fail(err, problem, text);
+}
+
+/* A wait that is so long that the run may end before it does: an order that the CA never finishes
+ * is to be an error all the same. */
+static md_step_t wait_long(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+{
+    md_order_t *order = issue->order;
+
+    if (!order->waiting_since || order->waiting_since > now)
+        order->waiting_since = now;
+    else if (now - order->waiting_since > LONG_WAIT) {
+        md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %s; it is looked at "
+                "again with the next attempt", order->url, ORDER_STATUS[order->status],
+                md_duration_print(now - order->waiting_since, tmp));
+        order->waiting_since = now;
+    }
+    if (order_save(issue, order, err->rv == APR_SUCCESS ? err : NULL, tmp) != APR_SUCCESS
+        || err->rv != APR_SUCCESS)
+        return MD_STEP_FAILED;
+    return MD_STEP_WAIT;
+}
+
 static md_step_t poll_order(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     md_order_status_t before = issue->order->status;
     apr_time_t retry_after;
+    md_step_t step;
 
     if (issue->polls == 0)
         return wait_for_ca(issue, now, 0, err);
@@ -236,7 +334,10 @@ static md_step_t poll_order(md_issue_t *issue, apr_time_t now, md_err_t *err, ap
         return MD_STEP_FAILED;
     if (issue->order->status != before)
         return MD_STEP_AGAIN;
-    return wait_for_ca(issue, now, retry_after, err);
+    step = wait_for_ca(issue, now, retry_after, err);
+    if (step == MD_STEP_WAIT && issue->wake_at > now + PASSING_WAIT)
+        step = wait_long(issue, now, err, tmp);
+    return step;
 }
 
 /* ---- files of the key spec in work ---- */
@@ -295,22 +396,61 @@ int md_issue_is_complete(const md_store_t *store, const char *name,
 
 /* ---- steps before there is an order ---- */
 
-static md_step_t step_connect(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+/* Are new orders of the account held? */
+static int wait_for_turn(md_issue_t *issue, apr_time_t now)
 {
+    apr_time_t until = md_acct_use_wait(issue->use, issue->name, now);
+
+    if (until)
+        issue->wake_at = until;
+    return until != 0;
+}
+
+/* A refusal to register that all would get; contacts may be those of a domain. */
+static int is_account_problem(const md_err_t *err)
+{
+    return md_problem_is(err, MD_PROBLEM_RATE_LIMITED)
+           || md_problem_is(err, MD_PROBLEM_UNAUTHORIZED);
+}
+
+/* Directory and account. */
+static apr_status_t set_up_ca(const md_acct_t **pacct, md_issue_t *issue, apr_time_t now,
+                              md_err_t *err, apr_pool_t *tmp)
+{
+    md_acct_t *found;
     apr_status_t rv;
 
-    if (!md_acme_setup_begin(issue->acme)) {
+    issue->activity = "Contacting ACME server";
+    rv = md_acme_load_directory(issue->acme, now, err, tmp);
+    if (rv != APR_SUCCESS || *pacct)
+        return rv;
+    issue->activity = "Selecting account to use";
+    rv = md_acct_select(&found, issue->acme, issue->store, issue->name, &issue->wish, err, tmp);
+    if (rv == APR_SUCCESS)
+        *pacct = found;
+    return rv;
+}
+
+static md_step_t step_connect(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+{
+    const md_acct_t *acct;
+    apr_status_t rv;
+
+    if (wait_for_turn(issue, now))
+        return MD_STEP_WAIT;
+    if (!md_acct_use_begin(&acct, issue->use)) {
         issue->wake_at = now + SETUP_WAIT;
         return MD_STEP_WAIT;
     }
-    issue->activity = "Contacting ACME server";
-    rv = md_acme_load_directory(issue->acme, now, err, tmp);
-    if (rv == APR_SUCCESS && !md_acme_account(issue->acme)) {
-        issue->activity = "Selecting account to use";
-        rv = md_acct_select(issue->acme, issue->store, issue->name, &issue->wish, err, tmp);
-    }
-    md_acme_setup_end(issue->acme);
-    return rv == APR_SUCCESS ? MD_STEP_AGAIN : MD_STEP_FAILED;
+    rv = set_up_ca(&acct, issue, now, err, tmp);
+    md_acct_use_end(issue->use, acct);
+    if (rv == APR_SUCCESS)
+        return MD_STEP_AGAIN;
+    if (is_account_problem(err))
+        md_err_blame(err, MD_SCOPE_ACCOUNT, err->is_lasting);
+    if (err->scope == MD_SCOPE_ACCOUNT)
+        md_acct_use_hold(issue->use, err->retry_after, now);
+    return MD_STEP_FAILED;
 }
 
 /* The spelling of the CA, NULL if it does not offer the profile (draft-ietf-acme-profiles). */
@@ -326,14 +466,16 @@ static const char *offered_profile(const md_directory_t *dir, const char *profil
 
 static md_json_t *new_order_payload(const md_issue_t *issue, const char *profile, apr_pool_t *p)
 {
-    md_json_t *payload = md_json_object(p), *identifiers = md_json_array(p), *identifier;
+    md_json_t *payload = md_json_object(p), *identifiers = md_json_array(p), *json;
+    const md_identifier_t *identifier;
     int i;
 
-    for (i = 0; i < issue->names->nelts; ++i) {
-        identifier = md_json_object(p);
-        md_json_set_str(identifier, "type", "dns");
-        md_json_set_str(identifier, "value", APR_ARRAY_IDX(issue->names, i, const char *));
-        md_json_append(identifiers, identifier);
+    for (i = 0; i < issue->identifiers->nelts; ++i) {
+        identifier = &APR_ARRAY_IDX(issue->identifiers, i, md_identifier_t);
+        json = md_json_object(p);
+        md_json_set_str(json, "type", md_identifier_type(identifier));
+        md_json_set_str(json, "value", identifier->value);
+        md_json_append(identifiers, json);
     }
     md_json_set(payload, "identifiers", identifiers);
     md_json_set_str(payload, "profile", profile);
@@ -344,7 +486,6 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
                                    apr_pool_t *tmp)
 {
     const md_directory_t *dir = md_acme_directory(issue->acme);
-    const md_acct_t *acct = md_acme_account(issue->acme);
     const char *profile = offered_profile(dir, issue->profile);
     apr_status_t rv;
 
@@ -356,30 +497,121 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
     if (issue->profile && issue->profile_mandatory && !profile)
         return md_fail(err, APR_EINVAL, "mandatory ACME profile '%s' is not offered by CA",
                        issue->profile);
-    rv = md_acme_post(preply, issue->acme, dir->new_order,
-                      new_order_payload(issue, profile, tmp), err, tmp);
-    if (rv != APR_SUCCESS) {
-        if (md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST)
-            || md_problem_is(err, MD_PROBLEM_UNAUTHORIZED))
-            md_acme_drop_account(issue->acme, acct); /* have it verified next time */
+    rv = post(preply, issue, dir->new_order, new_order_payload(issue, profile, tmp), err, tmp);
+    if (rv != APR_SUCCESS)
         return rv;
-    }
-    if (!(*preply)->location || md_uri_check_http((*preply)->location, tmp))
+    if (!(*preply)->location)
         return md_fail(err, APR_EINVAL, "newOrder: no order URL in the answer");
-    return APR_SUCCESS;
+    return md_acme_check_url(issue->acme, (*preply)->location, err, tmp);
+}
+
+/* Does the text speak of one of the names, or of a domain above it? */
+static int speaks_of(const char *text, const apr_array_header_t *identifiers)
+{
+    const char *name;
+    int i;
+
+    for (i = 0; i < identifiers->nelts; ++i)
+        for (name = APR_ARRAY_IDX(identifiers, i, md_identifier_t).value;
+             name && strchr(name, '.');
+             name = strchr(name + 1, '.'))
+            if (strcasestr(text, *name == '.' ? name + 1 : name))
+                return 1;
+    return 0;
+}
+
+/* What a limit at newOrder is one of: CAs have them for sets of names, for registered domains and
+ * for accounts, with one type for all (RFC 8555 6.6, 6.7). */
+static md_scope_t scope_of_limit(md_issue_t *issue, const md_err_t *err)
+{
+    if (err->subproblems || speaks_of(err->detail, issue->identifiers)
+        || strcasestr(err->detail, "set of "))
+        return MD_SCOPE_DOMAIN;
+    if (strcasestr(err->detail, "account"))
+        return MD_SCOPE_ACCOUNT;
+    return md_acct_use_is_limited(issue->use, issue->name) ? MD_SCOPE_ACCOUNT : MD_SCOPE_DOMAIN;
+}
+
+/* The CA refused an order as if the account was the reason, which may be so or not: it says when it
+ * is asked for the account. Those who work with it do not notice. */
+static md_step_t check_account(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+{
+    const md_acct_t *acct;
+    int is_gone = 0;
+    md_err_t why;
+
+    if (issue->acct_refusals++ > 0 || !md_acct_use_begin(&acct, issue->use))
+        return MD_STEP_FAILED;
+    md_err_init(&why, tmp);
+    if (acct == issue->acct && md_acct_use_may_check(issue->use, now))
+        is_gone = md_acct_verify(issue->acme, md_acct_copy(acct, tmp), &why, tmp) == APR_ENOENT;
+    md_acct_use_end(issue->use, is_gone ? NULL : acct);
+    if (acct == issue->acct && !is_gone) {
+        md_err_blame(err, MD_SCOPE_DOMAIN, err->is_lasting);
+        return MD_STEP_FAILED;
+    }
+    md_err_clear(err); /* there will be another account, or is already */
+    return MD_STEP_AGAIN;
+}
+
+static md_step_t order_refused(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+{
+    if (is_passing(issue, err, now))
+        return MD_STEP_FAILED;
+    if (md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST)
+        || md_problem_is(err, MD_PROBLEM_UNAUTHORIZED))
+        return check_account(issue, now, err, tmp);
+    if (md_problem_is(err, MD_PROBLEM_RATE_LIMITED) && err->scope == MD_SCOPE_DOMAIN)
+        md_err_blame(err, scope_of_limit(issue, err), 0);
+    if (err->scope == MD_SCOPE_ACCOUNT)
+        md_acct_use_hold(issue->use, err->retry_after, now);
+    return MD_STEP_FAILED;
+}
+
+/* What cannot be stored is not ordered: the document is there before there is an order, large
+ * enough for what it and the chain will need. */
+static apr_status_t reserve_order(const md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    apr_size_t len = RESERVE + RESERVE_EACH * (apr_size_t)issue->identifiers->nelts;
+    md_json_t *json = md_json_object(tmp);
+    char *filler = apr_palloc(tmp, len + 1);
+
+    memset(filler, ' ', len);
+    filler[len] = '\0';
+    md_json_set_str(json, "status", ORDER_STATUS[MD_ORDER_PENDING]);
+    md_json_set_str(json, "reserve", filler);
+    return md_store_save_json(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, json, err,
+                              tmp);
+}
+
+/* The place that was reserved is needed now. */
+static apr_status_t save_new_order(const md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    if (order_save(issue, issue->order, err, tmp) == APR_SUCCESS)
+        return APR_SUCCESS;
+    md_err_clear(err);
+    md_store_remove(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, tmp);
+    return order_save(issue, issue->order, err, tmp);
 }
 
 /* RFC 8555 7.4. */
-static md_step_t create_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+static md_step_t create_order(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     md_reply_t *reply;
     apr_pool_t *p;
 
-    if (post_new_order(&reply, issue, err, tmp) != APR_SUCCESS)
+    if (wait_for_turn(issue, now))
+        return MD_STEP_WAIT;
+    if (reserve_order(issue, err, tmp) != APR_SUCCESS)
         return MD_STEP_FAILED;
+    if (post_new_order(&reply, issue, err, tmp) != APR_SUCCESS) {
+        md_store_remove(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, tmp);
+        return order_refused(issue, now, err, tmp);
+    }
+    md_acct_use_served(issue->use);
     apr_pool_create(&p, issue->p);
     if (order_parse(&issue->order, reply->location, reply->json, err, p) != APR_SUCCESS
-        || order_save(issue, issue->order, err, tmp) != APR_SUCCESS) {
+        || save_new_order(issue, err, tmp) != APR_SUCCESS) {
         issue->order = NULL;
         apr_pool_destroy(p);
         return MD_STEP_FAILED;
@@ -388,35 +620,44 @@ static md_step_t create_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
     return MD_STEP_AGAIN;
 }
 
-/* Is it an order for our names? The CA may list them in any sequence. */
+static int is_wanted(const md_issue_t *issue, const md_identifier_t *identifier)
+{
+    int i;
+
+    for (i = 0; i < issue->identifiers->nelts; ++i)
+        if (md_identifiers_equal(&APR_ARRAY_IDX(issue->identifiers, i, md_identifier_t),
+                                 identifier))
+            return 1;
+    return 0;
+}
+
+/* Is it an order for what we want? The CA may list it in any sequence. */
 static int order_is_ours(const md_issue_t *issue, const md_json_t *json, apr_pool_t *tmp)
 {
     md_json_t *list = md_json_get(json, "identifiers", tmp);
     apr_array_header_t *values = md_strings_make(tmp);
+    md_identifier_t identifier;
     const char *value;
     apr_size_t i;
-    int k;
 
     if (!list)
         return 1;
     for (i = 0; i < md_json_size(list) && i <= MD_MAX_NAMES; ++i) {
         value = md_json_get_str(md_json_at(list, i, tmp), "value");
-        APR_ARRAY_PUSH(values, const char *) = value ? value : "";
-    }
-    values = md_names_normalise(values, tmp);
-    if (values->nelts != issue->names->nelts)
-        return 0;
-    for (k = 0; k < issue->names->nelts; ++k)
-        if (!md_strings_has(values, APR_ARRAY_IDX(issue->names, k, const char *)))
+        identifier = md_identifier_of(value ? value : "", tmp);
+        if (!is_wanted(issue, &identifier))
             return 0;
-    return 1;
+        APR_ARRAY_PUSH(values, const char *) = identifier.value;
+    }
+    return md_names_normalise(values, tmp)->nelts == issue->identifiers->nelts;
 }
 
 /* The order of an earlier run, as the CA sees it now. */
 static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_time_t now,
                               md_err_t *err, apr_pool_t *tmp)
 {
-    const char *url = url_member(staged, "url", tmp);
+    const char *url = md_acme_url_member(staged, "url", "", tmp);
+    apr_array_header_t *setups;
     md_reply_t *reply;
     apr_status_t rv;
 
@@ -426,7 +667,11 @@ static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_ti
              : md_fail(err, APR_EINVAL, "staged order without URL");
     if (rv != APR_SUCCESS)
         return give_up_order(issue, err, tmp);
-    rv = md_acme_fetch(&reply, issue->acme, url, NULL, MD_MAX_ACME_BODY, err, tmp);
+    setups = md_json_get_strings(staged, "challenge-setups", issue->order_pool);
+    if (setups)
+        issue->order->setups = setups;
+    issue->order->waiting_since = md_json_get_time(staged, "waiting-since");
+    rv = fetch(&reply, issue, url, NULL, MD_MAX_ACME_BODY, err, tmp);
     if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_EACCES(rv))
         return give_up_order(issue, err, tmp);
     if (rv == APR_SUCCESS)
@@ -437,7 +682,10 @@ static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_ti
     }
     if (issue->order->expires && issue->order->expires < now
         && issue->order->status != MD_ORDER_VALID) {
-        md_fail(err, APR_EINVAL, "the order expired");
+        md_fail(err, APR_EINVAL, "the order expired while the CA reported it as '%s'",
+                ORDER_STATUS[issue->order->status]);
+        if (issue->order->waiting_since) /* for so long: that is a failure of the CA */
+            issue->order_is_resumed = 0;
         return give_up_order(issue, err, tmp);
     }
     if (!order_is_ours(issue, reply->json, tmp)) {
@@ -452,6 +700,9 @@ static md_step_t step_order(md_issue_t *issue, apr_time_t now, md_err_t *err, ap
     md_json_t *staged;
     apr_status_t rv;
 
+    issue->acct = md_acct_use_get(issue->use);
+    if (!issue->acct || !md_acme_has_directory(issue->acme))
+        return step_connect(issue, now, err, tmp);
     issue->activity = "Loading order from staging";
     rv = md_store_load_json(&staged, issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, err,
                             tmp);
@@ -460,7 +711,7 @@ static md_step_t step_order(md_issue_t *issue, apr_time_t now, md_err_t *err, ap
     if (!APR_STATUS_IS_ENOENT(rv))
         md_log(MD_LOG_WARNING, "md[%s]: %s; placing a new order", issue->name, err->detail);
     md_err_clear(err);
-    return create_order(issue, err, tmp);
+    return create_order(issue, now, err, tmp);
 }
 
 /* ---- steps of an order (RFC 8555 7.1.6) ---- */
@@ -474,63 +725,255 @@ static apr_status_t remember_setup(md_issue_t *issue, const char *setup, md_err_
     return order_save(issue, issue->order, err, tmp);
 }
 
-static apr_status_t authorize(md_issue_t *issue, const char *url, md_err_t *err, apr_pool_t *tmp)
+/* How far it is with one authorization, and what was chosen to prove it. */
+typedef struct proof_t {
+    const md_authz_t *authz;         /* NULL: not looked at in this run */
+    const md_challenge_t *challenge; /* set up; NULL: not yet, or there is nothing to prove */
+    int is_answered;                 /* the CA was told to look */
+    int is_told_again;               /* once more, as it found nothing at first (8.2) */
+} proof_t;
+
+static int is_pending(const proof_t *proof)
 {
-    const md_acct_t *acct = md_acme_account(issue->acme);
-    const md_challenge_t *challenge;
-    const char *setup;
+    return proof->authz && proof->authz->status == MD_AUTHZ_PENDING;
+}
+
+/* The identifier of the order that the authorization is for, as we wrote it. */
+static const md_identifier_t *identifier_of(const md_issue_t *issue, const md_authz_t *authz)
+{
+    const md_identifier_t *wanted;
+    int i;
+
+    for (i = 0; i < issue->identifiers->nelts; ++i) {
+        wanted = &APR_ARRAY_IDX(issue->identifiers, i, md_identifier_t);
+        if (wanted->type == authz->identifier.type
+            && !strcasecmp(md_dns_name_is_wildcard(wanted->value) ? wanted->value + 2
+                                                                  : wanted->value,
+                           authz->identifier.value))
+            return wanted;
+    }
+    return NULL;
+}
+
+/* Look at the authorization: one that is for something else is not touched, whatever the CA wants
+ * with it. */
+static apr_status_t look(md_authz_t **pauthz, md_issue_t *issue, const char *url, md_err_t *err,
+                         apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    rv = md_authz_fetch(pauthz, issue->acme, md_acct_signer(issue->acct), url, err, p);
+    if (rv == APR_SUCCESS && !identifier_of(issue, *pauthz))
+        rv = md_fail(err, APR_EINVAL, "the CA wants the control over '%s' to be proven, which was "
+                     "not ordered", (*pauthz)->identifier.value);
+    return rv;
+}
+
+/* The passes over the authorizations: all of one before the first of the next. Each takes one
+ * proof a step further, with one exchange at most. */
+
+static int is_unseen(const proof_t *proof)
+{
+    return !proof->authz;
+}
+
+static apr_status_t see_authz(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
+                              apr_pool_t *tmp)
+{
     md_authz_t *authz;
     apr_status_t rv;
 
-    if (!acct)
-        return md_fail(err, APR_EAGAIN, "the account was refused while the order was in progress");
-    rv = md_authz_fetch(&authz, issue->acme, url, err, tmp);
-    if (rv != APR_SUCCESS || authz->status == MD_AUTHZ_VALID)
-        return rv;
+    (void)tmp;
+    issue->activity = "Starting challenges for domains";
+    rv = look(&authz, issue, url, err, issue->proof_pool);
+    if (rv == APR_SUCCESS)
+        rv = md_authz_check(authz, NULL, err, issue->proof_pool);
+    if (rv == APR_SUCCESS)
+        proof->authz = authz;
+    return rv;
+}
+
+static int is_unset(const proof_t *proof)
+{
+    return is_pending(proof) && !proof->challenge;
+}
+
+static apr_status_t set_up(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
+                           apr_pool_t *tmp)
+{
+    const char *setup;
+    apr_status_t rv;
+
+    (void)url;
     issue->activity = apr_psprintf(issue->p, "Setting up challenge for domain %s",
-                                   authz->shown_name);
-    rv = md_solver_setup(&challenge, &setup, authz, acct->thumbprint, &issue->solver, err, tmp);
+                                   proof->authz->shown_name);
+    rv = md_solver_setup(&proof->challenge, &setup, proof->authz, issue->acct->thumbprint,
+                         &issue->solver, err, tmp);
     if (rv == APR_SUCCESS)
         rv = remember_setup(issue, setup, err, tmp);
-    if (rv != APR_SUCCESS)
+    return rv;
+}
+
+static int is_unanswered(const proof_t *proof)
+{
+    return is_pending(proof) && !proof->is_answered;
+}
+
+static apr_status_t tell(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
+{
+    apr_status_t rv;
+
+    rv = md_challenge_answer(issue->acme, md_acct_signer(issue->acct), proof->authz,
+                             proof->challenge, err, tmp);
+    if (APR_STATUS_IS_EINVAL(rv))
+        issue->failed_type = apr_pstrdup(issue->p, proof->challenge->type);
+    return rv;
+}
+
+static apr_status_t answer_challenge(md_issue_t *issue, proof_t *proof, const char *url,
+                                     md_err_t *err, apr_pool_t *tmp)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    (void)url;
+    issue->activity = "Starting challenges for domains";
+    if (md_text_same(proof->challenge->status, "pending") || !proof->challenge->status)
+        rv = tell(issue, proof, err, tmp); /* else an earlier run did */
+    proof->is_answered = rv == APR_SUCCESS;
+    return rv;
+}
+
+static const struct {
+    int (*is_open)(const proof_t *proof);
+    apr_status_t (*take)(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
+                         apr_pool_t *tmp);
+} PASSES[] = {
+    { is_unseen, see_authz },
+    { is_unset, set_up },
+    { is_unanswered, answer_challenge },
+};
+
+static proof_t *proof_at(const md_issue_t *issue, int i)
+{
+    return &APR_ARRAY_IDX(issue->proofs, i, proof_t);
+}
+
+static void make_proofs(md_issue_t *issue)
+{
+    int i;
+
+    apr_pool_create(&issue->proof_pool, issue->p);
+    issue->proofs = apr_array_make(issue->proof_pool, issue->order->authorizations->nelts + 1,
+                                   sizeof(proof_t));
+    for (i = 0; i < issue->order->authorizations->nelts; ++i)
+        memset(apr_array_push(issue->proofs), 0, sizeof(proof_t));
+}
+
+/* Take the next proof of the earliest pass that is not over. 0: all are. */
+static int prove(apr_status_t *prv, md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    size_t pass;
+    int i;
+
+    for (pass = 0; pass < sizeof(PASSES) / sizeof(PASSES[0]); ++pass)
+        for (i = 0; i < issue->proofs->nelts; ++i)
+            if (PASSES[pass].is_open(proof_at(issue, i))) {
+                *prv = PASSES[pass].take(issue, proof_at(issue, i),
+                                         APR_ARRAY_IDX(issue->order->authorizations, i,
+                                                       const char *), err, tmp);
+                return 1;
+            }
+    return 0;
+}
+
+/* An authorization of an order that has been pending for a while: what its challenge failed by may
+ * be told by it alone. A problem with a challenge that is still pending wants another answer. */
+static apr_status_t look_again(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
+                               apr_pool_t *tmp)
+{
+    const md_challenge_t *challenge;
+    md_authz_t *authz;
+    apr_status_t rv;
+
+    if (!proof->challenge)
+        return APR_SUCCESS;
+    rv = look(&authz, issue, url, err, tmp);
+    if (rv == APR_SUCCESS)
+        rv = md_authz_check(authz, proof->challenge->type, err, tmp);
+    if (APR_STATUS_IS_EINVAL(rv))
+        issue->failed_type = apr_pstrdup(issue->p, proof->challenge->type);
+    challenge = rv == APR_SUCCESS ? md_authz_challenge(authz, proof->challenge->type) : NULL;
+    if (!challenge || authz->status == MD_AUTHZ_VALID || !challenge->error
+        || !md_text_same(challenge->status, "pending"))
         return rv;
-    if (challenge->status && strcmp(challenge->status, "pending"))
-        return APR_SUCCESS; /* told the CA in an earlier run */
-    return md_challenge_answer(issue->acme, challenge, err, tmp);
+    issue->complaint = md_json_text(challenge->error, 1, issue->proof_pool);
+    if (proof->is_told_again++)
+        return APR_SUCCESS;
+    return tell(issue, proof, err, tmp);
+}
+
+/* The order alone tells when all goes well. When it stays pending, some authorizations are looked
+ * at between two looks at it, one in each step. */
+static md_step_t watch(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+{
+    md_step_t step;
+    int i;
+
+    if (issue->to_look_at > 0) {
+        --issue->to_look_at;
+        i = issue->next_look++ % issue->proofs->nelts;
+        if (look_again(issue, proof_at(issue, i),
+                       APR_ARRAY_IDX(issue->order->authorizations, i, const char *), err, tmp)
+            == APR_SUCCESS)
+            return MD_STEP_AGAIN;
+        return APR_STATUS_IS_EINVAL(err->rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
+    }
+    step = poll_order(issue, now, err, tmp);
+    if (step == MD_STEP_WAIT && issue->polls >= LOOK_FROM)
+        issue->to_look_at = issue->proofs->nelts < LOOK_MOST ? issue->proofs->nelts : LOOK_MOST;
+    if (step == MD_STEP_FAILED && issue->complaint)
+        complain(issue, err, tmp);
+    return step;
 }
 
 static md_step_t step_authorize(md_issue_t *issue, apr_time_t now, md_err_t *err,
                                 apr_pool_t *tmp)
 {
-    const apr_array_header_t *urls = issue->order->authorizations;
+    apr_status_t rv;
     md_key_t *key;
 
-    if (issue->authz_done < urls->nelts) {
-        issue->activity = "Starting challenges for domains";
-        if (authorize(issue, APR_ARRAY_IDX(urls, issue->authz_done, const char *), err, tmp)
-            == APR_SUCCESS) {
-            ++issue->authz_done;
+    if (!issue->proofs)
+        make_proofs(issue);
+    if (prove(&rv, issue, err, tmp)) {
+        if (rv == APR_SUCCESS)
             return MD_STEP_AGAIN;
-        }
-        return APR_STATUS_IS_EINVAL(err->rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
+        return APR_STATUS_IS_EINVAL(rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
     }
     issue->activity = "Monitoring challenge status";
     /* The CA is busy validating: the time for the work that takes us longest. */
     if (issue->polls == 0 && have_key(&key, issue, err, tmp) != APR_SUCCESS)
         return MD_STEP_FAILED;
-    return poll_order(issue, now, err, tmp);
+    return watch(issue, now, err, tmp);
 }
 
 static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     md_json_t *payload = md_json_object(tmp);
+    apr_time_t retry_after;
     md_reply_t *reply;
     const char *csr;
     md_key_t *key;
     apr_status_t rv;
 
-    if (issue->polls > 0) /* told the CA already, but it goes on saying `ready` */
+    if (issue->is_finalized) /* but the CA goes on saying `ready` */
         return poll_order(issue, now, err, tmp);
+    if (issue->is_unready) {
+        issue->is_unready = 0;
+        if (refresh_order(issue, &retry_after, err, tmp) != APR_SUCCESS)
+            return MD_STEP_FAILED;
+        if (issue->order->status != MD_ORDER_READY)
+            return MD_STEP_AGAIN;
+    }
     issue->activity = "Finalizing order, submitting CSR";
     if (!issue->order->finalize) {
         md_fail(err, APR_EINVAL, "order %s has no finalize URL", issue->order->url);
@@ -538,12 +981,14 @@ static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err,
     }
     rv = have_key(&key, issue, err, tmp);
     if (rv == APR_SUCCESS)
-        rv = md_csr_make(&csr, issue->names, issue->must_staple, key, err, tmp);
+        rv = md_csr_make(&csr, issue->identifiers, issue->must_staple, key, err, tmp);
     if (rv != APR_SUCCESS)
         return MD_STEP_FAILED;
     md_json_set_str(payload, "csr", csr);
-    rv = md_acme_post(&reply, issue->acme, issue->order->finalize, payload, err, tmp);
-    if (rv != APR_SUCCESS && !md_problem_is(err, MD_PROBLEM_ORDER_NOT_READY))
+    rv = post(&reply, issue, issue->order->finalize, payload, err, tmp);
+    issue->is_unready = md_problem_is(err, MD_PROBLEM_ORDER_NOT_READY);
+    issue->is_finalized = rv == APR_SUCCESS;
+    if (rv != APR_SUCCESS && !issue->is_unready)
         return MD_STEP_FAILED;
     /* The answer is the order (7.4); without a usable one the next poll tells. */
     if (rv == APR_SUCCESS && reply->json && see_order(issue, reply->json, err) != APR_SUCCESS)
@@ -560,6 +1005,16 @@ static md_step_t step_poll(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
     return poll_order(issue, now, err, tmp);
 }
 
+static apr_array_header_t *values_of(const apr_array_header_t *identifiers, apr_pool_t *p)
+{
+    apr_array_header_t *values = md_strings_make(p);
+    int i;
+
+    for (i = 0; i < identifiers->nelts; ++i)
+        APR_ARRAY_PUSH(values, const char *) = APR_ARRAY_IDX(identifiers, i, md_identifier_t).value;
+    return values;
+}
+
 /* RFC 8555 7.4.2. Nothing is staged that does not pass the checks. */
 static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
@@ -572,17 +1027,35 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
     rv = load_key(&key, issue, err, tmp);
     if (rv != APR_SUCCESS)
         return md_fail(err, APR_EINVAL, "the private key of the order is no longer in staging");
-    rv = md_acme_fetch(&reply, issue->acme, issue->order->certificate,
-                       "application/pem-certificate-chain", MD_MAX_CHAIN_BODY, err, tmp);
+    rv = fetch(&reply, issue, issue->order->certificate, "application/pem-certificate-chain",
+               MD_MAX_CHAIN_BODY, err, tmp);
     if (rv != APR_SUCCESS)
         return rv;
     rv = md_chain_from_pem(&chain, reply->body, reply->len, err, tmp);
-    if (rv == APR_SUCCESS)
-        rv = md_chain_check(chain, key, issue->names, now, err, tmp);
-    if (rv != APR_SUCCESS)
-        return md_fail(err, APR_EINVAL, "the certificate that the CA delivered at %s is refused: "
-                       "%s", issue->order->certificate, apr_pstrdup(tmp, err->detail));
+    if (rv != APR_SUCCESS || chain->nelts == 0)
+        return md_fail(err, APR_EINVAL, "what the CA delivered at %s is no certificate chain: %s",
+                       issue->order->certificate, rv != APR_SUCCESS ? apr_pstrdup(tmp, err->detail)
+                                         : "the chain holds no certificate");
+    chain = md_chain_sort(chain, key, tmp);
+    rv = md_chain_check(chain, key, values_of(issue->identifiers, tmp), now, err, tmp);
+    if (rv != APR_SUCCESS) {
+        md_fail(err, APR_EINVAL, "the certificate that the CA delivered at %s is refused: %s",
+                issue->order->certificate, apr_pstrdup(tmp, err->detail));
+        /* Another one would be the same, and each is one of a limited number. */
+        return md_err_blame(err, MD_SCOPE_DOMAIN, 1);
+    }
     return md_store_save_chain(issue->store, MD_STORE_STAGING, issue->name, file, chain, err, tmp);
+}
+
+/* What is no chain may be one when it is fetched once more; what is refused stays so, and is a
+ * failure even if the order is of an earlier run. */
+static md_step_t refuse_chain(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    if (!APR_STATUS_IS_EINVAL(err->rv) || (!err->is_lasting && !issue->order_is_resumed))
+        return MD_STEP_FAILED;
+    if (err->is_lasting)
+        issue->order_is_resumed = 0;
+    return give_up_order(issue, err, tmp);
 }
 
 static md_step_t step_download(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
@@ -594,28 +1067,42 @@ static md_step_t step_download(md_issue_t *issue, apr_time_t now, md_err_t *err,
         return give_up_order(issue, err, tmp);
     }
     if (download(issue, now, err, tmp) != APR_SUCCESS)
-        return APR_STATUS_IS_EINVAL(err->rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
+        return refuse_chain(issue, err, tmp);
     drop_order(issue, tmp);
     ++issue->spec;
     return MD_STEP_AGAIN;
 }
 
+/* Why the order became invalid: always an md_fail. */
+static void explain(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    const apr_array_header_t *urls = issue->order->authorizations;
+    md_authz_t *authz;
+    int i;
+
+    for (i = 0; i < urls->nelts; ++i) {
+        if (look(&authz, issue, APR_ARRAY_IDX(urls, i, const char *), err, tmp) != APR_SUCCESS)
+            return;
+        if (md_authz_check(authz, NULL, err, tmp) != APR_SUCCESS) {
+            issue->failed_type = apr_pstrdup(issue->p, md_authz_failed_type(authz));
+            return;
+        }
+    }
+    md_fail(err, APR_EINVAL, "the CA made the order invalid and gives no reason");
+}
+
 static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     const md_order_t *order = issue->order;
-    const char *detail = md_json_get_str(order->error, "detail");
 
     (void)now;
     if (issue->order_is_resumed) {
         md_fail(err, APR_EINVAL, "the order is invalid");
         return give_up_order(issue, err, tmp);
     }
-    md_authz_explain(issue->acme, order->authorizations, err, tmp);
-    if (!err->type && detail) {
-        md_fail_problem(err, APR_EINVAL, md_json_get_str(order->error, "type"), "%s", detail);
-        md_err_set_subproblems(err, md_json_text(md_json_get(order->error, "subproblems", tmp), 1,
-                                                 tmp));
-    }
+    explain(issue, err, tmp);
+    if (!err->type && order->error)
+        (void)md_problem_fail(err, order->error, "");
     return give_up_order(issue, err, tmp);
 }
 
@@ -642,8 +1129,6 @@ static md_step_t take_step(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
         issue->wake_at = md_acme_hold_until(issue->acme);
         return MD_STEP_WAIT;
     }
-    if (!md_acme_is_ready(issue->acme))
-        return step_connect(issue, now, err, tmp);
     if (!issue->order)
         return step_order(issue, now, err, tmp);
     return STEP[issue->order->status](issue, now, err, tmp);
@@ -657,5 +1142,9 @@ md_step_t md_issue_step(md_issue_t *issue, apr_time_t now, md_err_t *err)
     apr_pool_create(&tmp, issue->p);
     step = take_step(issue, now, err, tmp);
     apr_pool_destroy(tmp);
+    if (step == MD_STEP_FAILED && is_passing(issue, err, now))
+        return wait_till_passed(issue, now, err);
+    if (step == MD_STEP_AGAIN)
+        issue->passing = 0;
     return step;
 }

@@ -7,8 +7,8 @@
 #define MD_ACME_ORDER_H
 
 #include "md_acme.h"
-#include "md_acme_acct.h"
 #include "md_acme_authz.h"
+#include "md_acme_use.h"
 #include "md_store.h"
 
 typedef enum {
@@ -29,6 +29,7 @@ typedef struct md_order_t {
     apr_time_t expires;                 /* 0 if unknown */
     apr_array_header_t *setups;         /* see md_solver_setup */
     md_json_t *error;                   /* problem of an invalid order, or NULL */
+    apr_time_t waiting_since;           /* the CA asked for waits that outlast a run; or 0 */
 } md_order_t;
 
 typedef enum { MD_STEP_AGAIN, MD_STEP_WAIT, MD_STEP_DONE, MD_STEP_FAILED } md_step_t;
@@ -40,22 +41,32 @@ typedef struct md_issue_t {
     const md_store_t *store;
     const char *name;                    /* directory in staging */
     md_acme_t *acme;
+    md_acct_use_t *use;                  /* the account at `acme` for `wish` */
     md_acct_wish_t wish;
-    const apr_array_header_t *names;     /* DNS names, minimal */
+    const apr_array_header_t *identifiers; /* md_identifier_t, minimal */
     const apr_array_header_t *key_specs; /* md_key_spec_t, at least one */
     int must_staple;
     const char *profile;                 /* or NULL */
     int profile_mandatory;
     md_solver_conf_t solver;
+    int is_urgent;                       /* no valid certificate is served */
 
     /* how it goes; zero at first */
     const char *activity;                /* what is being done, for job and log */
     apr_time_t wake_at;                  /* of MD_STEP_WAIT */
+    const md_acct_t *acct;               /* signs for this run */
     int spec;                            /* index of the key spec in work */
     md_order_t *order;                   /* NULL: look into staging */
     apr_pool_t *order_pool;
     int order_is_resumed;                /* from an earlier run */
-    int authz_done;                      /* authorizations taken care of in this run */
+    apr_array_header_t *proofs;          /* how far it is with each authorization */
+    apr_pool_t *proof_pool;
+    int to_look_at, next_look;           /* authorizations, while the order stays pending */
+    const char *complaint;               /* problem of a challenge that the CA still tries */
+    const char *failed_type;             /* challenge type that the CA found wanting, or NULL */
+    int acct_refusals;                   /* orders that were refused as if by it */
+    int passing;                         /* failures in a row that may be over in a moment */
+    int is_finalized, is_unready;        /* what the CA said to the CSR */
     int polls;                           /* answers without progress, in a row */
     apr_time_t poll_since;
 } md_issue_t;

@@ -163,6 +163,35 @@ static int is_signed_by(const md_cert_t *cert, const md_cert_t *issuer)
     return ok;
 }
 
+static const md_cert_t *find_issuer(const apr_array_header_t *chain, const md_cert_t *cert)
+{
+    const md_cert_t *issuer;
+    int i;
+
+    for (i = 0; i < chain->nelts; ++i) {
+        issuer = APR_ARRAY_IDX(chain, i, const md_cert_t *);
+        if (issuer != cert && is_signed_by(cert, issuer))
+            return issuer;
+    }
+    return NULL;
+}
+
+apr_array_header_t *md_chain_sort(const apr_array_header_t *chain, const md_key_t *key,
+                                  apr_pool_t *p)
+{
+    apr_array_header_t *sorted = apr_array_make(p, chain->nelts + 1, sizeof(md_cert_t *));
+    const md_cert_t *cert = NULL;
+    int i;
+
+    for (i = 0; i < chain->nelts && !cert; ++i)
+        if (md_cert_fits_key(APR_ARRAY_IDX(chain, i, const md_cert_t *), key))
+            cert = APR_ARRAY_IDX(chain, i, const md_cert_t *);
+    for (; cert && sorted->nelts < chain->nelts; cert = find_issuer(chain, cert))
+        APR_ARRAY_PUSH(sorted, const md_cert_t *) = cert;
+    /* An issuer that is missing in the middle is no reason to leave out what is behind it. */
+    return sorted->nelts > (chain->nelts > 1) ? sorted : apr_array_copy(p, chain);
+}
+
 apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key,
                             const apr_array_header_t *names, apr_time_t now, md_err_t *err,
                             apr_pool_t *p)

@@ -32,6 +32,11 @@ apr_status_t md_chain_from_pem_shared(apr_array_header_t **pchain, const char *p
 /* Concatenated PEM blocks. */
 const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p);
 
+/* The same chain as TLS wants it (RFC 8446 4.4.2): the certificate for `key` first, behind each its
+ * issuer, nothing else. What is no chain stays as it is, for the check to tell. */
+apr_array_header_t *md_chain_sort(const apr_array_header_t *chain, const md_key_t *key,
+                                  apr_pool_t *p);
+
 /* Check what a CA delivered (RFC 8555 7.4.2): at least one certificate, the leaf fits `key`,
  * covers all of `names`, is valid at `now` (an hour of clock skew for notBefore), each
  * certificate but the last is signed by the next, and none is too weak. APR_EINVAL with the

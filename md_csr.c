@@ -28,29 +28,31 @@ static const EVP_MD *digest_for(const md_key_t *key)
     return EVP_PKEY_is_a(pkey, "ED25519") || EVP_PKEY_is_a(pkey, "ED448") ? NULL : EVP_sha256();
 }
 
-static GENERAL_NAME *dns_name(const char *text)
+/* The octets of an address or the text of a name. */
+static int set_value(GENERAL_NAME *name, const md_identifier_t *identifier)
 {
-    GENERAL_NAME *name = GENERAL_NAME_new();
-    ASN1_IA5STRING *value = ASN1_IA5STRING_new();
+    int is_address = identifier->type == MD_IDENTIFIER_IP;
+    ASN1_STRING *value = is_address ? a2i_IPADDRESS(identifier->value) : ASN1_IA5STRING_new();
 
-    if (!name || !value || !ASN1_STRING_set(value, text, (int)strlen(text))) {
-        GENERAL_NAME_free(name);
-        ASN1_IA5STRING_free(value);
-        return NULL;
+    if (!value || (!is_address && !ASN1_STRING_set(value, identifier->value,
+                                                   (int)strlen(identifier->value)))) {
+        ASN1_STRING_free(value);
+        return 0;
     }
-    GENERAL_NAME_set0_value(name, GEN_DNS, value);
-    return name;
+    GENERAL_NAME_set0_value(name, is_address ? GEN_IPADD : GEN_DNS, value);
+    return 1;
 }
 
-static GENERAL_NAMES *alt_names(const apr_array_header_t *names)
+static GENERAL_NAMES *alt_names(const apr_array_header_t *identifiers)
 {
     GENERAL_NAMES *list = GENERAL_NAMES_new();
     GENERAL_NAME *name;
     int i;
 
-    for (i = 0; list && i < names->nelts; ++i) {
-        name = dns_name(APR_ARRAY_IDX(names, i, const char *));
-        if (!name || !sk_GENERAL_NAME_push(list, name)) {
+    for (i = 0; list && i < identifiers->nelts; ++i) {
+        name = GENERAL_NAME_new();
+        if (!name || !set_value(name, &APR_ARRAY_IDX(identifiers, i, md_identifier_t))
+            || !sk_GENERAL_NAME_push(list, name)) {
             GENERAL_NAME_free(name);
             GENERAL_NAMES_free(list);
             return NULL;
@@ -68,9 +70,9 @@ static int push_ext(STACK_OF(X509_EXTENSION) *exts, X509_EXTENSION *ext)
     return 0;
 }
 
-static X509_EXTENSION *alt_name_ext(const apr_array_header_t *names)
+static X509_EXTENSION *alt_name_ext(const apr_array_header_t *identifiers)
 {
-    GENERAL_NAMES *list = alt_names(names);
+    GENERAL_NAMES *list = alt_names(identifiers);
     X509_EXTENSION *ext = list ? X509V3_EXT_i2d(NID_subject_alt_name, 0, list) : NULL;
 
     GENERAL_NAMES_free(list);
@@ -79,10 +81,11 @@ static X509_EXTENSION *alt_name_ext(const apr_array_header_t *names)
 
 /* ---- certificate request ---- */
 
-static int add_request_exts(X509_REQ *req, const apr_array_header_t *names, int must_staple)
+static int add_request_exts(X509_REQ *req, const apr_array_header_t *identifiers,
+                            int must_staple)
 {
     STACK_OF(X509_EXTENSION) *exts = sk_X509_EXTENSION_new_null();
-    int ok = exts && push_ext(exts, alt_name_ext(names));
+    int ok = exts && push_ext(exts, alt_name_ext(identifiers));
 
     if (ok && must_staple) /* RFC 7633 4: status_request */
         ok = push_ext(exts, X509V3_EXT_conf_nid(NULL, NULL, NID_tlsfeature, "status_request"));
@@ -99,13 +102,15 @@ static int set_common_name(X509_NAME *subject, const char *name)
                                       -1, 0);
 }
 
-static int fill_request(X509_REQ *req, const apr_array_header_t *names, int must_staple,
+static int fill_request(X509_REQ *req, const apr_array_header_t *identifiers, int must_staple,
                         const md_key_t *key)
 {
+    const md_identifier_t *first = &APR_ARRAY_IDX(identifiers, 0, md_identifier_t);
     X509_NAME *subject = X509_NAME_new();
-    int ok = subject && set_common_name(subject, APR_ARRAY_IDX(names, 0, const char *))
+    int ok = subject
+             && (first->type != MD_IDENTIFIER_DNS || set_common_name(subject, first->value))
              && X509_REQ_set_subject_name(req, subject) && X509_REQ_set_version(req, 0)
-             && add_request_exts(req, names, must_staple)
+             && add_request_exts(req, identifiers, must_staple)
              && X509_REQ_set_pubkey(req, md_key_evp(key))
              && X509_REQ_sign(req, md_key_evp(key), digest_for(key));
 
@@ -113,8 +118,8 @@ static int fill_request(X509_REQ *req, const apr_array_header_t *names, int must
     return ok;
 }
 
-apr_status_t md_csr_make(const char **pcsr, const apr_array_header_t *names, int must_staple,
-                         const md_key_t *key, md_err_t *err, apr_pool_t *p)
+apr_status_t md_csr_make(const char **pcsr, const apr_array_header_t *identifiers,
+                         int must_staple, const md_key_t *key, md_err_t *err, apr_pool_t *p)
 {
     X509_REQ *req = X509_REQ_new();
     unsigned char *der = NULL;
@@ -122,7 +127,7 @@ apr_status_t md_csr_make(const char **pcsr, const apr_array_header_t *names, int
     int len = 0;
 
     *pcsr = NULL;
-    if (req && names->nelts > 0 && fill_request(req, names, must_staple, key))
+    if (req && identifiers->nelts > 0 && fill_request(req, identifiers, must_staple, key))
         len = i2d_X509_REQ(req, &der);
     if (len > 0)
         *pcsr = md_base64url_encode(der, (apr_size_t)len, p);
@@ -191,7 +196,7 @@ static X509_EXTENSION *acme_id_ext(const unsigned char digest[32])
 }
 
 /* What all certificates of ours have; not signed yet. NULL when memory is out. */
-static X509 *start_cert(const char *common_name, const apr_array_header_t *names, int days,
+static X509 *start_cert(const char *common_name, const apr_array_header_t *identifiers, int days,
                         const md_key_t *key)
 {
     X509 *x509 = X509_new();
@@ -201,7 +206,7 @@ static X509 *start_cert(const char *common_name, const apr_array_header_t *names
         && X509_gmtime_adj(X509_getm_notAfter(x509), days * DAY_SECONDS)
         && X509_set_pubkey(x509, md_key_evp(key))
         && add_conf_ext(x509, NID_basic_constraints, "critical,CA:FALSE")
-        && add_ext(x509, alt_name_ext(names)))
+        && add_ext(x509, alt_name_ext(identifiers)))
         return x509;
     X509_free(x509);
     return NULL;
@@ -222,23 +227,23 @@ static apr_status_t finish_cert(md_cert_t **pcert, X509 *x509, int ok, const md_
 apr_status_t md_cert_make_fallback(md_cert_t **pcert, const apr_array_header_t *names,
                                    const md_key_t *key, md_err_t *err, apr_pool_t *p)
 {
-    X509 *x509 = start_cert("Apache Managed Domain Fallback", names, 14, key);
+    X509 *x509 = start_cert("Apache Managed Domain Fallback", md_identifiers_of(names, p), 14, key);
     int ok = x509 && add_conf_ext(x509, NID_key_usage, "critical,digitalSignature")
              && add_conf_ext(x509, NID_ext_key_usage, "serverAuth");
 
     return finish_cert(pcert, x509, ok, key, "cannot make a temporary certificate", err, p);
 }
 
-apr_status_t md_cert_make_alpn(md_cert_t **pcert, const char *name,
+apr_status_t md_cert_make_alpn(md_cert_t **pcert, const md_identifier_t *identifier,
                                const unsigned char digest[32], const md_key_t *key,
                                md_err_t *err, apr_pool_t *p)
 {
-    apr_array_header_t *names = md_strings_make(p);
+    apr_array_header_t *identifiers = apr_array_make(p, 1, sizeof(md_identifier_t));
     X509 *x509;
     int ok;
 
-    APR_ARRAY_PUSH(names, const char *) = name;
-    x509 = start_cert("tls-alpn-01-challenge", names, 7, key);
+    APR_ARRAY_PUSH(identifiers, md_identifier_t) = *identifier;
+    x509 = start_cert("tls-alpn-01-challenge", identifiers, 7, key);
     ok = x509 && add_ext(x509, acme_id_ext(digest));
     return finish_cert(pcert, x509, ok, key, "cannot make a tls-alpn-01 certificate", err, p);
 }

@@ -2,10 +2,12 @@
 /* The error record. */
 #include "md_err.h"
 
+#include <errno.h>
 #include <stdarg.h>
 
 #include <apr_strings.h>
 
+#include "md_limits.h"
 #include "md_text.h"
 
 void md_err_init(md_err_t *err, apr_pool_t *p)
@@ -21,6 +23,15 @@ void md_err_clear(md_err_t *err)
     err->rv = APR_SUCCESS;
     err->type = err->detail = err->subproblems = NULL;
     err->retry_after = 0;
+    err->scope = MD_SCOPE_DOMAIN;
+    err->is_lasting = err->http_status = 0;
+}
+
+/* What we lack, and not what somebody else does. */
+static int is_ours(apr_status_t rv)
+{
+    return APR_STATUS_IS_ENOSPC(rv) || APR_STATUS_IS_ENOMEM(rv) || APR_STATUS_IS_EMFILE(rv)
+           || APR_STATUS_IS_ENFILE(rv) || rv == EDQUOT || rv == EROFS || rv == EIO;
 }
 
 static apr_status_t record(md_err_t *err, apr_status_t rv, const char *type, const char *fmt,
@@ -35,7 +46,9 @@ static apr_status_t record(md_err_t *err, apr_status_t rv, const char *type, con
     md_err_clear(err);
     err->rv = rv;
     err->type = type;
-    err->detail = md_text_printable(detail, err->p);
+    err->detail = md_text_clean(detail, MD_MAX_DETAIL, err->p);
+    if (is_ours(rv))
+        err->scope = MD_SCOPE_SELF;
     return rv;
 }
 
@@ -72,6 +85,15 @@ apr_status_t md_fail_problem(md_err_t *err, apr_status_t rv, const char *type,
     return rv;
 }
 
+apr_status_t md_err_blame(md_err_t *err, md_scope_t scope, int is_lasting)
+{
+    if (!err)
+        return APR_EGENERAL;
+    err->scope = scope;
+    err->is_lasting = is_lasting;
+    return err->rv;
+}
+
 void md_err_set_subproblems(md_err_t *err, const char *subproblems)
 {
     if (err)
@@ -85,6 +107,9 @@ void md_err_copy(md_err_t *to, const md_err_t *from)
     to->detail = apr_pstrdup(to->p, from->detail);
     to->subproblems = apr_pstrdup(to->p, from->subproblems);
     to->retry_after = from->retry_after;
+    to->scope = from->scope;
+    to->is_lasting = from->is_lasting;
+    to->http_status = from->http_status;
 }
 
 const char *md_err_text(apr_status_t rv, apr_pool_t *p)

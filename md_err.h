@@ -9,13 +9,25 @@
 
 #define MD_MUST_CHECK __attribute__((warn_unused_result))
 
+/* Whom a failure concerns, and so what waits until another try makes sense. */
+typedef enum {
+    MD_SCOPE_DOMAIN,  /* one name or domain: this renewal */
+    MD_SCOPE_REQUEST, /* this exchange alone: it can be repeated at once */
+    MD_SCOPE_ACCOUNT, /* new orders of the account */
+    MD_SCOPE_CA,      /* all requests to the CA */
+    MD_SCOPE_SELF     /* whatever of ours needs what is lacking; the CA has no part in it */
+} md_scope_t;
+
 /* Why a call failed: for the log, the status page and the retry policy.
  * The caller owns it; functions write to it only when they fail. */
 typedef struct md_err_t {
     apr_pool_t *p;          /* holds the strings below */
     apr_status_t rv;        /* always equals the returned status */
     const char *type;       /* RFC 8555 6.7 problem type or one of ours, or NULL */
-    const char *detail;     /* one sentence for the operator, printable */
+    const char *detail;     /* for the operator: a sentence, or what a CA says in UTF-8 */
+    md_scope_t scope;
+    int is_lasting;         /* trying again soon is no use */
+    int http_status;        /* of the answer that says so, 0 if there is none */
     apr_time_t retry_after; /* earliest retry the server allows, 0 if unknown */
     const char *subproblems; /* RFC 8555 6.7.1 as compact JSON, or NULL */
 } md_err_t;
@@ -26,8 +38,9 @@ void md_err_init(md_err_t *err, apr_pool_t *p);
 /* Forget the last failure, keep the pool. */
 void md_err_clear(md_err_t *err);
 
-/* Record why, replacing what was there, and return `rv`. `err` may be NULL. The text is made
- * printable and cut at MD_MAX_TEXT. */
+/* Record why, replacing what was there, and return `rv`. `err` may be NULL. The text is cleaned
+ * (md_text_clean) and cut at MD_MAX_DETAIL; it concerns the domain, or ourselves where `rv` tells
+ * of a lack of space, memory or descriptors. */
 apr_status_t md_fail(md_err_t *err, apr_status_t rv, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -39,6 +52,9 @@ apr_status_t md_fail_system(md_err_t *err, apr_status_t rv, const char *fmt, ...
 apr_status_t md_fail_problem(md_err_t *err, apr_status_t rv, const char *type,
                              const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* Whom it concerns in fact; `err` may be NULL. Returns the recorded status. */
+apr_status_t md_err_blame(md_err_t *err, md_scope_t scope, int is_lasting);
 
 /* Attach subproblems (RFC 8555 6.7.1), compact JSON, copied to err->p; NULL is none. */
 void md_err_set_subproblems(md_err_t *err, const char *subproblems);

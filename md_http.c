@@ -17,8 +17,7 @@
 
 #define CONNECT_TIMEOUT 30L /* seconds */
 #define TOTAL_TIMEOUT   120L
-#define STALL_TIMEOUT   30L /* below STALL_BYTES per second for that long */
-#define STALL_BYTES     10L
+#define STALL_TIMEOUT   apr_time_from_sec(30) /* nothing more of an answer that has begun */
 #define IDLE_HANDLES    8
 
 struct md_http_t {
@@ -41,6 +40,9 @@ typedef struct exchange_t {
     md_response_t *response;
     body_t body;
     apr_size_t header_bytes;
+    apr_size_t seen;       /* bytes at the last sign of life */
+    apr_time_t seen_at;
+    int is_stuck;
     apr_pool_t *p;
 } exchange_t;
 
@@ -147,7 +149,7 @@ static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
     x->header_bytes += len;
     if (x->header_bytes > MD_MAX_HEADERS)
         return 0;
-    while (end > 0 && (data[end - 1] == '\r' || data[end - 1] == '\n'))
+    while (end > 0 && strchr("\r\n \t", data[end - 1])) /* RFC 9110 5.5 */
         --end;
     if (end >= 5 && !strncmp(data, "HTTP/", 5)) {
         apr_table_clear(x->response->headers);
@@ -162,6 +164,19 @@ static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
     return len;
 }
 
+/* A server may think for long before it answers; an answer that stops in the middle is none. */
+static int is_stuck(exchange_t *x)
+{
+    apr_size_t seen = x->header_bytes + x->body.len;
+    apr_time_t now = apr_time_now();
+
+    if (seen != x->seen || now < x->seen_at)
+        x->seen_at = now;
+    x->seen = seen;
+    x->is_stuck = seen > 0 && now - x->seen_at > STALL_TIMEOUT;
+    return x->is_stuck;
+}
+
 static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal,
                        curl_off_t ulnow)
 {
@@ -171,7 +186,7 @@ static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_o
     (void)dlnow;
     (void)ultotal;
     (void)ulnow;
-    return is_stopped(x->http);
+    return is_stopped(x->http) || is_stuck(x);
 }
 
 static apr_status_t status_of(CURLcode code)
@@ -203,6 +218,13 @@ static apr_status_t status_of(CURLcode code)
     }
 }
 
+/* Did the connection end before the reply did? */
+static int was_cut(CURLcode code)
+{
+    return code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR
+           || code == CURLE_PARTIAL_FILE;
+}
+
 static struct curl_slist *headers_of(const md_request_t *request, apr_pool_t *p)
 {
     struct curl_slist *list = curl_slist_append(NULL, "Accept-Language: en");
@@ -215,14 +237,19 @@ static struct curl_slist *headers_of(const md_request_t *request, apr_pool_t *p)
     return curl_slist_append(list, "Expect:"); /* a POST need not wait for 100-continue */
 }
 
+/* Trust anchors of ours are the only ones: libcurl has a directory of the system's built in. */
 static void set_route(CURL *curl, const md_route_t *route)
 {
-    if (route->ca_file)
+    if (route->ca_file) {
         curl_easy_setopt(curl, CURLOPT_CAINFO, route->ca_file);
+        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+    }
     if (route->proxy_url)
         curl_easy_setopt(curl, CURLOPT_PROXY, route->proxy_url);
-    if (route->proxy_ca_file)
+    if (route->proxy_ca_file) {
         curl_easy_setopt(curl, CURLOPT_PROXY_CAINFO, route->proxy_ca_file);
+        curl_easy_setopt(curl, CURLOPT_PROXY_CAPATH, NULL);
+    }
 }
 
 static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
@@ -239,8 +266,6 @@ static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
 #endif
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, TOTAL_TIMEOUT);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, STALL_TIMEOUT);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
@@ -293,7 +318,9 @@ static apr_status_t fail(CURL *curl, CURLcode code, const char *reason, md_err_t
     curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &error);
     if (code == CURLE_COULDNT_CONNECT && error != 0)
         said = apr_psprintf(p, " (%s)", md_err_text((apr_status_t)error, p));
-    return md_fail(err, status_of(code), "%s%s%s", what, said, cure_of(code));
+    md_fail(err, status_of(code), "%s%s%s", what, said, cure_of(code));
+    return md_err_blame(err, was_cut(code) ? MD_SCOPE_REQUEST
+                             : code == CURLE_OUT_OF_MEMORY ? MD_SCOPE_SELF : MD_SCOPE_CA, 0);
 }
 
 static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *request,
@@ -312,6 +339,10 @@ static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *reque
     if (code == CURLE_WRITE_ERROR)
         return md_fail(err, APR_EGENERAL, "the response is larger than %lu bytes",
                        (unsigned long)request->max_body);
+    if (x->is_stuck && !is_stopped(x->http)) {
+        md_fail(err, APR_TIMEUP, "the answer stopped in the middle");
+        return md_err_blame(err, MD_SCOPE_CA, 0);
+    }
     if (code != CURLE_OK)
         return fail(curl, code, reason, err, x->p);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);

@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 #include "md_limits.h"
+#include "md_text.h"
 #include "md_time.h"
 
 #define JOB_JSON    "job.json"
@@ -28,7 +29,8 @@ static const md_json_rule_t RULES[] = {
     { "notified-renewed", MD_JSON_BOOL, 0 }, { "errors", MD_JSON_NUMBER, 0 },
     { "next-run", MD_JSON_STRING, 0 }, { "last-run", MD_JSON_STRING, 0 },
     { "valid-from", MD_JSON_STRING, 0 }, { "last", MD_JSON_OBJECT, 0 },
-    { "log", MD_JSON_OBJECT, 0 }, { NULL, MD_JSON_STRING, 0 }
+    { "failed-challenge", MD_JSON_STRING, 0 }, { "log", MD_JSON_OBJECT, 0 },
+    { NULL, MD_JSON_STRING, 0 }
 };
 
 apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_group_t group,
@@ -53,6 +55,7 @@ apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_grou
     job->errors = (int)md_json_get_int(json, "errors", 0);
     if (job->errors < 0)
         job->errors = 0;
+    job->failed_challenge = apr_pstrdup(p, md_json_get_str(json, "failed-challenge"));
     job->last = md_json_get(json, "last", p);
     log = md_json_get(json, "log.entries", p);
     if (md_json_is_array(log)) {
@@ -74,6 +77,7 @@ md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p)
     md_json_set_time(json, "last-run", job->last_run);
     md_json_set_time(json, "valid-from", job->valid_from);
     md_json_set_int(json, "errors", job->errors);
+    md_json_set_str(json, "failed-challenge", job->failed_challenge);
     md_json_set(json, "last", job->last);
     if (with_log && md_json_size(job->log) > 0)
         md_json_set(json, "log.entries", job->log);
@@ -101,7 +105,7 @@ void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *st
     md_json_set_time(entry, "when", when);
     md_json_set_str(entry, "type", type);
     md_json_set_str(entry, "status", status);
-    md_json_set_str(entry, "detail", detail);
+    md_json_set_str(entry, "detail", md_text_line(detail, MD_MAX_JOB_DETAIL, job->p));
     md_json_insert(job->log, 0, entry);
     md_json_truncate(job->log, MD_MAX_JOB_LOG);
 }

@@ -15,6 +15,7 @@ typedef struct md_job_t {
     apr_time_t last_run;
     apr_time_t valid_from;
     int errors;                  /* failed attempts in a row */
+    const char *failed_challenge; /* type that the CA refused in the last one, or NULL */
     md_json_t *last;             /* latest result, or NULL */
     md_json_t *log;              /* array of entries, newest first */
     apr_pool_t *p;
@@ -38,7 +39,8 @@ void md_job_remove(const md_store_t *store, md_store_group_t group, const char *
 
 md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p);
 
-/* Put an entry in front of the log; `status` and `detail` may be NULL. */
+/* Put an entry in front of the log; `status` and `detail` may be NULL. The text is shortened: the
+ * result has all of it. */
 void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *status,
                 const char *detail);
 

@@ -107,12 +107,28 @@ apr_status_t md_jws_sign(const char **pjws, md_json_t *protected, const char *pa
     return APR_SUCCESS;
 }
 
+/* CAs hand MAC keys out in either alphabet (RFC 4648 4, 5), and people copy them with line ends and
+ * blanks around them. */
+static const char *base64url_of(const char *text, apr_pool_t *p)
+{
+    char *copy = apr_palloc(p, strlen(text) + 1), *to = copy;
+    const char *end = text + strlen(text);
+
+    while (end > text && strchr(" \t\r\n", end[-1]))
+        --end;
+    for (text += strspn(text, " \t"); text < end; ++text)
+        if (*text != '\r' && *text != '\n')
+            *to++ = *text == '+' ? '-' : *text == '/' ? '_' : *text;
+    *to = '\0';
+    return copy;
+}
+
 apr_status_t md_jws_bind(md_json_t **pjws, const char *kid, const char *hmac, const char *url,
                          const md_key_t *key, md_err_t *err, apr_pool_t *p)
 {
     md_json_t *protected = md_json_object(p);
     unsigned char mac[EVP_MAX_MD_SIZE], *secret;
-    apr_size_t mac_len, secret_len = md_base64url_decode(&secret, hmac, p);
+    apr_size_t mac_len, secret_len = md_base64url_decode(&secret, base64url_of(hmac, p), p);
     const char *head, *body, *input;
 
     if (!secret_len)

@@ -19,8 +19,8 @@ apr_status_t md_jws_sign(const char **pjws, md_json_t *protected, const char *pa
                          const md_key_t *key, md_err_t *err, apr_pool_t *p);
 
 /* External account binding (RFC 8555 7.3.4): the public `key` of the new account, signed by HS256
- * with the MAC key (base64url) that belongs to `kid`; `url` is newAccount's. Fails with the problem
- * apache:eab-hmac-invalid for a MAC key that is none. */
+ * with the MAC key that belongs to `kid`, in base64 of either alphabet; `url` is newAccount's.
+ * Fails with the problem apache:eab-hmac-invalid for a MAC key that is none. */
 MD_MUST_CHECK
 apr_status_t md_jws_bind(md_json_t **pjws, const char *kid, const char *hmac, const char *url,
                          const md_key_t *key, md_err_t *err, apr_pool_t *p);

@@ -739,51 +739,6 @@ apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domai
 
 /* ---- challenges ---- */
 
-/* Why this type cannot work here, NULL if it can. */
-static const char *type_problem(const md_reg_t *reg, const md_domain_t *domain, const char *type)
-{
-    if (!strcmp(type, "http-01"))
-        return reg->http_reachable ? NULL
-               : "The challenge type 'http-01' is disabled because the server seems not to be "
-                 "reachable on public port 80: add 'Listen 80', or 'MDPortMap 80:<port>' with the "
-                 "local port where it arrives. ";
-    if (!reg->https_reachable)
-        return "The challenge type 'tls-alpn-01' is disabled because the server seems not to be "
-               "reachable on public port 443: add 'Listen 443', or 'MDPortMap 443:<port>' with "
-               "the local port where it arrives. ";
-    return domain->acme_tls->nelts > 0 ? NULL
-           : "The challenge type 'tls-alpn-01' is disabled because no https vhost of the domain "
-             "speaks the protocol 'acme-tls/1': add 'Protocols h2 http/1.1 acme-tls/1' there. ";
-}
-
-apr_array_header_t *md_reg_challenge_types(const md_reg_t *reg, const md_domain_t *domain,
-                                           const char **pwhy, apr_pool_t *p)
-{
-    static const char *const AUTOMATIC[] = { "tls-alpn-01", "http-01" };
-    apr_array_header_t *types = md_strings_make(p);
-    const char *problem, *why = "";
-    size_t i;
-
-    *pwhy = NULL;
-    if (reg->only_challenge) {
-        APR_ARRAY_PUSH(types, const char *) = reg->only_challenge;
-        return types;
-    }
-    if (domain->ca_challenges && domain->ca_challenges->nelts > 0)
-        return md_strings_copy(domain->ca_challenges, p);
-    for (i = 0; i < sizeof(AUTOMATIC) / sizeof(AUTOMATIC[0]); ++i) {
-        problem = type_problem(reg, domain, AUTOMATIC[i]);
-        if (problem)
-            why = apr_pstrcat(p, why, problem, NULL);
-        else
-            APR_ARRAY_PUSH(types, const char *) = AUTOMATIC[i];
-    }
-    if (types->nelts == 0)
-        *pwhy = apr_pstrcat(p, "None of the ACME challenge methods configured for this domain are "
-                            "suitable. ", why, NULL);
-    return types;
-}
-
 static apr_status_t load_answer(const md_reg_t *reg, const char *name, const char *cert_file,
                                 const char *key_file, const char **pcert, const char **pkey,
                                 apr_pool_t *p)

@@ -85,11 +85,6 @@ apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domai
                                    apr_array_header_t *certs, apr_array_header_t *keys,
                                    md_err_t *err, apr_pool_t *p);
 
-/* Challenge types usable for the domain in order (configured ones, else those that can work here).
- * Empty result: *pwhy tells for each type why not. */
-apr_array_header_t *md_reg_challenge_types(const md_reg_t *reg, const md_domain_t *domain,
-                                           const char **pwhy, apr_pool_t *p);
-
 /* PEM of a tls-alpn-01 answer for a name: the domain's own key specs, RSA first, then any there.
  * APR_ENOENT. */
 MD_MUST_CHECK

@@ -11,6 +11,7 @@
 
 #include <apr_strings.h>
 
+#include "md_limits.h"
 #include "md_log.h"
 #include "md_text.h"
 
@@ -158,6 +159,27 @@ const char *md_renew_doubt(const md_domain_t *domain, apr_pool_t *p)
     return NULL;
 }
 
+/* How the server can prove control, with the one type that a tool wants, the configured ones or
+ * those that work here. None: *pwhy tells why. */
+static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *domain,
+                                    const char **pwhy, apr_pool_t *p)
+{
+    md_solver_conf_t conf = { .store = reg->store, .key_specs = md_domain_key_specs(domain, p),
+                              .acme_tls = domain->acme_tls, .http_reachable = reg->http_reachable,
+                              .https_reachable = reg->https_reachable };
+    apr_array_header_t *one = md_strings_make(p);
+
+    *pwhy = NULL;
+    APR_ARRAY_PUSH(one, const char *) = reg->only_challenge;
+    if (reg->only_challenge)
+        conf.types = one;
+    else if (domain->ca_challenges && domain->ca_challenges->nelts > 0)
+        conf.types = domain->ca_challenges;
+    else
+        conf.types = md_solver_usable(&conf, pwhy, p);
+    return conf;
+}
+
 const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
@@ -172,9 +194,8 @@ const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr
     why = route_problem(reg, domain, p);
     if (why)
         return why;
-    if (md_reg_challenge_types(reg, domain, &why, p)->nelts > 0)
-        return NULL;
-    return why ? why : "no challenge type is usable";
+    solver_conf(reg, domain, &why, p);
+    return why;
 }
 
 /* ---- staging ---- */
@@ -256,7 +277,7 @@ static apr_status_t prepare_staging(md_renew_t *renew)
 
 /* ---- one run ---- */
 
-static void prepare_issue(md_renew_t *renew)
+static void prepare_issue(md_renew_t *renew, apr_time_t now)
 {
     const md_domain_t *domain = renew->domain;
     md_issue_t *issue = &renew->issue;
@@ -265,7 +286,7 @@ static void prepare_issue(md_renew_t *renew)
     issue->p = renew->p;
     issue->store = renew->reg->store;
     issue->name = domain->name;
-    issue->names = md_names_minimal(domain->names, renew->p);
+    issue->identifiers = md_identifiers_of(md_names_minimal(domain->names, renew->p), renew->p);
     issue->key_specs = md_domain_key_specs(domain, renew->p);
     issue->must_staple = domain->must_staple;
     issue->profile = domain->profile;
@@ -277,10 +298,10 @@ static void prepare_issue(md_renew_t *renew)
     issue->wish.eab_hmac = domain->eab_hmac;
     issue->wish.key_spec = renew->reg->conf->account_key;
     issue->wish.id = domain->ca_account;
-    issue->solver.store = renew->reg->store;
-    issue->solver.types = md_reg_challenge_types(renew->reg, domain, &problem, renew->p);
-    issue->solver.key_specs = issue->key_specs;
-    issue->solver.acme_tls = domain->acme_tls;
+    issue->solver = solver_conf(renew->reg, domain, &problem, renew->p);
+    issue->is_urgent = !renew->reg->is_tool && (domain->state != MD_STATE_COMPLETE
+                                                || !md_renew_time_left(domain, now));
+    issue->solver.failed_type = renew->job->failed_challenge;
     problem = md_renew_problem(renew->reg, domain, renew->tmp);
     if (problem) /* so that nothing is asked of the CA in vain */
         md_fail(&renew->err, APR_EGENERAL, "%s", problem);
@@ -302,7 +323,7 @@ md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_j
     job->last_run = now;
     md_job_log(job, now, "starting", NULL, NULL);
     if (prepare_staging(renew) == APR_SUCCESS)
-        prepare_issue(renew);
+        prepare_issue(renew, now);
     return renew;
 }
 
@@ -311,9 +332,10 @@ const char *md_renew_ca_url(const md_renew_t *renew)
     return renew->ca_url;
 }
 
-void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme)
+void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme, md_acct_use_t *use)
 {
     renew->issue.acme = acme;
+    renew->issue.use = use;
 }
 
 apr_time_t md_renew_next_run(const md_renew_t *renew)
@@ -377,7 +399,7 @@ static apr_status_t save_account(const md_renew_t *renew, const md_acct_t *acct,
  * is staged and it finds no account that fits, it activates the set with an id that is no text. */
 static void note_account(md_renew_t *renew)
 {
-    const md_acct_t *acct = renew->issue.acme ? md_acme_account(renew->issue.acme) : NULL;
+    const md_acct_t *acct = renew->issue.acct;
     apr_status_t rv;
     md_err_t err;
 
@@ -452,6 +474,7 @@ static void finish(md_renew_t *renew, apr_time_t now)
         return;
     job->finished = 1;
     job->errors = 0;
+    job->failed_challenge = NULL;
     job->valid_from = ready_at(renew, now);
     md_job_result(job, renew->issue.activity ? renew->issue.activity : "Checking staging", NULL,
                   renew->tmp);
@@ -474,15 +497,26 @@ void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t 
     keep_job(reg, job, tmp);
 }
 
+/* Where all of a text is that is too long for the log. */
+static const char *whole_text(const md_renew_t *renew)
+{
+    if (renew->reg->is_tool)
+        return "";
+    return apr_psprintf(renew->tmp, " (the whole text is in %s and on the page of md-status)",
+                        md_store_path(renew->reg->store, MD_STORE_STAGING, renew->domain->name,
+                                      "job.json", renew->tmp));
+}
+
 static void tell_failure(const md_renew_t *renew)
 {
     const char *activity = renew->issue.activity;
     const md_err_t *err = &renew->err;
 
-    md_log(MD_LOG_ERR, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s",
-           renew->domain->name, err->detail, activity ? " while[" : "", activity ? activity : "",
-           activity ? "]" : "", err->type ? " problem[" : "", err->type ? err->type : "",
-           err->type ? "]" : "");
+    md_log(MD_LOG_ERR, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s%s",
+           renew->domain->name, md_text_line(err->detail, MD_MAX_TEXT, renew->tmp),
+           strlen(err->detail) > MD_MAX_TEXT ? whole_text(renew) : "",
+           activity ? " while[" : "", activity ? activity : "", activity ? "]" : "",
+           err->type ? " problem[" : "", err->type ? err->type : "", err->type ? "]" : "");
 }
 
 static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice)
@@ -492,8 +526,9 @@ static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice
     md_job_t *job = renew->job;
 
     ++job->errors;
+    job->failed_challenge = apr_pstrdup(job->p, renew->issue.failed_type);
     delay = md_job_backoff(errors_here(renew), renew->reg->conf->retry_delay,
-                           md_problem_is_input_related(err), dice);
+                           err->is_lasting, dice);
     job->next_run = now + delay > err->retry_after ? now + delay : err->retry_after;
     md_job_result(job, renew->issue.activity, err, renew->tmp);
     md_job_log(job, now, "renewal-error", err->type, err->detail);
@@ -511,9 +546,10 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
         md_log(MD_LOG_INFO, MD_LOGNO(10057) "%s: encountered error for the %d. "
                "time, next run in %s", renew->domain->name, job->errors,
                md_duration_print(job->next_run - now, renew->tmp));
-    /* An answer of the CA says that its directory is all right; anything else may come from an old
-     * one. */
-    if (!renew->err.type && renew->issue.acme)
+    /* What the CA answers says that its directory is all right, and what fails here has nothing to
+     * do with it. */
+    if (!renew->err.type && renew->issue.acme
+        && (renew->err.scope == MD_SCOPE_CA || renew->err.scope == MD_SCOPE_REQUEST))
         md_acme_forget_directory(renew->issue.acme);
 }
 
@@ -534,7 +570,7 @@ md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice)
     md_step_t step = MD_STEP_FAILED;
 
     apr_pool_clear(renew->tmp);
-    if (renew->err.rv == APR_SUCCESS && !renew->issue.acme)
+    if (renew->err.rv == APR_SUCCESS && !renew->issue.use)
         md_fail(&renew->err, APR_ENOMEM, "no memory for the CA");
     if (renew->err.rv == APR_SUCCESS)
         step = md_issue_step(&renew->issue, now, &renew->err);

@@ -162,6 +162,41 @@ void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p)
     }
 }
 
+/* The other half of a pair: "pubcert<more>" for "privkey<more>" and the other way round. */
+static int is_of_pair(const md_store_t *store, const char *name, const char *file, apr_pool_t *p)
+{
+    const char *other;
+
+    if (!strncmp(file, "privkey", 7))
+        other = apr_pstrcat(p, "pubcert", file + 7, NULL);
+    else if (!strncmp(file, "pubcert", 7))
+        other = apr_pstrcat(p, "privkey", file + 7, NULL);
+    else
+        return 0;
+    return md_store_exists(store, MD_STORE_STAGING, name, other, p);
+}
+
+void md_stage_reset_unfinished(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    apr_array_header_t *files = md_store_files(store, MD_STORE_STAGING, name, p);
+    const char *file;
+    int i, has_pair = 0;
+
+    for (i = 0; i < files->nelts && !has_pair; ++i)
+        has_pair = is_of_pair(store, name, APR_ARRAY_IDX(files, i, const char *), p);
+    if (!has_pair) {
+        md_stage_reset(store, name, p);
+        return;
+    }
+    md_order_drop(store, name, p);
+    for (i = 0; i < files->nelts; ++i) {
+        file = APR_ARRAY_IDX(files, i, const char *);
+        if (strncmp(file, "account.", 8) && strcmp(file, MD_DOMAIN_JSON)
+            && !is_of_pair(store, name, file, p))
+            md_store_remove(store, MD_STORE_STAGING, name, file, p);
+    }
+}
+
 void md_stage_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p)
 {
     const char *id;
@@ -379,7 +414,7 @@ static void forget_errors(const md_reg_t *reg, const char *name, int is_ours, ap
     md_job_remove(reg->store, MD_STORE_STAGING, name, p);
     if (!is_ours)
         return;
-    md_stage_reset(reg->store, name, p);
+    md_stage_reset_unfinished(reg->store, name, p);
     md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
 }
 

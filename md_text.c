@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include <arpa/inet.h>
+
 #include <apr_hash.h>
 #include <apr_strings.h>
 #include <apr_uri.h>
@@ -95,6 +97,68 @@ const char *md_text_printable(const char *text, apr_pool_t *p)
     return copy;
 }
 
+/* Bytes of the UTF-8 character (RFC 3629 4) at `s`, 0 if there is none. */
+static apr_size_t utf8_len(const unsigned char *s)
+{
+    static const struct { unsigned char first, last, low, high; apr_size_t len; } FORMS[] = {
+        { 0x09, 0x0a, 0, 0, 1 }, { 0x0d, 0x0d, 0, 0, 1 }, { 0x20, 0x7e, 0, 0, 1 },
+        { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
+        { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 },
+        { 0xf1, 0xf3, 0x80, 0xbf, 4 }, { 0xf4, 0xf4, 0x80, 0x8f, 4 },
+    };
+    apr_size_t i, k;
+
+    for (i = 0; i < sizeof(FORMS) / sizeof(FORMS[0]); ++i) {
+        if (s[0] < FORMS[i].first || s[0] > FORMS[i].last)
+            continue;
+        if (FORMS[i].len > 1 && (s[1] < FORMS[i].low || s[1] > FORMS[i].high))
+            return 0;
+        for (k = 2; k < FORMS[i].len; ++k)
+            if (s[k] < 0x80 || s[k] > 0xbf)
+                return 0;
+        return FORMS[i].len;
+    }
+    return 0;
+}
+
+#define CUT "[...]"
+
+const char *md_text_clean(const char *text, apr_size_t max, apr_pool_t *p)
+{
+    const unsigned char *from = (const unsigned char *)text;
+    apr_size_t len, n = 0;
+    char *copy;
+
+    if (!text)
+        return NULL;
+    copy = apr_palloc(p, strnlen(text, max) + sizeof(CUT));
+    for (; *from; from += len) {
+        len = utf8_len(from);
+        if (n + (len ? len : 1) > max) {
+            memcpy(copy + n, CUT, sizeof(CUT));
+            return copy;
+        }
+        if (len)
+            memcpy(copy + n, from, len);
+        else
+            copy[n] = '?';
+        len = len ? len : 1;
+        n += len;
+    }
+    copy[n] = '\0';
+    return copy;
+}
+
+const char *md_text_line(const char *text, apr_size_t max, apr_pool_t *p)
+{
+    char *line = apr_pstrdup(p, md_text_clean(text, max, p)), *c;
+
+    for (c = line; c && *c; ++c)
+        if (*c == '\n' || *c == '\r' || *c == '\t')
+            *c = ' ';
+    return line;
+}
+
 /* ---- names ---- */
 
 int md_dns_name_is_wildcard(const char *name)
@@ -143,6 +207,52 @@ int md_token_is_valid(const char *token)
     size_t n = strspn(token, BASE64URL);
 
     return n > 0 && n <= 256 && token[n] == '\0';
+}
+
+/* ---- identifiers ---- */
+
+/* IPv6 addresses have many forms. */
+static const char *canonical_address(const char *name, apr_pool_t *p)
+{
+    unsigned char octets[sizeof(struct in6_addr)];
+    int family = strchr(name, ':') ? AF_INET6 : AF_INET;
+    char text[INET6_ADDRSTRLEN];
+
+    if (inet_pton(family, name, octets) != 1)
+        return NULL;
+    return apr_pstrdup(p, inet_ntop(family, octets, text, sizeof(text)));
+}
+
+md_identifier_t md_identifier_of(const char *name, apr_pool_t *p)
+{
+    const char *address = canonical_address(name, p);
+    md_identifier_t identifier = { .type = address ? MD_IDENTIFIER_IP : MD_IDENTIFIER_DNS,
+                                   .value = address ? address : apr_pstrdup(p, name) };
+
+    return identifier;
+}
+
+apr_array_header_t *md_identifiers_of(const apr_array_header_t *names, apr_pool_t *p)
+{
+    apr_array_header_t *list = apr_array_make(p, names->nelts + 1, sizeof(md_identifier_t));
+    int i;
+
+    for (i = 0; i < names->nelts; ++i)
+        APR_ARRAY_PUSH(list, md_identifier_t) = md_identifier_of(APR_ARRAY_IDX(names, i,
+                                                                               const char *), p);
+    return list;
+}
+
+int md_identifiers_equal(const md_identifier_t *a, const md_identifier_t *b)
+{
+    return a->type == b->type && !strcasecmp(a->value, b->value);
+}
+
+const char *md_identifier_type(const md_identifier_t *identifier)
+{
+    static const char *const TYPES[] = { [MD_IDENTIFIER_DNS] = "dns", [MD_IDENTIFIER_IP] = "ip" };
+
+    return TYPES[identifier->type];
 }
 
 /* ---- URIs ---- */
@@ -224,6 +334,25 @@ const char *md_uri_check_http(const char *text, apr_pool_t *p)
     if (strncasecmp(text, "http:", 5) && strncasecmp(text, "https:", 6))
         return "scheme must be http or https";
     return NULL;
+}
+
+const char *md_uri_resolve(const char *base, const char *ref, apr_pool_t *p)
+{
+    const char *authority = strstr(base, "://"), *path;
+    apr_size_t len;
+
+    if (!ref || !authority || strcspn(ref, ":") < strcspn(ref, "/?#"))
+        return apr_pstrdup(p, ref);
+    path = authority + 3 + strcspn(authority + 3, "/?#");
+    if (!strncmp(ref, "//", 2))
+        return apr_pstrcat(p, apr_pstrmemdup(p, base, (apr_size_t)(authority + 1 - base)), ref,
+                           NULL);
+    if (*ref == '/')
+        return apr_pstrcat(p, apr_pstrmemdup(p, base, (apr_size_t)(path - base)), ref, NULL);
+    for (len = strcspn(path, "?#"); len > 0 && path[len - 1] != '/'; --len)
+        ;
+    return apr_pstrcat(p, apr_pstrmemdup(p, base, (apr_size_t)(path - base) + len),
+                       len ? "" : "/", ref, NULL);
 }
 
 const char *md_uri_host(const char *text, apr_pool_t *p)

@@ -22,6 +22,13 @@ int md_text_same(const char *a, const char *b);
  * MD_MAX_TEXT. NULL stays NULL. */
 const char *md_text_printable(const char *text, apr_pool_t *p);
 
+/* Text from outside as it is kept: line ends, tabs and UTF-8 stay, other bytes become '?'; cut at
+ * `max` bytes, between characters and with a mark. */
+const char *md_text_clean(const char *text, apr_size_t max, apr_pool_t *p);
+
+/* The same as one line. */
+const char *md_text_line(const char *text, apr_size_t max, apr_pool_t *p);
+
 /* Is this safe as one component of a store path? Not empty, no '/', not "." or "..", at most
  * 255 bytes, no control characters. Wildcards and odd names from a configuration pass. */
 int md_path_part_is_safe(const char *part);
@@ -36,6 +43,22 @@ int md_dns_name_covers(const char *pattern, const char *name);
  * and '.', at least two labels, none empty (a dot at the end is no label). Else what is wrong. */
 const char *md_dns_name_check(const char *name);
 
+/* What a certificate is for (RFC 8555 7.1.4, RFC 8738): `value` is a DNS name, with "*." in front
+ * for a wildcard, or an address in its one canonical form. */
+typedef enum { MD_IDENTIFIER_DNS, MD_IDENTIFIER_IP } md_identifier_type_t;
+typedef struct md_identifier_t {
+    md_identifier_type_t type;
+    const char *value;
+} md_identifier_t;
+
+/* Of a configured name; values in `p`. */
+md_identifier_t md_identifier_of(const char *name, apr_pool_t *p);
+/* A list of md_identifier_t for a list of names. */
+apr_array_header_t *md_identifiers_of(const apr_array_header_t *names, apr_pool_t *p);
+int md_identifiers_equal(const md_identifier_t *a, const md_identifier_t *b); /* nocase */
+/* "dns", "ip" (RFC 8555 9.7.7). */
+const char *md_identifier_type(const md_identifier_t *identifier);
+
 /* RFC 8555 8.3: base64url alphabet only, 1 to 256 characters. */
 int md_token_is_valid(const char *token);
 
@@ -47,6 +70,10 @@ const char *md_uri_check(const char *uri, apr_pool_t *p);
 
 /* md_uri_check, and "scheme must be http or https". */
 const char *md_uri_check_http(const char *uri, apr_pool_t *p);
+
+/* `ref` as an absolute URI, if it is relative to the absolute `base` (RFC 3986 5.2); NULL for
+ * NULL. */
+const char *md_uri_resolve(const char *base, const char *ref, apr_pool_t *p);
 
 /* The host of an absolute URI, lower case, without port and brackets; NULL if there is none. */
 const char *md_uri_host(const char *uri, apr_pool_t *p);

@@ -41,6 +41,9 @@ BAD += [("newNonce", "status500"), ("newNonce", "no_nonce"), ("newNonce", "inval
         ("certificate", "garbage_pem"), ("certificate", "endless_body")]
 
 
+REFUSED_CHAINS = ["wrong_names", "wrong_key", "expired", "unlinked", "weak_chain"]
+
+
 def behaviour_of(name):
     if name == "status500":
         return ca_is.status(500)
@@ -64,6 +67,10 @@ def test_bad_answer(server, ca, kind, name):
     assert not list(server.store.glob("staging/*/pubcert*"))
     assert peak_memory(server) < 60 * 1024 or ca_is and "asan" in str(server.env().get("LD_PRELOAD"))
     ca.calm()
+    if name in REFUSED_CHAINS: # no other is ordered soon, unless somebody has mended something
+        assert ca.count("newOrder") == 1
+        server.wait_log(r"AH10057: .*next run in [^0]\S* (hours|day)")
+        server.graceful()
     if kind == "authz" and name == "invalid":
         ca.wait(lambda: ca.count("newOrder") >= 2)
     server.await_md("one.example.org")
@@ -178,8 +185,8 @@ def test_a_challenge_that_stays_pending_delays_nobody(server, ca):
     assert not server.store_json("staging", "slow.example.org", "job.json")["finished"]
 
 
-def test_rate_limit_holds_the_orders(server, ca):
-    ca.script("newOrder", ca_is.problem("rateLimited", "slowly", 429, retry_after=3), nth=1)
+def test_rate_limit_of_the_account_holds_the_orders(server, ca):
+    ca.script("newOrder", ca_is.problem("rateLimited", "too many new orders from this account", 429, retry_after=3), nth=1)
     server.add_md_conf("MDRenewConcurrency 1")
     for i in range(4):
         domain(server, f"d{i}.example.org")

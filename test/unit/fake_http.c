@@ -81,6 +81,17 @@ int fake_http_count(const char *suffix)
     return count;
 }
 
+int fake_http_count_prefix(const char *prefix)
+{
+    int i, count = 0;
+
+    pthread_mutex_lock(&mutex);
+    for (i = 0; i < made_count; ++i)
+        count += !strncmp(made[i].url, prefix, strlen(prefix));
+    pthread_mutex_unlock(&mutex);
+    return count;
+}
+
 const char *fake_http_body(const char *suffix, int n)
 {
     int i;

@@ -33,6 +33,7 @@ void fake_http_meanwhile(const char *url_suffix, void (*happens)(void));
 
 /* Requests made so far, how many with this suffix, and the n-th of these's body (JWS). */
 int fake_http_count(const char *url_suffix);
+int fake_http_count_prefix(const char *url_prefix);
 const char *fake_http_body(const char *url_suffix, int n);
 
 #endif

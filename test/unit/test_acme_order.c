@@ -10,6 +10,7 @@
 
 #include "../../md_acme_order.c"
 #include "../../md_file.h"
+#include "fail_files.h"
 #include "fake_http.h"
 
 #include <openssl/pem.h>
@@ -115,10 +116,11 @@ static md_issue_t *issue_make(void)
     issue->store = store;
     issue->name = NAME;
     issue->acme = md_acme_create(http, CA "/dir", &route, p);
+    issue->use = md_acct_use_create(p);
     issue->wish.ca_url = CA "/dir";
     issue->wish.contacts = contacts;
     issue->wish.agreement = "accepted";
-    issue->names = names;
+    issue->identifiers = md_identifiers_of(names, p);
     issue->key_specs = specs;
     issue->solver.store = store;
     issue->solver.types = types;
@@ -213,7 +215,7 @@ static void resumes_after_every_step(void **state)
     for (turns = 0; turns < 100 && step != MD_STEP_DONE; ++turns) {
         issue = issue_make(); /* nothing is remembered but the store */
         step = md_issue_step(issue, now, &err);
-        while (step == MD_STEP_AGAIN && !md_acme_is_ready(issue->acme))
+        while (step == MD_STEP_AGAIN && !md_acct_use_get(issue->use))
             step = md_issue_step(issue, now, &err);
         if (step == MD_STEP_AGAIN)
             step = md_issue_step(issue, now, &err); /* one step beyond loading the order */
@@ -364,24 +366,312 @@ static void waits_as_long_as_the_ca_asks(void **state)
     assert_true(now - started < apr_time_from_sec(40));
 }
 
-static void a_rate_limit_holds_all_orders_of_the_ca(void **state)
+/* A domain of its own with the same CA and account. */
+static md_issue_t *another(const md_issue_t *issue, const char *name)
 {
-    fake_answer_t limit = { "POST", "/new-order", 429, 0, "application/problem+json",
-                            "Retry-After: 600",
-                            "{\"type\":\"urn:ietf:params:acme:error:rateLimited\",\"detail\":"
-                            "\"too many\"}", 1 };
-    md_issue_t *issue = issue_make();
+    md_issue_t *other = apr_pmemdup(p, issue, sizeof(*issue));
+    apr_array_header_t *names = md_strings_make(p);
+
+    APR_ARRAY_PUSH(names, const char *) = name;
+    other->name = name;
+    other->identifiers = md_identifiers_of(names, p);
+    other->order = NULL;
+    other->order_pool = NULL;
+    return other;
+}
+
+#define LIMITED(detail, more) \
+    "{\"type\":\"urn:ietf:params:acme:error:rateLimited\",\"detail\":\"" detail "\"" more "}"
+
+static const struct {
+    const char *body;
+    int holds_all;
+} LIMITS[] = {
+    { LIMITED("too many new orders (300) from this account in the last 3h", ""), 1 },
+    { LIMITED("too many certificates (5) already issued for this exact set of identifiers in the "
+              "last 168h, see https://ca.test/account", ""), 0 },
+    { LIMITED("too many certificates (50) already issued for \\\"example.org\\\" by this account",
+              ""), 0 },
+    { LIMITED("too many failures of this account", ",\"subproblems\":[{\"type\":\"urn:ietf:params:"
+              "acme:error:rateLimited\",\"identifier\":{\"type\":\"dns\",\"value\":\"x\"}}]"), 0 },
+    { LIMITED("slowly", ""), 0 },
+};
+
+static void a_limit_holds_those_that_it_is_for(void **state)
+{
+    char *base = *state;
+    md_issue_t *issue, *other;
+    apr_time_t now = NOW;
+    md_step_t step;
+    size_t i;
+
+    for (i = 0; i < sizeof(LIMITS) / sizeof(LIMITS[0]); ++i) {
+        fake_answer_t limit = { "POST", "/new-order", 429, 0, "application/problem+json",
+                                "Retry-After: 600", LIMITS[i].body, 1 };
+
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        fake_http_answer(limit);
+        script_good_ca(1);
+        issue = issue_make();
+        assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
+        assert_true(md_problem_is(&err, MD_PROBLEM_RATE_LIMITED));
+        assert_int_equal(err.scope, LIMITS[i].holds_all ? MD_SCOPE_ACCOUNT : MD_SCOPE_DOMAIN);
+        assert_true(err.retry_after > now + apr_time_from_sec(500));
+        other = another(issue, "two.example.net");
+        step = md_issue_step(other, now, &err);
+        assert_int_equal(step, LIMITS[i].holds_all ? MD_STEP_WAIT : MD_STEP_AGAIN);
+        assert_int_equal(fake_http_count("/new-order"), LIMITS[i].holds_all ? 1 : 2);
+        if (!LIMITS[i].holds_all)
+            continue;
+        assert_true(other->wake_at > now + apr_time_from_sec(250)); /* not for as long as told */
+        assert_true(other->wake_at < now + apr_time_from_sec(310));
+        now = other->wake_at;
+        assert_int_equal(md_issue_step(other, now, &err), MD_STEP_AGAIN);
+        assert_int_equal(md_acct_use_wait(issue->use, issue->name, now), 0); /* it went well */
+        now = NOW;
+    }
+}
+
+/* What is told to several different ones concerns all, whatever the text is. */
+static void limits_of_several_hold_all(void **state)
+{
+    md_acct_use_t *use = md_acct_use_create(p);
     apr_time_t now = NOW;
 
     (void)state;
-    fake_http_answer(limit);
+    assert_int_equal(md_acct_use_is_limited(use, "a"), 0);
+    assert_int_equal(md_acct_use_is_limited(use, "a"), 0);
+    assert_int_equal(md_acct_use_is_limited(use, "b"), 0);
+    md_acct_use_served(use);
+    assert_int_equal(md_acct_use_is_limited(use, "b"), 0);
+    assert_int_equal(md_acct_use_is_limited(use, "a"), 0);
+    assert_int_equal(md_acct_use_is_limited(use, "c"), 1);
+    md_acct_use_hold(use, 0, now);
+    assert_true(md_acct_use_wait(use, "d", now) > now);
+    now = md_acct_use_wait(use, "d", now);
+    assert_int_equal(md_acct_use_wait(use, "d", now), 0); /* tries first */
+    assert_int_equal(md_acct_use_wait(use, "d", now), 0);
+    assert_true(md_acct_use_wait(use, "e", now) > now);   /* sees how it goes */
+    md_acct_use_hold(use, 0, now);
+    assert_true(md_acct_use_wait(use, "d", now) > now);
+    now = md_acct_use_wait(use, "d", now) + apr_time_from_sec(3600);
+    assert_int_equal(md_acct_use_wait(use, "e", now), 0);
+    now += apr_time_from_sec(60); /* which never came back */
+    assert_int_equal(md_acct_use_wait(use, "f", now), 0);
+    md_acct_use_served(use);
+    assert_int_equal(md_acct_use_wait(use, "g", now), 0);
+}
+
+#define UNAUTHORIZED "{\"type\":\"urn:ietf:params:acme:error:unauthorized\",\"detail\":\"no\"}"
+
+/* The refusal of one name is none of the account. */
+static void an_unauthorized_domain_leaves_the_account_alone(void **state)
+{
+    fake_answer_t refused = { "POST", "/new-order", 403, 0, "application/problem+json", NULL,
+                              UNAUTHORIZED, 2 };
+    md_issue_t *issue = issue_make();
+    const md_acct_t *acct;
+    md_err_t why;
+
+    (void)state;
+    fake_http_answer(refused);
     script_good_ca(1);
     assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
-    assert_true(md_problem_is(&err, MD_PROBLEM_RATE_LIMITED));
-    assert_true(err.retry_after > now + apr_time_from_sec(500));
-    assert_int_equal(md_issue_step(issue, now, &err), MD_STEP_WAIT);
-    assert_true(issue->wake_at > now + apr_time_from_sec(500));
-    assert_int_equal(fake_http_count("/new-order"), 1);
+    assert_true(md_problem_is(&err, MD_PROBLEM_UNAUTHORIZED));
+    assert_int_equal(err.scope, MD_SCOPE_DOMAIN);
+    acct = md_acct_use_get(issue->use);
+    assert_non_null(acct);
+    assert_int_equal(fake_http_count("/acct/1"), 1);
+    md_err_init(&why, p);
+    assert_int_equal(run(another(issue, "two.example.org"), NULL), MD_STEP_FAILED);
+    assert_int_equal(fake_http_count("/acct/1"), 1); /* not asked about again so soon */
+    assert_ptr_equal(md_acct_use_get(issue->use), acct);
+    assert_int_equal(fake_http_count("/new-acct"), 1);
+}
+
+/* An account that is gone is replaced in the same attempt; who works with the old one goes on. */
+static void an_account_that_is_gone_is_replaced(void **state)
+{
+    fake_answer_t gone = { "POST", "/acct/1", 400, 0, "application/json", NULL,
+                           "{\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\"}", 2 };
+    fake_answer_t refused = { "POST", "/new-order", 401, 0, "text/plain", NULL, UNAUTHORIZED, 1 };
+    fake_answer_t second = { "POST", "/new-acct", 201, 0, "application/json",
+                             "Location: " CA "/acct/2", "{\"status\":\"valid\"}", 1 };
+    fake_answer_t first = { "POST", "/new-acct", 201, 0, "application/json",
+                            "Location: " CA "/acct/1", "{\"status\":\"valid\"}", 1 };
+    md_issue_t *issue = issue_make();
+
+    (void)state;
+    fake_http_answer(first);
+    fake_http_answer(second);
+    fake_http_answer(gone);
+    fake_http_answer(refused);
+    script_good_ca(1);
+    assert_int_equal(run(issue, NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/new-acct"), 2);
+    assert_int_equal(fake_http_count("/new-order"), 2);
+    assert_string_equal(issue->acct->url, CA "/acct/2");
+}
+
+/* Something in front of the CA refuses the look at the account once. */
+static void an_account_is_asked_for_by_its_key(void **state)
+{
+    fake_answer_t wall = { "POST", "/acct/1", 403, 0, "text/html", NULL, "<html>", 1 };
+    fake_answer_t known = { "POST", "/new-acct", 200, 0, "application/json",
+                            "Location: " CA "/acct/1", "{\"status\":\"valid\"}", 1 };
+    md_acct_t *acct, *after;
+
+    (void)state;
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(md_acct_load(&acct, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
+    md_store_remove(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p);
+    fake_http_reset(p);
+    fake_http_answer(wall);
+    fake_http_answer(known);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/new-acct"), 1);
+    assert_non_null(strstr(fake_http_body("/new-acct", 1), /* {"onlyReturnExisting":true} */
+                           "\"payload\":\"eyJvbmx5UmV0dXJuRXhpc3RpbmciOnRydWV9\""));
+    assert_int_equal(md_acct_load(&after, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
+    assert_string_equal(after->thumbprint, acct->thumbprint);
+}
+
+static void a_wall_before_the_account_keeps_it(void **state)
+{
+    fake_answer_t wall = { "POST", "/acct/1", 403, 0, "text/html", NULL, "<html>", -1 };
+    fake_answer_t wall2 = { "POST", "/new-acct", 403, 0, "text/html", NULL, "<html>", -1 };
+    md_acct_t *acct, *after;
+
+    (void)state;
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(md_acct_load(&acct, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
+    md_store_remove(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p);
+    fake_http_reset(p);
+    fake_http_answer(wall);
+    fake_http_answer(wall2);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "403"));
+    assert_int_equal(md_acct_load(&after, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
+    assert_string_equal(after->thumbprint, acct->thumbprint);
+}
+
+/* Bursts, and servers that do not know yet what another made. */
+static void what_passes_is_waited_for(void **state)
+{
+    static const struct { const char *url; int status; const char *type, *body; } PASSING[] = {
+        { "/new-order", 429, "text/html", "<html>" },
+        { "/new-order", 503, "text/plain", "busy" },
+        { "/authz/1", 429, "application/problem+json", LIMITED("this path", "") },
+        { "/authz/1", 404, "application/problem+json",
+          "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"not found\"}" },
+        { "/order/1", 404, "text/html", "<html>" },
+        { "/finalize", 503, "application/problem+json",
+          "{\"type\":\"urn:ietf:params:acme:error:serverInternal\",\"detail\":\"busy\"}" },
+        { "/cert/1", 404, "text/plain", "not yet" },
+        { "/new-order", 400, "application/problem+json",
+          "{\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\",\"detail\":\"who?\"}" },
+        { "/chall/1", 500, "text/html", "<html>" },
+    };
+    char *base = *state;
+    size_t i;
+
+    for (i = 0; i < sizeof(PASSING) / sizeof(PASSING[0]); ++i) {
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        answer(PASSING[i].url, PASSING[i].status, PASSING[i].type, PASSING[i].body,
+               PASSING[i].status == 500 ? 1 : 3);
+        script_good_ca(1);
+        if (run(issue_make(), NULL) != MD_STEP_DONE)
+            fail_msg("%s %d: %s", PASSING[i].url, PASSING[i].status, err.detail);
+        assert_int_equal(fake_http_count("/new-acct"), 1);
+        assert_int_equal(fake_http_count("/finalize") > 1, !strcmp(PASSING[i].url, "/finalize"));
+    }
+}
+
+static const struct {
+    int status;
+    const char *type, *body, *problem, *detail;
+    int is_lasting;
+} REFUSALS[] = {
+    { 400, "application/json", "{\"detail\":\"the words\"}", NULL, "the words", 0 },
+    { 400, "application/json", "{\"message\":\"the words\"}", NULL, "the words", 0 },
+    { 400, "application/json", "{\"title\":\"the words\"}", NULL, "the words", 0 },
+    { 403, "text/plain", "the words", NULL, "the words", 0 },
+    { 400, "application/json",
+      "{\"type\":\"urn:ietf:params:acme:error:rejectedIdentifier\",\"detail\":\"the words\"}",
+      "urn:ietf:params:acme:error:rejectedIdentifier", "the words", 1 },
+    { 403, "text/html",
+      " {\"type\":\"urn:acme:error:rejectedIdentifier\",\"title\":\"the words\"}",
+      "urn:acme:error:rejectedIdentifier", "the words", 1 },
+    { 400, "application/problem+json", "{\"type\":\"about:blank\",\"detail\":\"the words\"}",
+      "about:blank", "the words", 0 },
+    { 403, "application/problem+json",
+      "{\"type\":\"urn:ietf:params:acme:error:rejectedIdentifier\"}",
+      "urn:ietf:params:acme:error:rejectedIdentifier", "the CA gives no reason", 1 },
+};
+
+static void refusals_are_understood_in_any_wrapping(void **state)
+{
+    char *base = *state;
+    size_t i;
+
+    for (i = 0; i < sizeof(REFUSALS) / sizeof(REFUSALS[0]); ++i) {
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        answer("/new-order", REFUSALS[i].status, REFUSALS[i].type, REFUSALS[i].body, -1);
+        script_good_ca(1);
+        assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+        assert_non_null(strstr(err.detail, REFUSALS[i].detail));
+        assert_int_equal(err.is_lasting, REFUSALS[i].is_lasting);
+        if (REFUSALS[i].problem)
+            assert_string_equal(err.type, REFUSALS[i].problem);
+        else
+            assert_null(err.type);
+    }
+}
+
+/* Whatever a CA sends: what is kept of it can be read back. */
+static void subproblems_are_bounded(void **state)
+{
+    md_json_t *problem = md_json_object(p), *list = md_json_array(p), *one, *kept, *deep;
+    char *text = apr_palloc(p, 20001);
+    int i;
+
+    (void)state;
+    memset(text, 'x', 20000);
+    text[20000] = '\0';
+    assert_int_equal(md_json_parse(&deep, "{\"a\":[[[[[[[[[[[1]]]]]]]]]]]}", 29, &err, p), 0);
+    for (i = 0; i < 1500; ++i) {
+        one = md_json_object(p);
+        md_json_set_str(one, "type", "urn:ietf:params:acme:error:caa");
+        md_json_set_str(one, "detail", i < 2 ? text : "short");
+        md_json_set_str(one, "identifier.type", "dns");
+        md_json_set_str(one, "identifier.value", "a.example.org");
+        md_json_set(one, "nested", deep);
+        md_json_append(list, one);
+    }
+    md_json_set_str(problem, "type", "urn:ietf:params:acme:error:compound");
+    md_json_set_str(problem, "detail", text);
+    md_json_set(problem, "subproblems", list);
+    assert_int_equal(md_problem_fail(&err, problem, "p: "), APR_EGENERAL);
+    assert_int_equal(strlen(err.detail), MD_MAX_DETAIL + strlen("[...]"));
+    assert_true(strlen(err.subproblems) <= MD_MAX_SUBPROBLEM_TEXT);
+    assert_int_equal(md_json_parse(&kept, err.subproblems, strlen(err.subproblems), &err, p), 0);
+    assert_int_equal(md_json_size(kept), MD_MAX_SUBPROBLEMS);
+    assert_string_equal(md_json_get_str(md_json_at(kept, 99, p), "identifier.value"),
+                        "a.example.org");
+    assert_false(md_json_has(md_json_at(kept, 0, p), "nested"));
+    md_json_set_str(problem, "subproblems", "none");
+    (void)md_problem_fail(&err, problem, "");
+    assert_null(err.subproblems);
 }
 
 static void repeats_after_bad_nonce(void **state)
@@ -522,6 +812,377 @@ static void an_account_is_found_while_it_is_moved(void **state)
     assert_int_equal(fake_http_count("/new-acct"), 0);
 }
 
+#define PROBLEM(type, detail) \
+    "{\"type\":\"urn:ietf:params:acme:error:" type "\",\"detail\":\"" detail "\"}"
+#define AUTHZ_OF(name, status, challenges) \
+    "{\"status\":\"" status "\",\"identifier\":{\"type\":\"dns\",\"value\":\"" name "\"}," \
+    "\"challenges\":[" challenges "]}"
+#define CHALL(type, status, more) \
+    "{\"type\":\"" type "\",\"url\":\"" CA "/chall/" type "\",\"token\":\"tok-1\"," \
+    "\"status\":\"" status "\"" more "}"
+#define NO_ROUTE ",\"error\":" PROBLEM("connection", "no route to 192.0.2.1:80")
+
+/* The CA says what is wrong with a challenge, and leaves all else as it is. */
+static const struct { const char *answered, *later; } FAILED_ALONE[] = {
+    { CHALL("http-01", "invalid", NO_ROUTE), NULL },
+    { "{}", AUTHZ_OF(NAME, "pending", CHALL("http-01", "invalid", NO_ROUTE)) },
+    { "{}", AUTHZ_OF(NAME, "invalid", CHALL("http-01", "invalid", NO_ROUTE)) },
+    { "{}", AUTHZ_OF(NAME, "invalid", CHALL("http-01", "pending", NO_ROUTE)) },
+};
+
+static void a_challenge_that_failed_ends_the_attempt(void **state)
+{
+    char *base = *state;
+    md_issue_t *issue;
+    apr_time_t now;
+    size_t i;
+
+    for (i = 0; i < sizeof(FAILED_ALONE) / sizeof(FAILED_ALONE[0]); ++i) {
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        answer("/order/1", 200, "application/json", ORDER("pending", ""), -1);
+        answer("/authz/1", 200, "application/json",
+               AUTHZ_OF(NAME, "pending", CHALL("http-01", "pending", "")), 1);
+        answer("/authz/1", 200, "application/json", FAILED_ALONE[i].later, -1);
+        answer("/chall/http-01", 200, "application/json", FAILED_ALONE[i].answered, -1);
+        script_good_ca(1);
+        issue = issue_make();
+        assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
+        assert_string_equal(err.type, "urn:ietf:params:acme:error:connection");
+        assert_non_null(strstr(err.detail, NAME));
+        assert_non_null(strstr(err.detail, "no route to 192.0.2.1:80"));
+        assert_string_equal(issue->failed_type, "http-01");
+        assert_false(staged("order.json"));
+        now = NOW;
+        assert_true(issue->poll_since == 0 || issue->poll_since < now + apr_time_from_sec(20));
+        assert_true(issue->wake_at < now + apr_time_from_sec(20));
+    }
+}
+
+/* RFC 8555 8.2: the CA tries again when it is told to, and says why it had to. */
+static void a_challenge_is_answered_again_when_the_ca_wants_it(void **state)
+{
+    (void)state;
+    answer("/authz/1", 200, "application/json",
+           AUTHZ_OF(NAME, "pending", CHALL("http-01", "pending", "")), 1);
+    answer("/authz/1", 200, "application/json",
+           AUTHZ_OF(NAME, "pending", CHALL("http-01", "pending", NO_ROUTE)), -1);
+    answer("/chall/http-01", 200, "application/json", "{}", -1);
+    answer("/order/1", 200, "application/json", ORDER("pending", ""), 8);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/chall/http-01"), 2);
+    fake_http_reset(p);
+    md_store_remove(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p);
+    answer("/authz/1", 200, "application/json",
+           AUTHZ_OF(NAME, "pending", CHALL("http-01", "pending", NO_ROUTE)), -1);
+    answer("/chall/http-01", 200, "application/json", "{}", -1);
+    answer("/order/1", 200, "application/json", ORDER("pending", ""), -1);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "still reports order"));
+    assert_non_null(strstr(err.detail, "no route to 192.0.2.1:80"));
+    assert_int_equal(fake_http_count("/chall/http-01"), 2);
+}
+
+/* One that became valid before we answered: nothing is wrong. */
+static void a_late_answer_does_no_harm(void **state)
+{
+    (void)state;
+    answer("/authz/1", 200, "application/json", AUTHZ("pending", "pending"), 1);
+    answer("/chall/1", 400, "application/problem+json", PROBLEM("malformed", "it is valid"), 1);
+    answer("/authz/1", 200, "application/json", AUTHZ("valid", "valid"), -1);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+}
+
+static md_issue_t *issue_with_both_types(const char *failed)
+{
+    md_issue_t *issue = issue_make();
+    apr_array_header_t *types = md_strings_make(p), *acme_tls = md_strings_make(p);
+
+    APR_ARRAY_PUSH(types, const char *) = "http-01";
+    APR_ARRAY_PUSH(types, const char *) = "tls-alpn-01";
+    APR_ARRAY_PUSH(acme_tls, const char *) = NAME;
+    issue->solver.types = types;
+    issue->solver.acme_tls = acme_tls;
+    issue->solver.failed_type = failed;
+    return issue;
+}
+
+static void what_failed_is_not_the_first_choice(void **state)
+{
+    static const char *const BOTH = AUTHZ_OF(NAME, "pending", CHALL("http-01", "pending", "") ","
+                                             CHALL("tls-alpn-01", "pending", ""));
+    static const char *const HTTP_FAILED = AUTHZ_OF(NAME, "pending",
+                                                    CHALL("http-01", "invalid", NO_ROUTE) ","
+                                                    CHALL("tls-alpn-01", "pending", ""));
+    static const struct { const char *authz, *failed, *chosen; } CHOICES[] = {
+        { BOTH, NULL, "/chall/http-01" },
+        { BOTH, "http-01", "/chall/tls-alpn-01" },
+        { BOTH, "tls-alpn-01", "/chall/http-01" },
+        { BOTH, "dns-77", "/chall/http-01" },
+        { HTTP_FAILED, NULL, "/chall/tls-alpn-01" },
+    };
+    char *base = *state;
+    size_t i;
+
+    for (i = 0; i < sizeof(CHOICES) / sizeof(CHOICES[0]); ++i) {
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        answer("/authz/1", 200, "application/json", CHOICES[i].authz, -1);
+        answer("/chall/http-01", 200, "application/json", "{}", -1);
+        answer("/chall/tls-alpn-01", 200, "application/json", "{}", -1);
+        script_good_ca(1);
+        assert_int_equal(run(issue_with_both_types(CHOICES[i].failed), NULL), MD_STEP_DONE);
+        assert_int_equal(fake_http_count(CHOICES[i].chosen), 1);
+        assert_int_equal(fake_http_count("/chall/http-01") + fake_http_count("/chall/tls-alpn-01"),
+                         1);
+    }
+}
+
+/* Neither names that were not ordered, nor set-ups that are not ours. */
+static void a_ca_gets_no_answer_for_other_names(void **state)
+{
+    fake_answer_t planted = { "POST", "/new-order", 201, 0, "application/json",
+                              "Location: " CA "/order/1",
+                              ORDER("pending", ",\"challenge-setups\":[\"http-01:"
+                                    "other.example.org\"]"), -1 };
+
+    (void)state;
+    assert_int_equal(md_store_save_text(store, MD_STORE_CHALLENGES, "other.example.org",
+                                        MD_HTTP01_FILE, "its answer", &err, p), APR_SUCCESS);
+    fake_http_answer(planted);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_true(md_store_exists(store, MD_STORE_CHALLENGES, "other.example.org", MD_HTTP01_FILE,
+                                p));
+    fake_http_reset(p);
+    md_store_remove(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p);
+    answer("/authz/1", 200, "application/json",
+           AUTHZ_OF("foreign.example.org", "pending", CHALL("http-01", "pending", "")), -1);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "'foreign.example.org' to be proven, which was not ordered"));
+    assert_false(md_store_exists(store, MD_STORE_CHALLENGES, "foreign.example.org", NULL, p));
+    assert_int_equal(fake_http_count("/chall/http-01"), 0);
+}
+
+/* Connects, with a disk that is all right, up to the order. */
+static void connect_ca(md_issue_t *issue)
+{
+    while (!md_acct_use_get(issue->use))
+        assert_int_equal(md_issue_step(issue, NOW, &err), MD_STEP_AGAIN);
+}
+
+/* What cannot be stored is not ordered, and what was ordered is not ordered again. */
+static void no_order_without_its_document(void **state)
+{
+    char *base = *state;
+    md_issue_t *issue;
+    int n, came = 1;
+
+    for (n = 0; n < 100 && came; ++n) { /* 0: the disk is full all the time */
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        script_good_ca(1);
+        issue = issue_make();
+        connect_ca(issue);
+        fail_files_arm(n ? n : 1, n == 0, ENOSPC);
+        if (run(issue, NULL) == MD_STEP_FAILED)
+            assert_int_equal(err.scope, MD_SCOPE_SELF);
+        came = fail_files_disarm();
+        if (n == 0)
+            assert_int_equal(fake_http_count("/new-order"), 0);
+        md_err_clear(&err);
+        answer("/order/1", 200, "application/json", ORDER("ready", ""), 1);
+        assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+        assert_int_equal(fake_http_count("/new-order"), 1);
+    }
+    assert_true(n > 10);
+}
+
+/* An https: CA is asked for nothing by http:, whatever it writes. */
+static void nothing_is_asked_in_clear(void **state)
+{
+    static const struct { const char *method, *url; int status; const char *headers, *body; } CLEAR[] = {
+        { "GET", "/dir", 200, NULL, "{\"newNonce\":\"" CA "/nonce\",\"newAccount\":\"http://ca.test"
+          "/new-acct\",\"newOrder\":\"" CA "/new-order\"}" },
+        { "GET", "/dir", 200, NULL, "{\"newNonce\":\"" CA "/nonce\",\"newAccount\":\"" CA
+          "/new-acct\",\"newOrder\":\"http://ca.test/new-order\"}" },
+        { "POST", "/new-acct", 201, "Location: http://ca.test/acct/1", "{\"status\":\"valid\"}" },
+        { "POST", "/new-order", 201, "Location: http://ca.test/order/1", ORDER("pending", "") },
+        { "POST", "/new-order", 201, "Location: " CA "/order/1",
+          "{\"status\":\"pending\",\"authorizations\":[\"http://ca.test/authz/1\"],"
+          "\"finalize\":\"" CA "/order/1/finalize\"}" },
+        { "POST", "/new-order", 201, "Location: " CA "/order/1",
+          "{\"status\":\"ready\",\"authorizations\":[],\"finalize\":\"http://ca.test/finalize\"}" },
+        { "POST", "/authz/1", 200, NULL,
+          "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"" NAME "\"},"
+          "\"challenges\":[{\"type\":\"http-01\",\"url\":\"http://ca.test/chall/1\","
+          "\"token\":\"tok-1\",\"status\":\"pending\"}]}" },
+        { "POST", "/order/1", 200, NULL,
+          ORDER("valid", ",\"certificate\":\"http://ca.test/cert/1\"") },
+    };
+    char *base = *state;
+    fake_answer_t a;
+    size_t i;
+
+    for (i = 0; i < sizeof(CLEAR) / sizeof(CLEAR[0]); ++i) {
+        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
+        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        fake_http_reset(p);
+        memset(&a, 0, sizeof(a));
+        a.method = CLEAR[i].method;
+        a.url = CLEAR[i].url;
+        a.status = CLEAR[i].status;
+        a.type = "application/json";
+        a.headers = CLEAR[i].headers;
+        a.body = CLEAR[i].body;
+        a.times = -1;
+        fake_http_answer(a);
+        script_good_ca(1);
+        assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+        if (!strstr(err.detail, "http://ca.test/") || !strstr(err.detail, "which is not https:"))
+            fail_msg("%s: %s", CLEAR[i].url, err.detail);
+        assert_int_equal(fake_http_count_prefix("http://"), 0);
+    }
+}
+
+static void relative_references_are_followed(void **state)
+{
+    static const fake_answer_t RELATIVE[] = {
+        { "GET", "/dir", 200, 0, "application/json", NULL,
+          "{\"newNonce\":\"nonce\",\"newAccount\":\"/new-acct\",\"newOrder\":\"/new-order\"}", -1 },
+        { "POST", "/new-acct", 201, 0, "application/json", "Location: /acct/1",
+          "{\"status\":\"valid\"}", -1 },
+        { "POST", "/new-order", 201, 0, "application/json", "Location: order/1",
+          "{\"status\":\"pending\",\"authorizations\":[\"/authz/1\"],"
+          "\"finalize\":\"1/finalize\"}", -1 },
+        { 0 }
+    };
+
+    (void)state;
+    fake_http_script(RELATIVE);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("https://ca.test/order/1/finalize"), 1);
+    assert_int_equal(fake_http_count("https://ca.test/authz/1"), 1);
+}
+
+static void an_order_that_is_not_ready_is_finalized_again(void **state)
+{
+    (void)state;
+    answer("/finalize", 403, "application/problem+json", PROBLEM("orderNotReady", "wait"), 2);
+    answer("/order/1", 200, "application/json", ORDER("pending", ""), 1);
+    answer("/order/1", 200, "application/json", ORDER("ready", ""), 3);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/finalize"), 3);
+}
+
+static void statuses_only_advance(void **state)
+{
+    int i, waits;
+
+    (void)state;
+    for (i = 0; i < 60; ++i) {
+        answer("/order/1", 200, "application/json", ORDER("processing", ""), 1);
+        answer("/order/1", 200, "application/json", ORDER("pending", ""), 1);
+    }
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), &waits), MD_STEP_FAILED);
+    assert_int_equal(err.rv, APR_TIMEUP);
+    assert_true(waits < 40);
+}
+
+/* The staged order as one that an earlier run waited for. */
+static void stage_order_that_waits(apr_time_t since, const char *expires)
+{
+    md_json_t *json;
+
+    assert_int_equal(md_json_parse(&json, ORDER("processing", ""), strlen(ORDER("processing", "")),
+                                   &err, p), APR_SUCCESS);
+    md_json_set_str(json, "url", CA "/order/1");
+    md_json_set_time(json, "waiting-since", since);
+    md_json_set_str(json, "expires", expires);
+    assert_int_equal(md_store_save_json(store, MD_STORE_STAGING, NAME, "order.json", json, &err, p),
+                     APR_SUCCESS);
+}
+
+/* What a CA asks for on an ordinary look is obeyed, but not for ever, and not by a site that has no
+ * certificate. */
+static void a_ca_cannot_ask_for_endless_patience(void **state)
+{
+    fake_answer_t patience = { "POST", "/order/1", 200, 0, "application/json", "Retry-After: 36000",
+                               ORDER("processing", ""), -1 };
+    md_issue_t *issue = issue_make();
+    apr_time_t now = NOW;
+    md_step_t step;
+
+    (void)state;
+    fake_http_answer(patience);
+    script_good_ca(1);
+    do {
+        step = md_issue_step(issue, issue->wake_at > now ? issue->wake_at : now, &err);
+    } while (step == MD_STEP_AGAIN || issue->wake_at < now + apr_time_from_sec(60));
+    assert_int_equal(step, MD_STEP_WAIT);
+    assert_true(issue->wake_at > now + apr_time_from_sec(35000));
+    issue = issue_make(); /* a run that goes on in ten hours, and in twenty */
+    stage_order_that_waits(now - apr_time_from_sec(20 * 3600), NULL);
+    do {
+        step = md_issue_step(issue, issue->wake_at > now ? issue->wake_at : now, &err);
+    } while (step == MD_STEP_AGAIN || (step == MD_STEP_WAIT
+                                       && issue->wake_at < now + apr_time_from_sec(60)));
+    assert_int_equal(step, MD_STEP_WAIT);
+    stage_order_that_waits(now - apr_time_from_sec(25 * 3600), NULL);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_int_equal(err.rv, APR_TIMEUP);
+    assert_true(staged("order.json"));
+    issue = issue_make();
+    issue->is_urgent = 1;
+    assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
+    assert_int_equal(err.rv, APR_TIMEUP);
+    assert_true(issue->wake_at < now + apr_time_from_sec(200));
+    assert_int_equal(fake_http_count("/new-order"), 1);
+}
+
+/* An order that ran out while the CA had it in work is a failure that counts. */
+static void an_order_that_expires_in_work_is_an_error(void **state)
+{
+    fake_answer_t expired = { "POST", "/order/1", 200, 0, "application/json", NULL,
+                              ORDER("processing", ",\"expires\":\"2020-01-01T00:00:00Z\""), -1 };
+
+    (void)state;
+    fake_http_answer(expired);
+    script_good_ca(1);
+    stage_order_that_waits(NOW - apr_time_from_sec(3600), NULL);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "the order expired while the CA reported it as"));
+    assert_false(staged("order.json"));
+}
+
+static void identifiers_are_of_a_type(void **state)
+{
+    static const struct { const char *name, *type, *value; } NAMES[] = {
+        { "example.org", "dns", "example.org" }, { "*.example.org", "dns", "*.example.org" },
+        { "192.0.2.1", "ip", "192.0.2.1" }, { "2001:DB8::0:1", "ip", "2001:db8::1" },
+        { "1.2.3", "dns", "1.2.3" },
+    };
+    md_identifier_t identifier;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); ++i) {
+        identifier = md_identifier_of(NAMES[i].name, p);
+        assert_string_equal(md_identifier_type(&identifier), NAMES[i].type);
+        assert_string_equal(identifier.value, NAMES[i].value);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -533,7 +1194,18 @@ int main(void)
         cmocka_unit_test_setup_teardown(gives_up_on_endless_processing_but_keeps_the_order, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(waits_as_long_as_the_ca_asks, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_rate_limit_holds_all_orders_of_the_ca, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_limit_holds_those_that_it_is_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(limits_of_several_hold_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_account_is_asked_for_by_its_key, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_wall_before_the_account_keeps_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_passes_is_waited_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(subproblems_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_unauthorized_domain_leaves_the_account_alone, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(an_account_that_is_gone_is_replaced, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(refusals_are_understood_in_any_wrapping, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(repeats_after_bad_nonce, setup, teardown),
         cmocka_unit_test_setup_teardown(falls_back_to_rs256, setup, teardown),
         cmocka_unit_test_setup_teardown(an_invalid_order_tells_why, setup, teardown),
@@ -541,6 +1213,22 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_resumed_order_for_other_names_is_replaced, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(contact_and_terms_are_asked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_late_answer_does_no_harm, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_failed_is_not_the_first_choice, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_ca_gets_no_answer_for_other_names, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_order_without_its_document, setup, teardown),
+        cmocka_unit_test_setup_teardown(identifiers_are_of_a_type, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_challenge_that_failed_ends_the_attempt, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_challenge_is_answered_again_when_the_ca_wants_it, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_asked_in_clear, setup, teardown),
+        cmocka_unit_test_setup_teardown(relative_references_are_followed, setup, teardown),
+        cmocka_unit_test_setup_teardown(statuses_only_advance, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_ca_cannot_ask_for_endless_patience, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_order_that_is_not_ready_is_finalized_again, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(an_order_that_expires_in_work_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(an_account_is_found_while_it_is_moved, setup, teardown),
     };
 

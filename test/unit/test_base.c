@@ -292,6 +292,52 @@ static void json_documents(void **state)
     assert_int_equal(md_json_parse(&json, deep + 70, 60, NULL, p), APR_SUCCESS);
 }
 
+static void text_as_it_is_kept(void **state)
+{
+    static const struct { const char *in, *clean, *line; } TEXTS[] = {
+        { "", "", "" },
+        { "a\r\nb\tc", "a\r\nb\tc", "a  b c" },
+        { "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x94\x92", "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x94\x92",
+          "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x94\x92" },
+        { "\x1b[31m\x7f", "?[31m?", "?[31m?" },
+        { "\xff\xc3(\xe2\x82", "?\x3f(\x3f?", "?\x3f(\x3f?" },          /* no UTF-8, cut off */
+        { "\xc0\xaf\xed\xa0\x80", "?????", "?????" },       /* too long a form, a surrogate */
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(TEXTS) / sizeof(TEXTS[0]); ++i) {
+        assert_string_equal(md_text_clean(TEXTS[i].in, 100, p), TEXTS[i].clean);
+        assert_string_equal(md_text_line(TEXTS[i].in, 100, p), TEXTS[i].line);
+    }
+    assert_null(md_text_clean(NULL, 100, p));
+    assert_null(md_text_line(NULL, 100, p));
+    assert_string_equal(md_text_clean("abcde", 5, p), "abcde");
+    assert_string_equal(md_text_clean("abcdef", 5, p), "abcde[...]");
+    assert_string_equal(md_text_clean("abcd\xc3\xbc", 5, p), "abcd[...]");
+}
+
+static void uris_are_resolved(void **state)
+{
+    static const struct { const char *base, *ref, *uri; } REFS[] = {
+        { "https://a.b/x/y?q=/z", "https://c.d/e", "https://c.d/e" },
+        { "https://a.b/x/y?q=/z", "http://c.d/e", "http://c.d/e" },
+        { "https://a.b:14000/x/y", "/acct/1", "https://a.b:14000/acct/1" },
+        { "https://a.b/x/y?q=/z", "acct/1", "https://a.b/x/acct/1" },
+        { "https://a.b", "acct/1", "https://a.b/acct/1" },
+        { "https://a.b?q", "/acct/1", "https://a.b/acct/1" },
+        { "https://a.b/x", "//c.d/e", "https://c.d/e" },
+        { "https://a.b/x", "e?u=f:g", "https://a.b/e?u=f:g" },
+        { "https://a.b/x", "urn:x", "urn:x" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(REFS) / sizeof(REFS[0]); ++i)
+        assert_string_equal(md_uri_resolve(REFS[i].base, REFS[i].ref, p), REFS[i].uri);
+    assert_null(md_uri_resolve("https://a.b/", NULL, p));
+}
+
 static void errors_explain(void **state)
 {
     md_err_t err, copy;
@@ -299,7 +345,7 @@ static void errors_explain(void **state)
     (void)state;
     md_err_init(&err, p);
     md_err_init(&copy, p);
-    assert_int_equal(md_fail_problem(&err, APR_EINVAL, "urn:x", "%s\n", "why"), APR_EINVAL);
+    assert_int_equal(md_fail_problem(&err, APR_EINVAL, "urn:x", "%s\x01", "why"), APR_EINVAL);
     assert_string_equal(err.detail, "why?");
     md_err_set_subproblems(&err, "[]");
     md_err_copy(&copy, &err);
@@ -333,7 +379,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(base64url_both_ways), TEST(dns_names), TEST(tokens_and_paths), TEST(uris),
-        TEST(printable_text), TEST(minimal_names), TEST(durations), TEST(windows),
+        TEST(printable_text), TEST(text_as_it_is_kept), TEST(uris_are_resolved), TEST(minimal_names), TEST(durations), TEST(windows),
         TEST(time_stamps), TEST(files_are_whole_and_exact), TEST(what_is_no_file_is_not_read),
         TEST(json_documents), TEST(errors_explain),
     };

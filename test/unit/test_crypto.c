@@ -165,7 +165,8 @@ static void requests(void **state)
     char cn[100];
 
     (void)state;
-    assert_int_equal(md_csr_make(&csr, names_of("a.org *.a.org"), 1, key, &err, p), APR_SUCCESS);
+    assert_int_equal(md_csr_make(&csr, md_identifiers_of(names_of("a.org *.a.org"), p), 1, key,
+                                 &err, p), APR_SUCCESS);
     len = md_base64url_decode(&data, csr, p);
     der = data;
     req = d2i_X509_REQ(NULL, &der, (long)len);
@@ -174,7 +175,8 @@ static void requests(void **state)
     X509_NAME_get_text_by_NID(X509_REQ_get_subject_name(req), NID_commonName, cn, sizeof(cn));
     assert_string_equal(cn, "a.org");
     X509_REQ_free(req);
-    assert_int_equal(md_csr_make(&csr, names_of(longest), 0, key, &err, p), APR_SUCCESS);
+    assert_int_equal(md_csr_make(&csr, md_identifiers_of(names_of(longest), p), 0, key, &err, p),
+                     APR_SUCCESS);
     len = md_base64url_decode(&data, csr, p);
     der = data;
     req = d2i_X509_REQ(NULL, &der, (long)len);
@@ -190,6 +192,7 @@ static void own_certificates(void **state)
     md_key_t *key = make_key(&P256), *other = make_key(&P256), *rsa = make_key(&RSA2048);
     md_cert_t *cert, *alpn, *rsa_cert;
     const md_cert_info_t *info;
+    md_identifier_t a_org = md_identifier_of("a.org", p);
     const char *pem;
     apr_size_t len;
 
@@ -207,7 +210,7 @@ static void own_certificates(void **state)
     assert_null(info->issuer_uri);
     assert_null(info->ari_id);
     assert_false(info->must_staple);
-    assert_int_equal(md_cert_make_alpn(&alpn, "a.org", digest, key, &err, p), APR_SUCCESS);
+    assert_int_equal(md_cert_make_alpn(&alpn, &a_org, digest, key, &err, p), APR_SUCCESS);
     assert_int_equal(X509_get_ext_count(md_cert_x509(alpn)), 3);
 
     /* a private key's file tells without being decoded whether it fits */
@@ -310,7 +313,7 @@ static void bindings_of_external_accounts(void **state)
     static const char MAC_KEY[] = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0i"
                                   "PS4hcgUuTwjAzZr1Z9CAow=="; /* RFC 7515 A.1.1 */
     unsigned char *secret, *mac, expected[32];
-    md_json_t *jws, *protected;
+    md_json_t *jws, *twin, *protected;
     const char *head, *input;
     md_key_t *key;
     apr_size_t len;
@@ -334,6 +337,12 @@ static void bindings_of_external_accounts(void **state)
                          strlen(input), expected, NULL));
     assert_int_equal(md_base64url_decode(&mac, md_json_get_str(jws, "signature"), p), 32);
     assert_memory_equal(mac, expected, 32);
+    assert_int_equal(md_jws_bind(&jws, "kid-1", " +/+/\n+/8= \n", "https://x/new", key, &err, p),
+                     APR_SUCCESS);
+    input = md_json_get_str(jws, "signature");
+    assert_int_equal(md_jws_bind(&twin, "kid-1", "-_-_-_8", "https://x/new", key, &err, p),
+                     APR_SUCCESS);
+    assert_string_equal(md_json_get_str(twin, "signature"), input);
     assert_int_equal(md_jws_bind(&jws, "kid-1", "no base64url", "https://x/new", key, &err, p),
                      APR_EINVAL);
     assert_string_equal(err.type, "apache:eab-hmac-invalid");
