@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include <apr_lib.h>
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
@@ -300,11 +301,15 @@ static int is_problem(const md_reply_t *reply)
 static const char *words_of(const md_reply_t *reply, apr_pool_t *p)
 {
     const char *text = reason_of(reply->json);
+    apr_size_t len;
 
     if (!text && !reply->json && reply->len <= SHORT_TEXT
         && !strcmp(reply->media_type, "text/plain"))
         text = reply->body;
-    return text && *text ? apr_pstrcat(p, ": ", text, NULL) : "";
+    len = text ? strlen(text) : 0;
+    while (len > 0 && (apr_isspace(text[len - 1]) || text[len - 1] == '.'))
+        --len; /* we go on with another sentence */
+    return len > 0 ? apr_pstrcat(p, ": ", apr_pstrmemdup(p, text, len), NULL) : "";
 }
 
 /* The CA is busy: ask it for nothing until the time it tells, or ever slower. */
@@ -608,17 +613,17 @@ static apr_status_t directory_parse(md_directory_t **pdir, const char *url,
 
 static apr_status_t directory_refused(md_acme_t *acme, const md_reply_t *reply, md_err_t *err)
 {
-    const char *words = words_of(reply, err->p);
     apr_time_t retry_after = reply->retry_after;
+    const char *cure = reply->status / 100 != 4 || reply->status == 429 ? ""
+                       : strncasecmp(acme->url, "http:", 5)
+                         ? ". Check the URL in MDCertificateAuthority"
+                         : ". Check the URL in MDCertificateAuthority: most CAs require https:";
 
     md_fail_problem(err, APR_EAGAIN,
                     is_problem(reply) ? md_json_get_str(reply->json, "type") : NULL,
-                    "Unsuccessful in contacting ACME server at %s: HTTP status %d%s%s", acme->url,
+                    "Unsuccessful in contacting ACME server at %s: HTTP status %d%s%s%s", acme->url,
                     reply->status, reply->status == 503 ? ", service unavailable" : "",
-                    *words || reply->status == 503 ? words
-                    : strncasecmp(acme->url, "http:", 5)
-                        ? ". Check the URL in MDCertificateAuthority"
-                        : ". Check the URL in MDCertificateAuthority: most CAs require https:");
+                    words_of(reply, err->p), cure);
     md_err_blame(err, MD_SCOPE_CA, 0);
     err->retry_after = retry_after;
     return APR_EAGAIN;

@@ -409,7 +409,7 @@ ORDER = {
                "state-descr renew-mode renew-window warn-window require-https must-staple proto "
                "proto.acme-tls/1 cert-files pkey-files stapling cmd-dns-01 ca-certs eab eab.kid "
                "eab.hmac profile profile-mandatory ari-renewals",
-    "job.json": "name finished notified notified-renewed next-run last-run valid-from errors last "
+    "job.json": "name finished notified notified-renewed next-run last-run valid-from errors failed-challenge last "
                 "last.status last.status-description last.problem last.detail last.activity "
                 "last.valid-from last.subproblems log log.entries log.entries.when "
                 "log.entries.type log.entries.status log.entries.detail",

@@ -30,7 +30,7 @@ def slips(env):
                        r"HTTP status 400\. Check the URL in MDCertificateAuthority: most CAs require https:"),
         "tls.test": (f"MDCertificateAuthority https://localhost:{env.http_port}/dir",
                      r"\. Check the scheme and the port in MDCertificateAuthority"),
-        "path.test": (f"MDCertificateAuthority {at}-not", r"HTTP status 404\. Check the URL in MDCertificateAuthority"),
+        "path.test": (f"MDCertificateAuthority {at}-not", r"HTTP status 404: 404 page not found\. Check the URL in MDCertificateAuthority"),
         "refused.test": (f"MDCertificateAuthority https://localhost:{closed}/dir",
                          r"\(Connection refused\)\. Check that no firewall"),
         "resolve.test": ("MDCertificateAuthority https://ca.invalid/dir",

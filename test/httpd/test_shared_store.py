@@ -16,7 +16,7 @@ def configure(httpd, ca, names):
 def test_what_another_server_has_in_work_stays(workdir, httpd, ca):
     """Also when attempts failed before, which a start forgets."""
     configure(httpd, ca, ["one.test"])
-    ca.script("finalize", ca_is.status(500), times=1)
+    ca.script("finalize", ca_is.status(403), times=1)
     held = ca.script("finalize", ca_is.hold("before"), nth=2)
     httpd.start()
     ca.wait_held(held)
