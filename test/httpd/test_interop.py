@@ -473,6 +473,7 @@ MORE_IN_OURS = {
     (r".*/job.json", "last.activity"): "theirs is cleared in the end",
     (r"staging/broken.test/job.json", "last.problem"): "the CA's own, not only that it failed",
     (r"staging/broken.test/job.json", "log.entries.status"): "the same",
+    (r"staging/broken.test/job.json", "failed-challenge"): "the next attempt tries another type first",
 }
 
 
