@@ -21,7 +21,7 @@ httpd_takes() { apache2 -t -f "$PWD/.build/install/httpd.conf" >"$log" 2>&1 || {
 
 test/build.sh install
 in_build() { quiet make -s -C .build/install "$@"; }
-printf '%s\n' "ServerName localhost" "LoadModule mpm_event_module ${module%/*}/mod_mpm_event.so" \
+printf '%s\n' "ServerName localhost" "ServerRoot /tmp" "ErrorLog /dev/stderr" "LoadModule mpm_event_module ${module%/*}/mod_mpm_event.so" \
     "LoadModule ssl_module ${module%/*}/mod_ssl.so" "LoadModule md_module $module" \
     "PidFile /tmp/md-install.pid" "MDRenewConcurrency 3" >.build/install/httpd.conf
 
