@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds all, unit tests included, with every gcc from 12 and every clang from 14 that is installed, and tells a line for each build.
+usage="usage: test/compilers.sh [--install]
+
+Each compiler builds with its defaults, with link time optimization and with fortified calls of libc. A warning is an
+error. A failed build leaves its log in .build/cc-COMPILER-KIND.
+  --install   first install all of these compilers that apt has (as root or with sudo)
+In a bare root: test/fresh.sh sid test/compilers.sh --install"
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+export LC_ALL=C.UTF-8
+
+say() { printf '%s (%d s)\n' "$1" $((SECONDS - start)); }
+install_all() {
+    local sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    test/prepare.sh || exit 1
+    # clang's objects for link time optimization need its own ar and linker
+    apt-cache search --names-only '^(gcc-1[2-9]|(clang|lld|llvm)-(1[4-9]|2[0-9]))$' | cut -d' ' -f1 |
+        DEBIAN_FRONTEND=noninteractive xargs $sudo apt-get -qy -o DPkg::Lock::Timeout=600 \
+            install --no-install-recommends >.build/install.log 2>&1 || { tail -20 .build/install.log; exit 1; }
+}
+
+# build <compiler> <kind> [configure arguments]
+build() {
+    local dir=.build/cc-$1-$2 start=$SECONDS compiler=$1 kind=$2
+    shift 2
+    if nice test/build.sh "${dir#.build/}" CC="$compiler" "$@" --enable-werror >"$dir.log" 2>&1 &&
+        nice make -s -j"$(nproc)" -C "$dir" unit-programs >>"$dir.log" 2>&1 && ! grep 'warning:' "$dir.log"; then
+        say "ok: $compiler, $kind"; passed=$((passed + 1)); rm -rf "$dir" "$dir.log"
+    else
+        tail -30 "$dir.log"; say "FAILED: $compiler, $kind"; failed=$((failed + 1))
+    fi
+}
+
+passed=0 failed=0 skipped=0
+mkdir -p .build
+case ${1:-} in
+    "") ;;
+    --install) install_all ;;
+    *) echo "$usage"; exit ;;
+esac
+for compiler in $(compgen -c | grep -xE 'gcc-1[2-9]|clang-(1[4-9]|2[0-9])' | sort -uV); do
+    version=${compiler#*-}
+    tools=(AR="gcc-ar-$version" RANLIB="gcc-ranlib-$version")
+    [ "$compiler" = "gcc-$version" ] ||
+        tools=(AR="llvm-ar-$version" RANLIB="llvm-ranlib-$version" LDFLAGS=-fuse-ld=lld)
+    build "$compiler" plain
+    build "$compiler" fortified CFLAGS="-g -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3"
+    if [ "$compiler" = "gcc-$version" ] || [ -x "/usr/lib/llvm-$version/bin/ld.lld" ]; then
+        build "$compiler" lto CFLAGS="-g -O3 -flto" "${tools[@]}"
+    else
+        echo "skipped: $compiler, lto: lld-$version or llvm-$version is not installed"; skipped=$((skipped + 1))
+    fi
+done
+printf '%d passed, %d failed, %d skipped\n' $passed $failed $skipped
+[ $failed = 0 ] && [ $passed -gt 0 ]
