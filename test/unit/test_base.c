@@ -223,7 +223,7 @@ static int mode_of(const char *path)
 static void files_are_whole_and_exact(void **state)
 {
     const char *path = in_dir("f");
-    apr_array_header_t *names;
+    apr_array_header_t *names = NULL;
     mode_t old = umask(077);
     apr_size_t len;
     char *data;
