@@ -9,11 +9,16 @@ test/prepare.sh build
 module=$(apxs -q LIBEXECDIR)/mod_md.so
 kept=$module.distrib
 stock=$(sha256sum <"$module")
-log=$(mktemp); trap 'rm -f "$log"' EXIT
+log=$(mktemp)
+passed=0 failed=1 # until the end is reached
+total() { rm -f "$log"; printf '%d passed, %d failed, 0 skipped\n' $passed $failed; }
+trap total EXIT
 
 quiet() { "$@" >"$log" 2>&1 || { cat "$log"; exit 1; }; }
 holds() { # holds <what> <command...>
-    if "${@:2}"; then echo "ok: $1"; else echo "FAILED: $1"; ls -l "$module"* || true; exit 1; fi
+    "${@:2}" || { echo "FAILED: $1"; ls -l "$module"* || true; exit 1; }
+    echo "ok: $1"
+    passed=$((passed + 1))
 }
 is_stock() { [ -f "$1" ] && [ "$(sha256sum <"$1")" = "$stock" ]; }
 is_ours() { cmp -s "$module" .build/install/.libs/mod_md.so; }
@@ -46,3 +51,4 @@ for turn in first second; do
     holds "$turn uninstall: nothing is put aside" [ ! -e "$kept" ]
 done
 holds "dpkg knows of no diversion" [ -z "$(dpkg-divert --listpackage "$module")" ]
+failed=0
