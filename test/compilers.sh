@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds all, unit tests included, with every gcc from 12 and every clang from 14 that is installed, a line for each build.
-usage="usage: test/compilers.sh [--install]
+usage="usage: test/compilers.sh [--install] [COMPILER...]
 
-Each compiler builds with its defaults, with fortified calls of libc and with link time optimization (clang: lld and llvm
+Each compiler (or those that are named, such as gcc-14) builds with its defaults, with fortified calls of libc and with link time optimization (clang: lld and llvm
 of the same version are needed). A warning is an error. A failed build leaves its log in .build/cc-COMPILER-KIND.log.
   --install   first install all of these compilers that apt has (as root or with sudo)
 In a bare root: test/fresh.sh sid test/compilers.sh --install"
@@ -43,13 +43,15 @@ build() {
 passed=0 failed=0
 mkdir -p .build
 case ${1:-} in
-    "") ;;
-    --install) install_all ;;
-    *) echo "$usage"; exit ;;
+    --install) install_all; shift ;;
+    -*) echo "$usage"; exit ;;
 esac
-for compiler in $(compgen -c | grep -xE 'gcc-1[2-9]|clang-(1[4-9]|2[0-9])' | sort -uV); do
+# shellcheck disable=SC2046
+[ $# -gt 0 ] || set -- $(compgen -c | grep -xE 'gcc-1[2-9]|clang-(1[4-9]|2[0-9])' | sort -uV)
+for compiler; do
     build "$compiler" plain
     build "$compiler" fortified CFLAGS="-g -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3"
+    # shellcheck disable=SC2046
     build "$compiler" lto $(lto_tools "${compiler%-*}" "${compiler#*-}") CFLAGS="-g -O3 -flto=auto"
 done
 printf '%d passed, %d failed, 0 skipped\n' $passed $failed
