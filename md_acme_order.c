@@ -477,8 +477,8 @@ static apr_status_t remember_setup(md_issue_t *issue, const char *setup, md_err_
 static apr_status_t authorize(md_issue_t *issue, const char *url, md_err_t *err, apr_pool_t *tmp)
 {
     const md_acct_t *acct = md_acme_account(issue->acme);
-    const md_challenge_t *challenge;
-    const char *setup;
+    const md_challenge_t *challenge = NULL;
+    const char *setup = NULL;
     md_authz_t *authz;
     apr_status_t rv;
 
