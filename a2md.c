@@ -191,7 +191,7 @@ static apr_status_t find_store(const a2md_t *tool, int argc, md_err_t *err)
 
 static apr_status_t open_store(a2md_t *tool, md_err_t *err)
 {
-    md_store_t *store;
+    md_store_t *store = NULL;
     apr_status_t rv;
 
     is_quiet = 1; /* that a store is new */

@@ -13,7 +13,7 @@
 static apr_status_t open_ca(md_acme_t **pacme, a2md_t *tool, const char *url, md_err_t *err)
 {
     md_route_t route;
-    md_http_t *http;
+    md_http_t *http = NULL;
     apr_status_t rv;
 
     md_reg_load_note(tool->reg, tool->p);

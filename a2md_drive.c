@@ -214,7 +214,7 @@ static apr_status_t conclude(a2md_t *tool, const md_engine_t *engine)
 
 static apr_status_t run_engine(a2md_t *tool, md_err_t *err)
 {
-    md_engine_t *engine;
+    md_engine_t *engine = NULL;
     apr_status_t rv;
 
     rv = md_engine_create(&engine, tool->reg, A2MD_USER_AGENT, err, tool->p);

@@ -205,7 +205,7 @@ static const char *set_activation_delay(void *slot, const md_directive_t *d, apr
 static const char *set_store_locks(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     apr_interval_time_t *wait = slot;
-    int is_on;
+    int is_on = 0;
 
     if (!set_flag(&is_on, d, p))
         *wait = is_on ? SECONDS(5) : 0;

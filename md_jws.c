@@ -93,8 +93,8 @@ apr_status_t md_jws_sign(const char **pjws, md_json_t *protected, const char *pa
                          const md_key_t *key, md_err_t *err, apr_pool_t *p)
 {
     const char *head, *body = encode(payload, p), *input;
-    const unsigned char *sig;
-    apr_size_t sig_len;
+    const unsigned char *sig = NULL;
+    apr_size_t sig_len = 0;
     apr_status_t rv;
 
     md_json_set_str(protected, "alg", md_key_jws_alg(key));

@@ -243,7 +243,7 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
     const char *path = apr_pstrcat(p, base, "/" STORE_FILE, NULL);
     double version = 0.0;
     apr_status_t rv;
-    int created;
+    int created = 0;
 
     store->base = apr_pstrdup(p, base);
     apr_pool_cleanup_register(p, store, wipe_pass, apr_pool_cleanup_null);

@@ -537,6 +537,7 @@ static const step_t AFTER_TLS[] = {
     { "check the servers", step_check_servers },
     { "settle the names", step_settle_names },
     { "check the use of domains", step_check_use },
+    { "check the challenges", step_check_challenges },
     { "assess the certificates", step_assess },
     { "choose whom to watch", step_choose_watched },
     { "test the renewals", step_test_renewals },

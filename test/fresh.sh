@@ -9,10 +9,11 @@ usage="usage: test/fresh.sh [--user] [--dir DIRECTORY] SUITE COMMAND [ARGUMENT..
   --dir DIRECTORY  where the clone is, such as \"/srv/with a blank\"; default: mod_md in the home directory
 
 The mirror is the one that apt uses on this machine; bare roots and packages are kept in .cache/fresh.
-Needs root or sudo, and the right to make namespaces and mounts (in a container: --privileged)."
+Needs root or sudo, and the right to make namespaces and mounts (in a container: --privileged).
+The exit code is the command's, or 125 if there can be no bare root here."
 set -euo pipefail
 
-fail() { echo "fresh.sh: $*" >&2; exit 1; }
+fail() { echo "fresh.sh: $*" >&2; exit 125; }
 
 user=root dir=
 while [ $# -gt 0 ]; do
@@ -20,7 +21,7 @@ while [ $# -gt 0 ]; do
         --user) user=newcomer; shift ;;
         --dir) dir=${2:?$usage}; shift 2 ;;
         -h|--help) echo "$usage"; exit ;;
-        -*) fail "unknown option $1"$'\n'"$usage" ;;
+        -*) echo "unknown option $1"$'\n'"$usage" >&2; exit 2 ;;
         *) break ;;
     esac
 done
@@ -32,6 +33,7 @@ home=/root; [ $user = root ] || home=/home/$user
 [ -n "$dir" ] || dir=$home/mod_md
 
 if [ "$(id -u)" != 0 ]; then
+    sudo -v 2>/dev/null || fail "needs root, or a user who may use sudo"
     again=(); [ $user = root ] || again=(--user)
     exec sudo "$top/test/fresh.sh" "${again[@]}" --dir "$dir" "$suite" "$@"
 fi

@@ -252,6 +252,14 @@ class Httpd:
         self.write_conf()
         return self.command("-t")
 
+    def apachectl(self, command):
+        """As an administrator does it: the script of the distribution, with this configuration."""
+        tool = shutil.which("apache2ctl") or shutil.which("apachectl")
+        env = dict(self.env(), APACHE_CONFDIR=str(self.dir), APACHE_ENVVARS="/dev/null",
+                   APACHE_RUN_DIR=str(self.dir), APACHE_LOCK_DIR=str(self.dir / "lock"),
+                   APACHE_HTTPD=self.binary(), APACHE_ARGUMENTS=f"-f {self.conf}")
+        return run(tool, command, env=env, timeout=TIMEOUT * 3)
+
     def start(self, expect_success=True):
         self.generations = self.error_log().count(READY)
         self.write_conf()

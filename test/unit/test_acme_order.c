@@ -182,7 +182,7 @@ static int teardown(void **state)
 static void issues_with_few_requests(void **state)
 {
     md_issue_t *issue;
-    int waits;
+    int waits = 0;
 
     (void)state;
     script_good_ca(1);
@@ -333,7 +333,7 @@ static void refuses_a_certificate_that_is_not_ours(void **state)
 
 static void gives_up_on_endless_processing_but_keeps_the_order(void **state)
 {
-    int waits;
+    int waits = 0;
 
     (void)state;
     answer("/order/1", 200, "application/json", ORDER("processing", ""), -1);
@@ -788,7 +788,7 @@ static void save_account(md_store_group_t group, const char *name, const char *u
 
 static void restart(void)
 {
-    const char *id;
+    const char *id = NULL;
 
     assert_int_equal(md_acct_promote(&id, store, "other.example.org", &err, p), APR_SUCCESS);
     md_store_remove(store, MD_STORE_STAGING, "other.example.org", NULL, p);

@@ -143,7 +143,7 @@ static void durations(void **state)
     };
     static const char *const BAD[] = { "", "d", "1y", "1m", "1d12h", "30sekunden", "1w", "dec-31",
                                        "9223372036854775807d", "99999999999999999999" };
-    apr_interval_time_t t;
+    apr_interval_time_t t = 0;
     size_t i;
 
     (void)state;
@@ -223,7 +223,7 @@ static int mode_of(const char *path)
 static void files_are_whole_and_exact(void **state)
 {
     const char *path = in_dir("f");
-    apr_array_header_t *names;
+    apr_array_header_t *names = NULL;
     mode_t old = umask(077);
     apr_size_t len;
     char *data;

@@ -120,7 +120,7 @@ static void thumbprint_of_the_rfc(void **state)
 static void signatures_verify(void **state)
 {
     const md_key_spec_t *specs[] = { &RSA2048, &P256 };
-    const char *jws, *head, *input;
+    const char *jws = NULL, *head, *input;
     unsigned char *sig;
     md_json_t *json, *protected;
     apr_size_t len;

@@ -56,7 +56,7 @@ static int setup(void **state)
     static const md_key_spec_t P256 = { .type = MD_KEY_EC, .curve = "P-256" };
     apr_array_header_t *domains;
     md_conf_t *set;
-    md_domain_t *domain;
+    md_domain_t *domain = NULL;
     const char *name;
     int i;
 

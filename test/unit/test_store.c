@@ -294,7 +294,7 @@ static md_reg_t *make_reg(const char *names)
     md_conf_t *conf = md_conf_make(p);
     char *copy = apr_pstrdup(p, names), *last, *line;
     const char *argv[2];
-    md_domain_t *domain;
+    md_domain_t *domain = NULL;
     const md_domain_t *other;
     md_reg_t *reg;
 
