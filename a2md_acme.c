@@ -48,13 +48,14 @@ static apr_status_t newreg(const char **pid, a2md_t *tool, const md_acct_wish_t 
 {
     const md_store_t *store = tool->reg->store;
     const char *place = md_acct_lone_place(tool->p);
+    md_acct_t *acct;
     md_acme_t *acme;
     apr_status_t rv;
 
     rv = open_ca(&acme, tool, tool->ca_url, err);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = md_acct_register(acme, store, place, wish, err, tool->p);
+    rv = md_acct_register(&acct, acme, store, place, wish, err, tool->p);
     if (rv == APR_SUCCESS && md_acct_promote(pid, store, place, err, tool->p) != APR_SUCCESS)
         return md_fail(err, err->rv, "the account is registered, but not stored: %s. It is kept in "
                        "%s", apr_pstrdup(tool->p, err->detail),

@@ -9,7 +9,6 @@
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
-#include "md_acme_acct.h"
 #include "md_jws.h"
 #include "md_limits.h"
 #include "md_log.h"
@@ -30,12 +29,10 @@ struct md_acme_t {
     md_route_t route;
     apr_pool_t *p;
     apr_thread_mutex_t *mutex;       /* guards all below */
-    int in_setup;
     md_directory_t *dir;             /* kept when forgotten: requests may still use it */
     int dir_is_known;
     apr_time_t dir_failed_until;
     md_err_t dir_err;
-    const md_acct_t *acct;
     nonce_t nonces[MD_MAX_NONCES];   /* the last is the newest */
     int nonce_count;
     apr_time_t hold_until;
@@ -80,24 +77,6 @@ static void unlock(md_acme_t *acme)
     apr_thread_mutex_unlock(acme->mutex);
 }
 
-int md_acme_setup_begin(md_acme_t *acme)
-{
-    int begun;
-
-    lock(acme);
-    begun = !acme->in_setup;
-    acme->in_setup = 1;
-    unlock(acme);
-    return begun;
-}
-
-void md_acme_setup_end(md_acme_t *acme)
-{
-    lock(acme);
-    acme->in_setup = 0;
-    unlock(acme);
-}
-
 apr_time_t md_acme_hold_until(md_acme_t *acme)
 {
     apr_time_t until;
@@ -106,41 +85,6 @@ apr_time_t md_acme_hold_until(md_acme_t *acme)
     until = acme->hold_until;
     unlock(acme);
     return until;
-}
-
-const md_acct_t *md_acme_account(md_acme_t *acme)
-{
-    const md_acct_t *acct;
-
-    lock(acme);
-    acct = acme->acct;
-    unlock(acme);
-    return acct;
-}
-
-int md_acme_is_ready(md_acme_t *acme)
-{
-    int is_ready;
-
-    lock(acme);
-    is_ready = acme->dir_is_known && acme->acct && !acme->in_setup;
-    unlock(acme);
-    return is_ready;
-}
-
-void md_acme_drop_account(md_acme_t *acme, const md_acct_t *acct)
-{
-    lock(acme);
-    if (acme->acct == acct)
-        acme->acct = NULL;
-    unlock(acme);
-}
-
-void md_acme_use_account(md_acme_t *acme, const md_acct_t *acct)
-{
-    lock(acme);
-    acme->acct = acct ? md_acct_copy(acct, acme->p) : NULL;
-    unlock(acme);
 }
 
 /* ---- problems (RFC 8555 6.7) ---- */
@@ -369,8 +313,7 @@ static md_reply_t *reply_of(const md_response_t *response, apr_pool_t *p)
 typedef struct signed_t {
     const char *url;
     const char *payload;
-    const md_key_t *key;
-    const char *kid;    /* account URL; NULL: the JWK goes along */
+    md_signer_t signer;
     const char *accept;
     apr_size_t max;
 } signed_t;
@@ -391,11 +334,11 @@ static apr_status_t send_signed(md_reply_t **preply, md_acme_t *acme, const sign
         return rv;
     md_json_set_str(protected, "nonce", nonce);
     md_json_set_str(protected, "url", s->url);
-    if (s->kid)
-        md_json_set_str(protected, "kid", s->kid);
+    if (s->signer.kid)
+        md_json_set_str(protected, "kid", s->signer.kid);
     else
-        md_json_set(protected, "jwk", md_jwk_make(s->key, p));
-    rv = md_jws_sign(&request.body, protected, s->payload, s->key, err, p);
+        md_json_set(protected, "jwk", md_jwk_make(s->signer.key, p));
+    rv = md_jws_sign(&request.body, protected, s->payload, s->signer.key, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     rv = md_http_exchange(&response, acme->http, &request, err, p);
@@ -427,40 +370,21 @@ static apr_status_t post_signed(md_reply_t **preply, md_acme_t *acme, const sign
     return rv;
 }
 
-static apr_status_t post_by_account(md_reply_t **preply, md_acme_t *acme, signed_t *s,
-                                    md_err_t *err, apr_pool_t *p)
+apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
+                          const char *url, const md_json_t *payload, md_err_t *err,
+                          apr_pool_t *p)
 {
-    const md_acct_t *acct = md_acme_account(acme);
-
-    if (!acct)
-        return md_fail(err, APR_EINVAL, "%s: no account at this CA", s->url);
-    s->key = acct->key;
-    s->kid = acct->url;
-    return post_signed(preply, acme, s, err, p);
-}
-
-apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, const char *url,
-                          const md_json_t *payload, md_err_t *err, apr_pool_t *p)
-{
-    signed_t s = { .url = url, .payload = md_json_text(payload, 1, p), .max = MD_MAX_ACME_BODY };
-
-    return post_by_account(preply, acme, &s, err, p);
-}
-
-apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, const char *url,
-                           const char *accept, apr_size_t max, md_err_t *err, apr_pool_t *p)
-{
-    signed_t s = { .url = url, .payload = "", .accept = accept, .max = max };
-
-    return post_by_account(preply, acme, &s, err, p);
-}
-
-apr_status_t md_acme_post_jwk(md_reply_t **preply, md_acme_t *acme, const char *url,
-                              const md_json_t *payload, const md_key_t *key, md_err_t *err,
-                              apr_pool_t *p)
-{
-    signed_t s = { .url = url, .payload = md_json_text(payload, 1, p), .key = key,
+    signed_t s = { .url = url, .payload = md_json_text(payload, 1, p), .signer = signer,
                    .max = MD_MAX_ACME_BODY };
+
+    return post_signed(preply, acme, &s, err, p);
+}
+
+apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
+                           const char *url, const char *accept, apr_size_t max, md_err_t *err,
+                           apr_pool_t *p)
+{
+    signed_t s = { .url = url, .payload = "", .signer = signer, .accept = accept, .max = max };
 
     return post_signed(preply, acme, &s, err, p);
 }
@@ -475,6 +399,16 @@ const md_directory_t *md_acme_directory(md_acme_t *acme)
     dir = acme->dir;
     unlock(acme);
     return dir;
+}
+
+int md_acme_has_directory(md_acme_t *acme)
+{
+    int is_known;
+
+    lock(acme);
+    is_known = acme->dir_is_known;
+    unlock(acme);
+    return is_known;
 }
 
 void md_acme_forget_directory(md_acme_t *acme)
@@ -618,12 +552,8 @@ apr_status_t md_acme_load_directory(md_acme_t *acme, apr_time_t now, md_err_t *e
 {
     md_directory_t *dir = NULL;
     apr_status_t rv;
-    int is_known;
 
-    lock(acme);
-    is_known = acme->dir_is_known;
-    unlock(acme);
-    if (is_known)
+    if (md_acme_has_directory(acme))
         return APR_SUCCESS;
     rv = recent_failure(acme, now, err);
     if (rv != APR_SUCCESS)

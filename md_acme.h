@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One CA and our account there: cached directory, pool of nonces, signed requests (RFC 8555 6,
- * 7.1.1). Many threads share one md_acme_t; it lives as long as the process uses the CA. */
+/* One CA: cached directory, pool of nonces, signed requests (RFC 8555 6, 7.1.1). Who signs is told
+ * with each request. Many threads share one md_acme_t; it lives as long as the process uses the
+ * CA. */
 #ifndef MD_ACME_H
 #define MD_ACME_H
 
@@ -18,8 +19,13 @@ typedef struct md_directory_t {
     apr_array_header_t *profiles;                        /* names, empty if none */
 } md_directory_t;
 
-struct md_acct_t;
 typedef struct md_acme_t md_acme_t;
+
+/* Who signs a request (6.2). */
+typedef struct md_signer_t {
+    const md_key_t *key;
+    const char *kid; /* account URL; NULL: a bare key, whose JWK goes along (newAccount, 7.3) */
+} md_signer_t;
 
 /* What a signed request brought; lives in the pool given. */
 typedef struct md_reply_t {
@@ -42,46 +48,29 @@ const char *md_acme_url(const md_acme_t *acme);
 int md_acme_is(const md_acme_t *acme, const char *url, const md_route_t *route);
 const md_directory_t *md_acme_directory(md_acme_t *acme); /* NULL while unknown */
 
-/* Only one run at a time talks to a CA that has no directory or account yet. 0: another one does;
- * come back. Every successful begin is followed by an end. */
-int md_acme_setup_begin(md_acme_t *acme);
-void md_acme_setup_end(md_acme_t *acme);
-
 /* GET the directory unless it is known. After a failure, calls within five seconds fail with the
  * same error and no request. APR_EAGAIN for HTTP errors, APR_EINVAL/APR_ENOENT for a document that
  * is none. */
 MD_MUST_CHECK
 apr_status_t md_acme_load_directory(md_acme_t *acme, apr_time_t now, md_err_t *err,
                                     apr_pool_t *p);
+/* Is it known, and not to be asked for again? */
+int md_acme_has_directory(md_acme_t *acme);
 /* Ask for the directory again at the next occasion. */
 void md_acme_forget_directory(md_acme_t *acme);
 
-/* Are directory and account known and settled, so that orders can be placed? */
-int md_acme_is_ready(md_acme_t *acme);
-
-/* The account that signs, copied into the CA's own memory; NULL makes the CA look for one again. */
-void md_acme_use_account(md_acme_t *acme, const struct md_acct_t *acct);
-const struct md_acct_t *md_acme_account(md_acme_t *acme); /* NULL while unknown */
-/* The CA refused this account (of md_acme_account): look for one again, if it is still in use. */
-void md_acme_drop_account(md_acme_t *acme, const struct md_acct_t *acct);
-
-/* Signed POST (RFC 8555 6.2) by the account in use; badNonce is repeated inside (6.5). Any 2xx is
- * success. Otherwise the problem document becomes `err` (6.7): type, detail, subproblems,
- * retry_after. */
+/* Signed POST (RFC 8555 6.2); badNonce is repeated inside (6.5). Any 2xx is success. Otherwise the
+ * problem document becomes `err` (6.7): type, detail, subproblems, retry_after. */
 MD_MUST_CHECK
-apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, const char *url,
-                          const md_json_t *payload, md_err_t *err, apr_pool_t *p);
+apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
+                          const char *url, const md_json_t *payload, md_err_t *err,
+                          apr_pool_t *p);
 
 /* POST-as-GET (6.3). `accept`: media type wanted, NULL for any; `max`: bytes of the body. */
 MD_MUST_CHECK
-apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, const char *url,
-                           const char *accept, apr_size_t max, md_err_t *err, apr_pool_t *p);
-
-/* Signed with `key` and its JWK in place of the account (newAccount, 7.3). */
-MD_MUST_CHECK
-apr_status_t md_acme_post_jwk(md_reply_t **preply, md_acme_t *acme, const char *url,
-                              const md_json_t *payload, const md_key_t *key, md_err_t *err,
-                              apr_pool_t *p);
+apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
+                           const char *url, const char *accept, apr_size_t max, md_err_t *err,
+                           apr_pool_t *p);
 
 /* When the CA wants to see the next order of this account at the earliest (6.6), 0: now. */
 apr_time_t md_acme_hold_until(md_acme_t *acme);

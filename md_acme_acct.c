@@ -191,6 +191,13 @@ md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p)
     return copy;
 }
 
+md_signer_t md_acct_signer(const md_acct_t *acct)
+{
+    md_signer_t signer = { .key = acct->key, .kid = acct->url };
+
+    return signer;
+}
+
 /* ---- search ---- */
 
 static int fits(const md_acct_t *acct, const md_acct_wish_t *wish)
@@ -276,47 +283,6 @@ const char *md_acct_next_id(const md_store_t *store, const char *ca_url, apr_poo
 
 /* ---- at the CA ---- */
 
-/* Does the answer mean that the CA does not have this account (any more)? */
-static int is_gone(const md_err_t *err)
-{
-    return md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST)
-           || APR_STATUS_IS_ENOENT(err->rv) || APR_STATUS_IS_EACCES(err->rv)
-           || APR_STATUS_IS_EINVAL(err->rv);
-}
-
-/* RFC 8555 7.3.1: what the CA says about the account, which signs from now on. APR_ENOENT when it
- * is of no use. */
-static apr_status_t fetch(md_json_t **pjson, md_acme_t *acme, const md_acct_t *acct, md_err_t *err,
-                          apr_pool_t *p)
-{
-    const char *status;
-    md_reply_t *reply;
-    apr_status_t rv;
-
-    md_acme_use_account(acme, acct);
-    rv = md_acme_fetch(&reply, acme, acct->url, NULL, MD_MAX_ACME_BODY, err, p);
-    if (rv == APR_SUCCESS) {
-        *pjson = reply->json;
-        status = md_json_get_str(reply->json, "status");
-        if (!status || !strcmp(status, "valid"))
-            return APR_SUCCESS;
-        rv = md_fail(err, APR_ENOENT, "account %s is %s", acct->url,
-                     md_text_printable(status, p));
-    }
-    md_acme_use_account(acme, NULL);
-    if (!is_gone(err))
-        return rv;
-    md_log(MD_LOG_INFO, rv, "account %s is not used: %s", acct->url, err->detail);
-    return APR_ENOENT;
-}
-
-apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p)
-{
-    md_json_t *json;
-
-    return fetch(&json, acme, acct, err, p);
-}
-
 /* Take over what the CA says. */
 static void see(md_acct_t *acct, const md_json_t *json, apr_pool_t *p)
 {
@@ -331,20 +297,75 @@ static void see(md_acct_t *acct, const md_json_t *json, apr_pool_t *p)
         acct->status = md_json_get_str(json, "status");
 }
 
-apr_status_t md_acct_agree(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+/* The account that the CA has for the key (RFC 8555 7.3.1). */
+static apr_status_t look_up(md_reply_t **preply, md_acme_t *acme, const md_key_t *key,
+                            md_err_t *err, apr_pool_t *p)
 {
-    md_json_t *payload = md_json_object(p), *json;
+    md_signer_t signer = { .key = key };
+    md_json_t *payload = md_json_object(p);
+
+    md_json_set_bool(payload, "onlyReturnExisting", 1);
+    return md_acme_post(preply, acme, signer, md_acme_directory(acme)->new_account, payload, err,
+                        p);
+}
+
+static int is_refusal(apr_status_t rv)
+{
+    return APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_EACCES(rv) || APR_STATUS_IS_EINVAL(rv);
+}
+
+/* Something between us and the CA may have refused the look at the URL. What the CA says to the key
+ * settles it: a problem other than a limit means that there is no such account. */
+static apr_status_t verify_by_key(md_reply_t **preply, md_acme_t *acme, md_acct_t *acct,
+                                  md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    md_log(MD_LOG_DEBUG, err->rv, "account %s: %s; the CA is asked by its key", acct->url,
+           err->detail);
+    md_err_clear(err);
+    rv = look_up(preply, acme, acct->key, err, p);
+    if (rv == APR_SUCCESS && (*preply)->location)
+        acct->url = (*preply)->location;
+    return err->type && is_refusal(rv) ? APR_ENOENT : rv == APR_ENOENT ? APR_EGENERAL : rv;
+}
+
+apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+{
     md_reply_t *reply;
     apr_status_t rv;
 
-    rv = fetch(&json, acme, acct, err, p);
+    rv = md_acme_fetch(&reply, acme, md_acct_signer(acct), acct->url, NULL, MD_MAX_ACME_BODY, err,
+                       p);
+    if (md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST))
+        rv = APR_ENOENT;
+    else if (is_refusal(rv))
+        rv = verify_by_key(&reply, acme, acct, err, p);
+    if (rv == APR_SUCCESS) {
+        see(acct, reply->json, p);
+        if (!acct->status || !strcmp(acct->status, "valid"))
+            return APR_SUCCESS;
+        rv = md_fail(err, APR_ENOENT, "account %s is %s", acct->url,
+                     md_text_printable(acct->status, p));
+    }
+    if (APR_STATUS_IS_ENOENT(rv))
+        md_log(MD_LOG_INFO, rv, "account %s is not used: %s", acct->url, err->detail);
+    return rv;
+}
+
+apr_status_t md_acct_agree(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *payload = md_json_object(p);
+    md_reply_t *reply;
+    apr_status_t rv;
+
+    rv = md_acct_verify(acme, acct, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    see(acct, json, p);
     /* Some CAs take an update without contacts for none at all. */
     md_json_set_strings(payload, "contact", acct->contacts);
     md_json_set_bool(payload, "termsOfServiceAgreed", 1);
-    rv = md_acme_post(&reply, acme, acct->url, payload, err, p);
+    rv = md_acme_post(&reply, acme, md_acct_signer(acct), acct->url, payload, err, p);
     if (rv == APR_SUCCESS)
         see(acct, reply->json, p);
     return rv;
@@ -355,28 +376,28 @@ apr_status_t md_acct_deactivate(md_acme_t *acme, const md_acct_t *acct, md_err_t
 {
     md_json_t *payload = md_json_object(p);
     md_reply_t *reply;
-    apr_status_t rv;
 
     md_json_set_str(payload, "status", "deactivated");
-    md_acme_use_account(acme, acct);
-    rv = md_acme_post(&reply, acme, acct->url, payload, err, p);
-    md_acme_use_account(acme, NULL);
-    return rv;
+    return md_acme_post(&reply, acme, md_acct_signer(acct), acct->url, payload, err, p);
 }
 
-/* Use the account if it is there, fits, and the CA agrees; APR_ENOENT otherwise. */
-static apr_status_t try_account(md_acme_t *acme, const md_store_t *store,
-                                md_store_group_t group, const char *name,
-                                const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+/* Where accounts are looked for. */
+typedef struct place_t {
+    const md_store_t *store;
+    md_store_group_t group;
+    const md_acct_wish_t *wish;
+} place_t;
+
+/* The account if it is there, fits, and the CA agrees; APR_ENOENT otherwise. */
+static apr_status_t try_account(md_acct_t **pacct, md_acme_t *acme, const place_t *place,
+                                const char *name, md_err_t *err, apr_pool_t *p)
 {
-    md_acct_t *acct = load_fitting(store, group, name, wish, MD_LOG_WARNING, p);
-
-    return acct ? md_acct_verify(acme, acct, err, p) : APR_ENOENT;
+    *pacct = load_fitting(place->store, place->group, name, place->wish, MD_LOG_WARNING, p);
+    return *pacct ? md_acct_verify(acme, *pacct, err, p) : APR_ENOENT;
 }
 
-static apr_status_t try_all(md_acme_t *acme, const md_store_t *store, md_store_group_t group,
-                            const apr_array_header_t *names, const md_acct_wish_t *wish,
-                            md_err_t *err, apr_pool_t *p)
+static apr_status_t try_all(md_acct_t **pacct, md_acme_t *acme, const place_t *place,
+                            const apr_array_header_t *names, md_err_t *err, apr_pool_t *p)
 {
     apr_status_t rv = APR_ENOENT;
     apr_pool_t *iter;
@@ -385,9 +406,10 @@ static apr_status_t try_all(md_acme_t *acme, const md_store_t *store, md_store_g
     apr_pool_create(&iter, p);
     for (i = 0; i < names->nelts && APR_STATUS_IS_ENOENT(rv); ++i) {
         apr_pool_clear(iter);
-        rv = try_account(acme, store, group, APR_ARRAY_IDX(names, i, const char *), wish, err,
-                         iter);
+        rv = try_account(pacct, acme, place, APR_ARRAY_IDX(names, i, const char *), err, iter);
     }
+    if (rv == APR_SUCCESS)
+        *pacct = md_acct_copy(*pacct, p);
     apr_pool_destroy(iter);
     return rv;
 }
@@ -424,6 +446,7 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     const md_directory_t *dir = md_acme_directory(acme);
     md_json_t *payload = md_json_object(p), *binding = NULL;
     md_acct_t *acct = apr_pcalloc(p, sizeof(*acct));
+    md_signer_t signer = { .key = key };
     md_reply_t *reply;
     apr_status_t rv = APR_SUCCESS;
 
@@ -438,7 +461,7 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     if (dir->terms_of_service && wish->agreement)
         md_json_set_bool(payload, "termsOfServiceAgreed", 1);
     md_json_set(payload, "externalAccountBinding", binding);
-    rv = md_acme_post_jwk(&reply, acme, dir->new_account, payload, key, err, p);
+    rv = md_acme_post(&reply, acme, signer, dir->new_account, payload, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     if (!reply->location || md_uri_check_http(reply->location, p))
@@ -523,13 +546,13 @@ static apr_status_t register_with(md_acct_t **pacct, md_acme_t *acme, const md_s
     return post_new_account(pacct, acme, key, wish, err, p);
 }
 
-apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const char *staged,
-                              const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_register(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
+                              const char *staged, const md_acct_wish_t *wish, md_err_t *err,
+                              apr_pool_t *p)
 {
-    md_acct_t *acct;
     apr_status_t rv;
 
-    rv = register_with(&acct, acme, store, staged, wish->key_spec ? wish->key_spec : &KEY_P256,
+    rv = register_with(pacct, acme, store, staged, wish->key_spec ? wish->key_spec : &KEY_P256,
                        wish, err, p);
     if (rv != APR_SUCCESS
         && (md_problem_is(err, MD_PROBLEM_BAD_SIGNATURE_ALGORITHM)
@@ -537,15 +560,13 @@ apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const ch
         md_log(MD_LOG_INFO, rv, "%s refuses ES256, trying RS256", md_acme_url(acme));
         md_store_remove(store, MD_STORE_STAGING, staged, ACCT_KEY, p);
         md_err_clear(err);
-        rv = register_with(&acct, acme, store, staged, &KEY_RSA, wish, err, p);
+        rv = register_with(pacct, acme, store, staged, &KEY_RSA, wish, err, p);
     }
     if (rv == APR_SUCCESS)
-        rv = md_acct_save(acct, store, MD_STORE_STAGING, staged, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    md_log(MD_LOG_INFO, APR_SUCCESS, "registered new account %s", acct->url);
-    md_acme_use_account(acme, acct);
-    return APR_SUCCESS;
+        rv = md_acct_save(*pacct, store, MD_STORE_STAGING, staged, err, p);
+    if (rv == APR_SUCCESS)
+        md_log(MD_LOG_INFO, rv, "registered new account %s", (*pacct)->url);
+    return rv;
 }
 
 /* Those in `names` that are not in `seen`. */
@@ -564,28 +585,29 @@ static apr_array_header_t *unseen(const apr_array_header_t *names, const apr_arr
     return rest;
 }
 
-apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char *staged,
-                            const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
+                            const char *staged, const md_acct_wish_t *wish, md_err_t *err,
+                            apr_pool_t *p)
 {
+    const place_t stored = { store, MD_STORE_ACCOUNTS, wish };
+    const place_t in_staging = { store, MD_STORE_STAGING, wish };
     apr_array_header_t *ids;
     apr_status_t rv;
 
-    rv = try_account(acme, store, MD_STORE_STAGING, staged, wish, err, p);
+    rv = try_account(pacct, acme, &in_staging, staged, err, p);
     ids = stored_ids(store, wish, p);
     if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(acme, store, MD_STORE_ACCOUNTS, ids, wish, err, p);
+        rv = try_all(pacct, acme, &stored, ids, err, p);
     if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(acme, store, MD_STORE_STAGING, md_store_names(store, MD_STORE_STAGING, p),
-                     wish, err, p);
+        rv = try_all(pacct, acme, &in_staging, md_store_names(store, MD_STORE_STAGING, p), err, p);
     /* A restart meanwhile may have moved one from the latter place to the former. */
     if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(acme, store, MD_STORE_ACCOUNTS, unseen(stored_ids(store, wish, p), ids, p),
-                     wish, err, p);
+        rv = try_all(pacct, acme, &stored, unseen(stored_ids(store, wish, p), ids, p), err, p);
     if (!APR_STATUS_IS_ENOENT(rv))
         return rv;
     md_err_clear(err);
     rv = check_wish(acme, wish, err, p);
-    return rv == APR_SUCCESS ? md_acct_register(acme, store, staged, wish, err, p) : rv;
+    return rv == APR_SUCCESS ? md_acct_register(pacct, acme, store, staged, wish, err, p) : rv;
 }
 
 /* ---- from staging to accounts ---- */

@@ -55,24 +55,30 @@ int md_acct_is_staged(const md_acct_t *acct, const md_store_t *store, const char
 /* A deep copy in `p`; the key is shared by reference count. */
 md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p);
 
-/* Give the CA an account to sign with: the one staged in `staged` (a name in staging), the wished
- * one, a fitting stored one, one staged for another domain, or a new one, which is then staged in
+/* Let it sign requests. */
+md_signer_t md_acct_signer(const md_acct_t *acct);
+
+/* An account to sign with: the one staged in `staged` (a name in staging), the wished one, a
+ * fitting stored one, one staged for another domain, or a new one, which is then staged in
  * `staged`. Its key is saved before the CA hears of it, so a crash in between registers nothing
- * twice. Needs the directory. */
+ * twice. None is registered while the CA may still have one that is stored. Needs the directory. */
 MD_MUST_CHECK
-apr_status_t md_acct_select(md_acme_t *acme, const md_store_t *store, const char *staged,
-                            const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);
+apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
+                            const char *staged, const md_acct_wish_t *wish, md_err_t *err,
+                            apr_pool_t *p);
 
 /* A new account as wished (7.3), staged in `staged`. The CA alone decides what it thinks of
  * contacts and a missing agreement. Needs the directory, as do the next three. */
 MD_MUST_CHECK
-apr_status_t md_acct_register(md_acme_t *acme, const md_store_t *store, const char *staged,
-                              const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);
+apr_status_t md_acct_register(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
+                              const char *staged, const md_acct_wish_t *wish, md_err_t *err,
+                              apr_pool_t *p);
 
-/* Ask the CA about the account (7.3.1) and let it sign from now on. APR_ENOENT when the CA does not
- * have it (any more) or refuses it. */
+/* Ask the CA about the account, by its URL (7.3), else by its key (7.3.1); it is then as the CA has
+ * it. APR_ENOENT when the CA does not have it (any more) or does not take it; all else leaves open
+ * whether it does. */
 MD_MUST_CHECK
-apr_status_t md_acct_verify(md_acme_t *acme, const md_acct_t *acct, md_err_t *err, apr_pool_t *p);
+apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p);
 
 /* Agree to the terms of service that the CA has now (7.3.3); `acct` is then as the CA has it. */
 MD_MUST_CHECK

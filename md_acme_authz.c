@@ -84,14 +84,14 @@ static apr_status_t fail_by_challenge(const md_json_t *json, const md_authz_t *a
     return APR_EINVAL;
 }
 
-apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, const char *url,
-                            md_err_t *err, apr_pool_t *p)
+apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, md_signer_t signer,
+                            const char *url, md_err_t *err, apr_pool_t *p)
 {
     md_authz_t *authz = apr_pcalloc(p, sizeof(*authz));
     md_reply_t *reply;
     apr_status_t rv;
 
-    rv = md_acme_fetch(&reply, acme, url, NULL, MD_MAX_ACME_BODY, err, p);
+    rv = md_acme_fetch(&reply, acme, signer, url, NULL, MD_MAX_ACME_BODY, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     authz->url = url;
@@ -108,25 +108,25 @@ apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, const char *ur
     return APR_SUCCESS;
 }
 
-apr_status_t md_authz_explain(md_acme_t *acme, const apr_array_header_t *urls, md_err_t *err,
-                              apr_pool_t *p)
+apr_status_t md_authz_explain(md_acme_t *acme, md_signer_t signer,
+                              const apr_array_header_t *urls, md_err_t *err, apr_pool_t *p)
 {
     md_authz_t *authz;
     int i;
 
     for (i = 0; i < urls->nelts; ++i)
-        if (md_authz_fetch(&authz, acme, APR_ARRAY_IDX(urls, i, const char *), err, p)
+        if (md_authz_fetch(&authz, acme, signer, APR_ARRAY_IDX(urls, i, const char *), err, p)
             != APR_SUCCESS)
             return err->rv;
     return md_fail(err, APR_EINVAL, "the CA made the order invalid and gives no reason");
 }
 
-apr_status_t md_challenge_answer(md_acme_t *acme, const md_challenge_t *challenge,
-                                 md_err_t *err, apr_pool_t *p)
+apr_status_t md_challenge_answer(md_acme_t *acme, md_signer_t signer,
+                                 const md_challenge_t *challenge, md_err_t *err, apr_pool_t *p)
 {
     md_reply_t *reply;
 
-    return md_acme_post(&reply, acme, challenge->url, md_json_object(p), err, p);
+    return md_acme_post(&reply, acme, signer, challenge->url, md_json_object(p), err, p);
 }
 
 /* ---- solvers: our side of a challenge type ---- */

@@ -44,12 +44,12 @@ typedef struct md_solver_conf_t {
 /* RFC 8555 7.5. An authorization that is not pending or valid fails, with the problem of its
  * challenge. */
 MD_MUST_CHECK
-apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, const char *url,
-                            md_err_t *err, apr_pool_t *p);
+apr_status_t md_authz_fetch(md_authz_t **pauthz, md_acme_t *acme, md_signer_t signer,
+                            const char *url, md_err_t *err, apr_pool_t *p);
 
 /* Why the authorization became invalid, for an order that is: always an md_fail. */
-apr_status_t md_authz_explain(md_acme_t *acme, const apr_array_header_t *urls, md_err_t *err,
-                              apr_pool_t *p);
+apr_status_t md_authz_explain(md_acme_t *acme, md_signer_t signer,
+                              const apr_array_header_t *urls, md_err_t *err, apr_pool_t *p);
 
 /* Make the answer to one of the challenges available, first type in `conf` that the CA offers and
  * that works. *psetup is the text that md_solver_teardown needs (`http-01:example.org`). Fails
@@ -61,8 +61,8 @@ apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **pse
 
 /* RFC 8555 7.5.1: tell the CA to look. */
 MD_MUST_CHECK
-apr_status_t md_challenge_answer(md_acme_t *acme, const md_challenge_t *challenge,
-                                 md_err_t *err, apr_pool_t *p);
+apr_status_t md_challenge_answer(md_acme_t *acme, md_signer_t signer,
+                                 const md_challenge_t *challenge, md_err_t *err, apr_pool_t *p);
 
 /* Is one of these a challenge type that can be set up here? */
 int md_solver_knows_one(const apr_array_header_t *types);

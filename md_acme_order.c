@@ -188,13 +188,26 @@ static apr_status_t see_order(md_issue_t *issue, const md_json_t *json, md_err_t
     return APR_SUCCESS;
 }
 
+static apr_status_t fetch(md_reply_t **preply, const md_issue_t *issue, const char *url,
+                          const char *accept, apr_size_t max, md_err_t *err, apr_pool_t *tmp)
+{
+    return md_acme_fetch(preply, issue->acme, md_acct_signer(issue->acct), url, accept, max, err,
+                         tmp);
+}
+
+static apr_status_t post(md_reply_t **preply, const md_issue_t *issue, const char *url,
+                         const md_json_t *payload, md_err_t *err, apr_pool_t *tmp)
+{
+    return md_acme_post(preply, issue->acme, md_acct_signer(issue->acct), url, payload, err, tmp);
+}
+
 static apr_status_t refresh_order(md_issue_t *issue, apr_time_t *pretry_after, md_err_t *err,
                                   apr_pool_t *tmp)
 {
     md_reply_t *reply;
     apr_status_t rv;
 
-    rv = md_acme_fetch(&reply, issue->acme, issue->order->url, NULL, MD_MAX_ACME_BODY, err, tmp);
+    rv = fetch(&reply, issue, issue->order->url, NULL, MD_MAX_ACME_BODY, err, tmp);
     if (rv != APR_SUCCESS)
         return rv;
     *pretry_after = reply->retry_after;
@@ -295,21 +308,35 @@ int md_issue_is_complete(const md_store_t *store, const char *name,
 
 /* ---- steps before there is an order ---- */
 
-static md_step_t step_connect(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+/* Directory and account. */
+static apr_status_t set_up_ca(const md_acct_t **pacct, md_issue_t *issue, apr_time_t now,
+                              md_err_t *err, apr_pool_t *tmp)
 {
+    md_acct_t *found;
     apr_status_t rv;
 
-    if (!md_acme_setup_begin(issue->acme)) {
+    issue->activity = "Contacting ACME server";
+    rv = md_acme_load_directory(issue->acme, now, err, tmp);
+    if (rv != APR_SUCCESS || *pacct)
+        return rv;
+    issue->activity = "Selecting account to use";
+    rv = md_acct_select(&found, issue->acme, issue->store, issue->name, &issue->wish, err, tmp);
+    if (rv == APR_SUCCESS)
+        *pacct = found;
+    return rv;
+}
+
+static md_step_t step_connect(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+{
+    const md_acct_t *acct;
+    apr_status_t rv;
+
+    if (!md_acct_use_begin(&acct, issue->use)) {
         issue->wake_at = now + SETUP_WAIT;
         return MD_STEP_WAIT;
     }
-    issue->activity = "Contacting ACME server";
-    rv = md_acme_load_directory(issue->acme, now, err, tmp);
-    if (rv == APR_SUCCESS && !md_acme_account(issue->acme)) {
-        issue->activity = "Selecting account to use";
-        rv = md_acct_select(issue->acme, issue->store, issue->name, &issue->wish, err, tmp);
-    }
-    md_acme_setup_end(issue->acme);
+    rv = set_up_ca(&acct, issue, now, err, tmp);
+    md_acct_use_end(issue->use, acct);
     return rv == APR_SUCCESS ? MD_STEP_AGAIN : MD_STEP_FAILED;
 }
 
@@ -344,7 +371,6 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
                                    apr_pool_t *tmp)
 {
     const md_directory_t *dir = md_acme_directory(issue->acme);
-    const md_acct_t *acct = md_acme_account(issue->acme);
     const char *profile = offered_profile(dir, issue->profile);
     apr_status_t rv;
 
@@ -356,14 +382,9 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
     if (issue->profile && issue->profile_mandatory && !profile)
         return md_fail(err, APR_EINVAL, "mandatory ACME profile '%s' is not offered by CA",
                        issue->profile);
-    rv = md_acme_post(preply, issue->acme, dir->new_order,
-                      new_order_payload(issue, profile, tmp), err, tmp);
-    if (rv != APR_SUCCESS) {
-        if (md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST)
-            || md_problem_is(err, MD_PROBLEM_UNAUTHORIZED))
-            md_acme_drop_account(issue->acme, acct); /* have it verified next time */
+    rv = post(preply, issue, dir->new_order, new_order_payload(issue, profile, tmp), err, tmp);
+    if (rv != APR_SUCCESS)
         return rv;
-    }
     if (!(*preply)->location || md_uri_check_http((*preply)->location, tmp))
         return md_fail(err, APR_EINVAL, "newOrder: no order URL in the answer");
     return APR_SUCCESS;
@@ -426,7 +447,7 @@ static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_ti
              : md_fail(err, APR_EINVAL, "staged order without URL");
     if (rv != APR_SUCCESS)
         return give_up_order(issue, err, tmp);
-    rv = md_acme_fetch(&reply, issue->acme, url, NULL, MD_MAX_ACME_BODY, err, tmp);
+    rv = fetch(&reply, issue, url, NULL, MD_MAX_ACME_BODY, err, tmp);
     if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_EACCES(rv))
         return give_up_order(issue, err, tmp);
     if (rv == APR_SUCCESS)
@@ -452,6 +473,9 @@ static md_step_t step_order(md_issue_t *issue, apr_time_t now, md_err_t *err, ap
     md_json_t *staged;
     apr_status_t rv;
 
+    issue->acct = md_acct_use_get(issue->use);
+    if (!issue->acct || !md_acme_has_directory(issue->acme))
+        return step_connect(issue, now, err, tmp);
     issue->activity = "Loading order from staging";
     rv = md_store_load_json(&staged, issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, err,
                             tmp);
@@ -476,26 +500,25 @@ static apr_status_t remember_setup(md_issue_t *issue, const char *setup, md_err_
 
 static apr_status_t authorize(md_issue_t *issue, const char *url, md_err_t *err, apr_pool_t *tmp)
 {
-    const md_acct_t *acct = md_acme_account(issue->acme);
+    md_signer_t signer = md_acct_signer(issue->acct);
     const md_challenge_t *challenge;
     const char *setup;
     md_authz_t *authz;
     apr_status_t rv;
 
-    if (!acct)
-        return md_fail(err, APR_EAGAIN, "the account was refused while the order was in work");
-    rv = md_authz_fetch(&authz, issue->acme, url, err, tmp);
+    rv = md_authz_fetch(&authz, issue->acme, signer, url, err, tmp);
     if (rv != APR_SUCCESS || authz->status == MD_AUTHZ_VALID)
         return rv;
     issue->activity = apr_psprintf(issue->p, "Setting up challenge for domain %s", authz->name);
-    rv = md_solver_setup(&challenge, &setup, authz, acct->thumbprint, &issue->solver, err, tmp);
+    rv = md_solver_setup(&challenge, &setup, authz, issue->acct->thumbprint, &issue->solver, err,
+                         tmp);
     if (rv == APR_SUCCESS)
         rv = remember_setup(issue, setup, err, tmp);
     if (rv != APR_SUCCESS)
         return rv;
     if (challenge->status && strcmp(challenge->status, "pending"))
         return APR_SUCCESS; /* told the CA in an earlier run */
-    return md_challenge_answer(issue->acme, challenge, err, tmp);
+    return md_challenge_answer(issue->acme, signer, challenge, err, tmp);
 }
 
 static md_step_t step_authorize(md_issue_t *issue, apr_time_t now, md_err_t *err,
@@ -541,7 +564,7 @@ static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err,
     if (rv != APR_SUCCESS)
         return MD_STEP_FAILED;
     md_json_set_str(payload, "csr", csr);
-    rv = md_acme_post(&reply, issue->acme, issue->order->finalize, payload, err, tmp);
+    rv = post(&reply, issue, issue->order->finalize, payload, err, tmp);
     if (rv != APR_SUCCESS && !md_problem_is(err, MD_PROBLEM_ORDER_NOT_READY))
         return MD_STEP_FAILED;
     /* The answer is the order (7.4); without a usable one the next poll tells. */
@@ -571,8 +594,8 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
     rv = load_key(&key, issue, err, tmp);
     if (rv != APR_SUCCESS)
         return md_fail(err, APR_EINVAL, "the private key of the order is not in staging any more");
-    rv = md_acme_fetch(&reply, issue->acme, issue->order->certificate,
-                       "application/pem-certificate-chain", MD_MAX_CHAIN_BODY, err, tmp);
+    rv = fetch(&reply, issue, issue->order->certificate, "application/pem-certificate-chain",
+               MD_MAX_CHAIN_BODY, err, tmp);
     if (rv != APR_SUCCESS)
         return rv;
     rv = md_chain_from_pem(&chain, reply->body, reply->len, err, tmp);
@@ -609,7 +632,7 @@ static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, 
         md_fail(err, APR_EINVAL, "the order is invalid");
         return give_up_order(issue, err, tmp);
     }
-    md_authz_explain(issue->acme, order->authorizations, err, tmp);
+    md_authz_explain(issue->acme, md_acct_signer(issue->acct), order->authorizations, err, tmp);
     if (!err->type && detail) {
         md_fail_problem(err, APR_EINVAL, md_json_get_str(order->error, "type"), "%s", detail);
         md_err_set_subproblems(err, md_json_text(md_json_get(order->error, "subproblems", tmp), 1,
@@ -641,8 +664,6 @@ static md_step_t take_step(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
         issue->wake_at = md_acme_hold_until(issue->acme);
         return MD_STEP_WAIT;
     }
-    if (!md_acme_is_ready(issue->acme))
-        return step_connect(issue, now, err, tmp);
     if (!issue->order)
         return step_order(issue, now, err, tmp);
     return STEP[issue->order->status](issue, now, err, tmp);

@@ -7,8 +7,8 @@
 #define MD_ACME_ORDER_H
 
 #include "md_acme.h"
-#include "md_acme_acct.h"
 #include "md_acme_authz.h"
+#include "md_acme_use.h"
 #include "md_store.h"
 
 typedef enum {
@@ -40,6 +40,7 @@ typedef struct md_issue_t {
     const md_store_t *store;
     const char *name;                    /* directory in staging */
     md_acme_t *acme;
+    md_acct_use_t *use;                  /* the account at `acme` for `wish` */
     md_acct_wish_t wish;
     const apr_array_header_t *names;     /* DNS names, minimal */
     const apr_array_header_t *key_specs; /* md_key_spec_t, at least one */
@@ -51,6 +52,7 @@ typedef struct md_issue_t {
     /* how it goes; zero at first */
     const char *activity;                /* what is being done, for job and log */
     apr_time_t wake_at;                  /* of MD_STEP_WAIT */
+    const md_acct_t *acct;               /* signs for this run */
     int spec;                            /* index of the key spec in work */
     md_order_t *order;                   /* NULL: look into staging */
     apr_pool_t *order_pool;

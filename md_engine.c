@@ -38,10 +38,12 @@ typedef struct slot_t {
     md_err_t result;       /* of a single attempt */
 } slot_t;
 
-/* A CA in use, of its own pool: many threads work with it. */
+/* A CA in use, and the account there for an external one (or none), of its own pool: many threads
+ * work with it. */
 typedef struct ca_t {
     const char *eab_kid, *eab_hmac;
     md_acme_t *acme;
+    md_acct_use_t *use;
     struct ca_t *next;
 } ca_t;
 
@@ -172,9 +174,21 @@ static apr_status_t destroy_pool(void *pool)
     return APR_SUCCESS;
 }
 
+/* At the same CA all share directory, nonces and pace. Called locked. */
+static md_acme_t *find_acme(md_engine_t *engine, const char *url, const md_route_t *route,
+                            apr_pool_t *p)
+{
+    ca_t *ca;
+
+    for (ca = engine->cas; ca; ca = ca->next)
+        if (md_acme_is(ca->acme, url, route))
+            return ca->acme;
+    return md_acme_create(engine->http, url, route, p);
+}
+
 /* Called locked. */
-static md_acme_t *add_ca(md_engine_t *engine, const char *url, const md_route_t *route,
-                         const md_domain_t *domain)
+static ca_t *add_ca(md_engine_t *engine, const char *url, const md_route_t *route,
+                    const md_domain_t *domain)
 {
     apr_pool_t *pool = own_pool();
     ca_t *ca;
@@ -185,32 +199,33 @@ static md_acme_t *add_ca(md_engine_t *engine, const char *url, const md_route_t 
     ca = apr_pcalloc(pool, sizeof(*ca));
     ca->eab_kid = domain->eab_kid;
     ca->eab_hmac = domain->eab_hmac;
-    ca->acme = md_acme_create(engine->http, url, route, pool);
+    ca->acme = find_acme(engine, url, route, pool);
+    ca->use = md_acct_use_create(pool);
+    if (!ca->acme || !ca->use)
+        return NULL;
     ca->next = engine->cas;
     engine->cas = ca;
-    return ca->acme;
+    return ca;
 }
 
-static md_acme_t *find_ca(md_engine_t *engine, const md_renew_t *renew,
-                          const md_domain_t *domain)
+static void use_ca(md_engine_t *engine, md_renew_t *renew, const md_domain_t *domain)
 {
     md_route_t route = md_config_route(domain, engine->reg->conf);
     const char *url = md_renew_ca_url(renew);
-    md_acme_t *acme = NULL;
     ca_t *ca;
 
     if (!url)
-        return NULL;
+        return;
     lock(engine);
-    for (ca = engine->cas; ca && !acme; ca = ca->next)
-        if (ca->acme && md_acme_is(ca->acme, url, &route)
-            && md_text_same(ca->eab_kid, domain->eab_kid)
+    for (ca = engine->cas; ca; ca = ca->next)
+        if (md_acme_is(ca->acme, url, &route) && md_text_same(ca->eab_kid, domain->eab_kid)
             && md_text_same(ca->eab_hmac, domain->eab_hmac))
-            acme = ca->acme;
-    if (!acme)
-        acme = add_ca(engine, url, &route, domain);
+            break;
+    if (!ca)
+        ca = add_ca(engine, url, &route, domain);
     unlock(engine);
-    return acme;
+    if (ca)
+        md_renew_use_ca(renew, ca->acme, ca->use);
 }
 
 /* ---- what a worker does with a slot, unlocked ---- */
@@ -237,7 +252,7 @@ static void begin(md_engine_t *engine, slot_t *slot, md_job_t *job, apr_time_t n
            slot->domain->name, slot->domain->state);
     slot->where = SLOT_IN_FLIGHT;
     slot->renew = md_renew_create(engine->reg, slot->domain, job, now, slot->pool);
-    md_renew_use_ca(slot->renew, find_ca(engine, slot->renew, slot->domain));
+    use_ca(engine, slot->renew, slot->domain);
     slot->key = now;
 }
 

@@ -277,9 +277,10 @@ const char *md_renew_ca_url(const md_renew_t *renew)
     return renew->ca_url;
 }
 
-void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme)
+void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme, md_acct_use_t *use)
 {
     renew->issue.acme = acme;
+    renew->issue.use = use;
 }
 
 apr_time_t md_renew_next_run(const md_renew_t *renew)
@@ -343,7 +344,7 @@ static apr_status_t save_account(const md_renew_t *renew, const md_acct_t *acct,
  * is staged and it finds no account that fits, it activates the set with an id that is no text. */
 static void note_account(md_renew_t *renew)
 {
-    const md_acct_t *acct = renew->issue.acme ? md_acme_account(renew->issue.acme) : NULL;
+    const md_acct_t *acct = renew->issue.acct;
     apr_status_t rv;
     md_err_t err;
 
@@ -500,7 +501,7 @@ md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice)
     md_step_t step = MD_STEP_FAILED;
 
     apr_pool_clear(renew->tmp);
-    if (renew->err.rv == APR_SUCCESS && !renew->issue.acme)
+    if (renew->err.rv == APR_SUCCESS && !renew->issue.use)
         md_fail(&renew->err, APR_ENOMEM, "no memory for the CA");
     if (renew->err.rv == APR_SUCCESS)
         step = md_issue_step(&renew->issue, now, &renew->err);

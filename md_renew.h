@@ -39,9 +39,10 @@ typedef struct md_renew_t md_renew_t;
 md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
                             apr_time_t now, apr_pool_t *p);
 
-/* The CA that the run needs; NULL if the run cannot start. */
+/* The CA that the run needs; NULL if the run cannot start. Without a CA and the account in use
+ * there it fails. */
 const char *md_renew_ca_url(const md_renew_t *renew);
-void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme);
+void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme, md_acct_use_t *use);
 
 /* One step. After MD_STEP_DONE and MD_STEP_FAILED the job is settled and saved, with its next run,
  * and the log told (AH10059, AH10056, AH10057); for a tool nothing is saved. `dice` is a random

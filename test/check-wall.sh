@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 order="md_limits md_log md_text md_err md_time md_file md_exec md_json
        md_key md_cert md_csr md_jws
        md_http md_store
-       md_acme md_acme_acct md_acme_authz md_acme_order md_ari
+       md_acme md_acme_acct md_acme_use md_acme_authz md_acme_order md_ari
        md_domain md_config md_job md_event md_reg md_stage md_renew md_engine md_ocsp md_status
        mod_md mod_md_cmds mod_md_vhosts mod_md_check mod_md_tls mod_md_http mod_md_watchdog mod_md_status"
 bad=0
@@ -27,8 +27,6 @@ for f in md_*.c md_*.h mod_md*.c mod_md.h; do
     own=$(rank "$base")
     [ "$own" != 0 ] || { complain "$f has no place in the layers"; continue; }
     for inc in $(sed -nE 's/^#include "(.*)\.h"/\1/p' "$f"); do
-        # md_acme and its accounts know each other: a CA signs with the account in use
-        [ "$base/$inc" = md_acme/md_acme_acct ] && continue
         [ "$base/$inc" = md_store/md_store_place ] && continue
         other=$(rank "$inc")
         [ "$other" != 0 ] && [ "$other" -le "$own" ] || complain "$f includes $inc.h, which is above it"

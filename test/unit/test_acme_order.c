@@ -115,6 +115,7 @@ static md_issue_t *issue_make(void)
     issue->store = store;
     issue->name = NAME;
     issue->acme = md_acme_create(http, CA "/dir", &route, p);
+    issue->use = md_acct_use_create(p);
     issue->wish.ca_url = CA "/dir";
     issue->wish.contacts = contacts;
     issue->wish.agreement = "accepted";
@@ -213,7 +214,7 @@ static void resumes_after_every_step(void **state)
     for (turns = 0; turns < 100 && step != MD_STEP_DONE; ++turns) {
         issue = issue_make(); /* nothing is remembered but the store */
         step = md_issue_step(issue, now, &err);
-        while (step == MD_STEP_AGAIN && !md_acme_is_ready(issue->acme))
+        while (step == MD_STEP_AGAIN && !md_acct_use_get(issue->use))
             step = md_issue_step(issue, now, &err);
         if (step == MD_STEP_AGAIN)
             step = md_issue_step(issue, now, &err); /* one step beyond loading the order */
