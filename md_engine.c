@@ -521,24 +521,38 @@ static apr_status_t start_work(md_engine_t *engine)
     return APR_ENOMEM;
 }
 
+/* Called locked. */
+static apr_interval_time_t time_to_tick(const md_engine_t *engine, apr_time_t now)
+{
+    apr_time_t due = next_due(engine);
+    apr_interval_time_t wait = due > now ? due - now : 0;
+
+    if (engine->alive == 0)
+        return wait;
+    if (wait < SOON_TICK)
+        return SOON_TICK;
+    return wait < BUSY_TICK ? wait : BUSY_TICK;
+}
+
 apr_interval_time_t md_engine_run(md_engine_t *engine)
 {
-    apr_time_t now = md_clock_steady(), due;
+    apr_time_t now = md_clock_steady();
     apr_status_t rv = APR_SUCCESS;
     apr_interval_time_t wait;
 
     lock(engine);
-    if (engine->alive == 0) {
+    if (engine->alive > 0) { /* maybe all of them in long exchanges */
+        if (engine->idle == 0 && has_more(engine, now))
+            (void)spawn(engine);
+    }
+    else {
         join_threads(engine);
         if (has_work(engine, now))
             rv = start_work(engine);
         else
             close_host(engine);
     }
-    due = next_due(engine);
-    wait = due > now ? due - now : 0;
-    if (engine->alive > 0)
-        wait = BUSY_TICK;
+    wait = time_to_tick(engine, now);
     unlock(engine);
     if (rv != APR_SUCCESS)
         return APR_STATUS_IS_EAGAIN(rv) ? SOON_TICK : BROKEN_TICK;

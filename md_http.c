@@ -2,24 +2,26 @@
 /* HTTP by libcurl: a free list of easy handles, each keeping its connections alive. */
 #include "md_http.h"
 
-#include <limits.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
 #include <curl/curl.h>
 
+#include "md_clock.h"
 #include "md_limits.h"
 #include "md_log.h"
 #include "md_text.h"
 
 #define CONNECT_TIMEOUT 30L /* seconds */
 #define TOTAL_TIMEOUT   120L
-#define STALL_TIMEOUT   30L /* below STALL_BYTES per second for that long */
-#define STALL_BYTES     10L
-#define IDLE_HANDLES    8
+#define STALL_TIMEOUT   30  /* without a byte in the middle of an answer, which may come late */
+#define IDLE_HANDLES    64
 
 struct md_http_t {
     const char *user_agent;
@@ -41,6 +43,10 @@ typedef struct exchange_t {
     md_response_t *response;
     body_t body;
     apr_size_t header_bytes;
+    int is_answered;      /* the final answer has begun */
+    int is_stuck;         /* and not gone on */
+    apr_size_t seen;      /* bytes of it */
+    apr_time_t seen_at;   /* steady */
     apr_pool_t *p;
 } exchange_t;
 
@@ -136,8 +142,8 @@ static size_t on_body(char *data, size_t size, size_t nmemb, void *baton)
     return len;
 }
 
-/* Only the last block of headers counts: those of a proxy's CONNECT reply and of interim responses
- * come before it and begin with a status line, too. */
+/* Only the last block of headers counts: those of interim responses (RFC 9110 15.2) come before it
+ * and begin with a status line, too. */
 static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
 {
     exchange_t *x = baton;
@@ -151,6 +157,7 @@ static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
         --end;
     if (end >= 5 && !strncmp(data, "HTTP/", 5)) {
         apr_table_clear(x->response->headers);
+        x->is_answered = strncmp(data + strcspn(data, " "), " 1", 2) != 0;
         return len;
     }
     line = apr_pstrmemdup(x->p, data, end);
@@ -162,6 +169,20 @@ static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
     return len;
 }
 
+/* A CA that thinks for long has its time; an answer that stops in the middle has not. */
+static int is_stuck(exchange_t *x)
+{
+    apr_size_t seen = x->header_bytes + x->body.len;
+    apr_time_t now = md_clock_steady();
+
+    if (!x->is_answered || seen != x->seen) {
+        x->seen = seen;
+        x->seen_at = now;
+    }
+    x->is_stuck = now - x->seen_at > apr_time_from_sec(STALL_TIMEOUT);
+    return x->is_stuck;
+}
+
 static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal,
                        curl_off_t ulnow)
 {
@@ -171,7 +192,7 @@ static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_o
     (void)dlnow;
     (void)ultotal;
     (void)ulnow;
-    return is_stopped(x->http);
+    return is_stopped(x->http) || is_stuck(x);
 }
 
 static apr_status_t status_of(CURLcode code)
@@ -215,14 +236,20 @@ static struct curl_slist *headers_of(const md_request_t *request, apr_pool_t *p)
     return curl_slist_append(list, "Expect:"); /* a POST need not wait for 100-continue */
 }
 
+/* Trust anchors that are given replace those of the system, of which libcurl may know a directory,
+ * too. */
 static void set_route(CURL *curl, const md_route_t *route)
 {
-    if (route->ca_file)
+    if (route->ca_file) {
         curl_easy_setopt(curl, CURLOPT_CAINFO, route->ca_file);
+        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+    }
     if (route->proxy_url)
         curl_easy_setopt(curl, CURLOPT_PROXY, route->proxy_url);
-    if (route->proxy_ca_file)
+    if (route->proxy_ca_file) {
         curl_easy_setopt(curl, CURLOPT_PROXY_CAINFO, route->proxy_ca_file);
+        curl_easy_setopt(curl, CURLOPT_PROXY_CAPATH, NULL);
+    }
 }
 
 static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
@@ -239,8 +266,12 @@ static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
 #endif
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, TOTAL_TIMEOUT);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, STALL_TIMEOUT);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    /* A name server that does not answer keeps libcurl's thread for that in getaddrinfo(). Nobody
+     * waits for it: it ends by itself, or with the process. */
+    curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L);
+#endif
+    curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
@@ -257,6 +288,44 @@ static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
     }
 }
 
+/* Without a descriptor no host can be found or reached: that is not the CA's fault. */
+static apr_status_t lack_of_descriptors(CURLcode code)
+{
+    apr_status_t rv;
+    int fd;
+
+    if (code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_RESOLVE_PROXY
+        && code != CURLE_COULDNT_CONNECT)
+        return APR_SUCCESS;
+    fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    rv = fd < 0 ? errno : APR_SUCCESS;
+    if (fd >= 0)
+        close(fd);
+    return rv == EMFILE || rv == ENFILE ? rv : APR_SUCCESS;
+}
+
+/* What a failed transfer comes to. */
+static apr_status_t explain(const exchange_t *x, const md_request_t *request, CURLcode code,
+                            const char *reason, md_err_t *err)
+{
+    apr_status_t rv = lack_of_descriptors(code);
+
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "%s: no file descriptor is left for a connection: raise the limit "
+                       "of open files of this server", request->url);
+    if (code == CURLE_ABORTED_BY_CALLBACK && x->is_stuck)
+        return md_fail(err, APR_TIMEUP, "%s: the answer stopped in the middle for %d seconds",
+                       request->url, STALL_TIMEOUT);
+    if (code == CURLE_WRITE_ERROR && x->header_bytes > MD_MAX_HEADERS)
+        return md_fail(err, APR_EGENERAL, "%s: response headers larger than %d bytes",
+                       request->url, MD_MAX_HEADERS);
+    if (code == CURLE_WRITE_ERROR)
+        return md_fail(err, APR_EGENERAL, "%s: response larger than %lu bytes", request->url,
+                       (unsigned long)request->max_body);
+    return md_fail(err, status_of(code), "%s: %s", request->url,
+                   reason[0] ? reason : curl_easy_strerror(code));
+}
+
 static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *request,
                             md_err_t *err)
 {
@@ -267,15 +336,8 @@ static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *reque
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
     code = curl_easy_perform(curl);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);
-    if (code == CURLE_WRITE_ERROR && x->header_bytes > MD_MAX_HEADERS)
-        return md_fail(err, APR_EGENERAL, "%s: response headers larger than %d bytes",
-                       request->url, MD_MAX_HEADERS);
-    if (code == CURLE_WRITE_ERROR)
-        return md_fail(err, APR_EGENERAL, "%s: response larger than %lu bytes", request->url,
-                       (unsigned long)request->max_body);
     if (code != CURLE_OK)
-        return md_fail(err, status_of(code), "%s: %s", request->url,
-                       reason[0] ? reason : curl_easy_strerror(code));
+        return explain(x, request, code, reason, err);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     x->response->status = (int)status;
     x->response->len = x->body.len;

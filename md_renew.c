@@ -13,6 +13,7 @@
 #include "md_text.h"
 
 #define SAVE_INTERVAL apr_time_from_msec(500) /* job.json while a run makes progress */
+#define LACK_DELAY    apr_time_from_sec(60)   /* until there may be descriptors again */
 
 struct md_renew_t {
     const md_reg_t *reg;
@@ -473,16 +474,24 @@ static void tell_failure(const md_renew_t *renew)
            err->type ? "]" : "");
 }
 
+/* Without descriptors nobody was asked, so it is no failure of the CA whose turn it is. */
+static int is_lack_of_descriptors(apr_status_t rv)
+{
+    return rv == EMFILE || rv == ENFILE;
+}
+
 static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice)
 {
+    apr_interval_time_t delay = LACK_DELAY;
     const md_err_t *err = &renew->err;
-    apr_interval_time_t delay;
     md_job_t *job = renew->job;
 
-    if (job->errors < MD_MAX_ERRORS)
-        ++job->errors;
-    delay = md_job_backoff(errors_here(renew), renew->reg->conf->retry_delay,
-                           md_problem_is_input_related(err), dice);
+    if (!is_lack_of_descriptors(err->rv)) {
+        if (job->errors < MD_MAX_ERRORS)
+            ++job->errors;
+        delay = md_job_backoff(errors_here(renew), renew->reg->conf->retry_delay,
+                               md_problem_is_input_related(err), dice);
+    }
     job->retry_after = err->retry_after;
     job->next_run = now + delay > err->retry_after ? now + delay : err->retry_after;
     md_job_result(job, renew->issue.activity, err, renew->tmp);
