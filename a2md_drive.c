@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "md_acme_authz.h"
-#include "md_engine.h"
 #include "md_job.h"
 #include "md_log.h"
 #include "md_renew.h"
+#include "md_renewals.h"
 #include "md_text.h"
 
 #define LOCK_TICK apr_time_from_msec(200)
@@ -195,7 +195,7 @@ static apr_status_t activate(a2md_t *tool, const md_domain_t *domain)
 }
 
 /* The first failure counts. */
-static apr_status_t conclude(a2md_t *tool, const md_engine_t *engine)
+static apr_status_t conclude(a2md_t *tool, const md_renewals_t *renewals)
 {
     apr_status_t rv, first = APR_SUCCESS;
     int i;
@@ -203,7 +203,7 @@ static apr_status_t conclude(a2md_t *tool, const md_engine_t *engine)
     for (i = 0; i < tool->reg->domains->nelts; ++i)
         md_stage_keep_account(tool->reg, domain_at(tool, i)->name, tool->p);
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
-        rv = md_engine_result(engine, i)->rv;
+        rv = md_renewals_result(renewals, i)->rv;
         if (rv == APR_SUCCESS)
             rv = activate(tool, domain_at(tool, i));
         if (first == APR_SUCCESS)
@@ -214,13 +214,22 @@ static apr_status_t conclude(a2md_t *tool, const md_engine_t *engine)
 
 static apr_status_t run_engine(a2md_t *tool, md_err_t *err)
 {
+    md_engine_host_t host = { .places = tool->reg->conf->renew_concurrency };
+    md_renewals_t *renewals = NULL;
     md_engine_t *engine = NULL;
+    md_http_t *http = NULL;
     apr_status_t rv;
 
-    rv = md_engine_create(&engine, tool->reg, A2MD_USER_AGENT, err, tool->p);
+    rv = md_http_create(&http, A2MD_USER_AGENT, err, tool->p);
     if (rv == APR_SUCCESS)
-        rv = md_engine_drive(engine, err);
-    return rv == APR_SUCCESS ? conclude(tool, engine) : rv;
+        rv = md_renewals_create(&renewals, tool->reg, http, err, tool->p);
+    if (rv == APR_SUCCESS)
+        rv = md_engine_create(&engine, &host, err, tool->p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_renewals_add(renewals, engine);
+    md_engine_drive(engine);
+    return conclude(tool, renewals);
 }
 
 /* What goes wrong is told here. */

@@ -1,156 +1,100 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The engine: slots, two queues, a few threads. */
+/* The engine: tasks, lanes, threads. */
 #include "md_engine.h"
 
+#include <pthread.h>
 #include <string.h>
-
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
+#include <unistd.h>
 
 #include <apr_skiplist.h>
 #include <apr_strings.h>
-#include <apr_thread_cond.h>
 #include <apr_thread_proc.h>
 
+#include "md_clock.h"
 #include "md_log.h"
-#include "md_renew.h"
-#include "md_text.h"
 
-#define WORKERS     8
-#define PARK_AFTER  apr_time_from_sec(60) /* a longer wait gives up its place in flight */
-#define BUSY_TICK   apr_time_from_sec(1)
-#define BROKEN_TICK apr_time_from_sec(60)
-#define LOCK_TICK   apr_time_from_msec(200) /* the child before us is still ending */
-#define POOL_KEEPS  (256 * 1024)          /* bytes of free memory that a run holds on to */
-#define NEVER       APR_INT64_MAX
+#define PARK_AFTER   apr_time_from_sec(60)  /* a longer wait gives up its place in flight */
+#define PARKED_COUNT apr_time_from_sec(600) /* as which it counts at most: it was asked for */
+#define LINGER       apr_time_from_sec(1)   /* a thread that is not needed ends after that */
+#define BUSY_TICK    apr_time_from_sec(1)
+#define SOON_TICK    apr_time_from_msec(200)
+#define BROKEN_TICK  apr_time_from_sec(60)
+#define POOL_KEEPS   (256 * 1024)           /* bytes of free memory that a run holds on to */
 
-/* One domain. It is idle, waiting for a place, or a run in flight. */
-typedef struct slot_t {
-    const md_domain_t *domain;
-    enum { SLOT_IDLE, SLOT_WAITING, SLOT_IN_FLIGHT } where;
-    apr_time_t check_at;   /* idle: when to look at the job again */
-    apr_int64_t key;       /* place in a queue: waiting: validity left; in flight: wake-up time */
-    int is_taken;          /* in the hands of a worker, who alone may look at the rest */
-    int index;             /* makes the order of a queue total */
-    md_renew_t *renew;     /* in flight */
-    apr_pool_t *pool;      /* of the run */
-    md_err_t result;       /* of a single attempt */
-} slot_t;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STACK_SIZE   0                      /* their frames are larger: the system's default */
+#else
+#define STACK_SIZE   (256 * 1024)
+#endif
 
-/* A CA in use, and the account there for an external one (or none), of its own pool: many threads
- * work with it. */
-typedef struct ca_t {
-    const char *eab_kid, *eab_hmac;
-    md_acme_t *acme;
-    md_acct_use_t *use;
-    struct ca_t *next;
-} ca_t;
+/* What has its share of the threads. */
+typedef struct lane_t {
+    const char *name;      /* NULL: the lane where resting tasks are looked at */
+    apr_skiplist *timed;   /* by due_at: at rest, or in flight */
+    apr_skiplist *waiting; /* by urgency: for a place in flight */
+    int in_flight;         /* queued or being worked on */
+    int working;           /* threads at it */
+    struct lane_t *next;
+} lane_t;
+
+typedef struct thread_t {
+    md_engine_t *engine;
+    enum { THREAD_NONE, THREAD_RUNS, THREAD_ENDED } state;
+    apr_thread_t *thread;  /* to be joined; NULL: none */
+    apr_pool_t *pool;
+} thread_t;
 
 struct md_engine_t {
-    const md_reg_t *reg;
-    md_http_t *http;
-    apr_pool_t *p;
+    md_engine_host_t host;
+    apr_pool_t *p;         /* its own */
+    int cores;
 
-    apr_thread_mutex_t *mutex; /* guards all below */
-    apr_thread_cond_t *changed;
-    slot_t *slots;
-    int slot_count;
-    apr_skiplist *waiting, *in_flight;
-    int flying;                /* in flight, queued or being worked on */
-    int working;               /* slots in the hands of a worker */
-    apr_time_t next_check;     /* the earliest check_at of idle slots */
-    apr_time_t regular_at;     /* the next regular round */
-    ca_t *cas;
-    int is_single;             /* see md_engine_drive */
+    pthread_mutex_t mutex; /* guards all below */
+    pthread_cond_t changed;
+    lane_t *lanes;         /* the first is that of looks */
+    int lane_count;        /* without it */
+    int task_count;
+    int working;           /* threads at work on a task */
+    int idle;              /* threads that wait for work */
+    int alive;             /* threads, without that of the caller of md_engine_drive */
+    thread_t *threads;     /* host.places of them */
+    apr_time_t no_threads_until;
+    int is_open;
+    int is_driven;         /* see md_engine_drive */
     int is_stopping;
-    int threads_alive;
-
-    apr_pool_t *thread_pool;   /* of the caller's thread; holds the lock, too */
-    apr_file_t *lock;          /* staging is ours while there is work; NULL: not ours */
-    apr_thread_t *threads[WORKERS];
-    int thread_count;
 };
 
-static int slot_cmp(void *a, void *b)
-{
-    const slot_t *x = a, *y = b;
+/* ---- odds and ends ---- */
 
-    if (x->key != y->key)
-        return x->key < y->key ? -1 : 1;
+static int due_cmp(void *a, void *b)
+{
+    const md_task_t *x = a, *y = b;
+
+    if (x->due_at != y->due_at)
+        return x->due_at < y->due_at ? -1 : 1;
     return x->index - y->index;
 }
 
-static apr_status_t stop_at_cleanup(void *engine)
+static int urgency_cmp(void *a, void *b)
 {
-    md_engine_stop(engine);
-    return APR_SUCCESS;
-}
+    const md_task_t *x = a, *y = b;
 
-static void make_slots(md_engine_t *engine)
-{
-    const apr_array_header_t *domains = engine->reg->domains;
-    slot_t *slot;
-    int i;
-
-    engine->slots = apr_pcalloc(engine->p, sizeof(slot_t) * (size_t)(domains->nelts + 1));
-    for (i = 0; i < domains->nelts; ++i) {
-        if (!APR_ARRAY_IDX(domains, i, md_domain_t *)->is_watched)
-            continue;
-        slot = &engine->slots[engine->slot_count];
-        slot->domain = APR_ARRAY_IDX(domains, i, md_domain_t *);
-        slot->index = engine->slot_count++;
-    }
-}
-
-apr_status_t md_engine_create(md_engine_t **pengine, const md_reg_t *reg,
-                              const char *user_agent, md_err_t *err, apr_pool_t *p)
-{
-    md_engine_t *engine = apr_pcalloc(p, sizeof(*engine));
-    apr_status_t rv;
-
-    engine->reg = reg;
-    engine->p = p;
-    rv = md_http_create(&engine->http, user_agent, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    rv = apr_thread_mutex_create(&engine->mutex, APR_THREAD_MUTEX_DEFAULT, p);
-    if (rv == APR_SUCCESS)
-        rv = apr_thread_cond_create(&engine->changed, p);
-    if (rv == APR_SUCCESS)
-        rv = apr_skiplist_init(&engine->waiting, p);
-    if (rv == APR_SUCCESS)
-        rv = apr_skiplist_init(&engine->in_flight, p);
-    if (rv != APR_SUCCESS)
-        return md_fail_system(err, rv, "cannot create the renewal engine");
-    apr_skiplist_set_compare(engine->waiting, slot_cmp, slot_cmp);
-    apr_skiplist_set_compare(engine->in_flight, slot_cmp, slot_cmp);
-    make_slots(engine);
-    apr_pool_pre_cleanup_register(p, engine, stop_at_cleanup);
-    *pengine = engine;
-    return APR_SUCCESS;
+    if (x->urgency != y->urgency)
+        return x->urgency < y->urgency ? -1 : 1;
+    return x->index - y->index;
 }
 
 static void lock(md_engine_t *engine)
 {
-    apr_thread_mutex_lock(engine->mutex);
+    pthread_mutex_lock(&engine->mutex);
 }
 
 static void unlock(md_engine_t *engine)
 {
-    apr_thread_mutex_unlock(engine->mutex);
+    pthread_mutex_unlock(&engine->mutex);
 }
 
-static unsigned char roll(void)
-{
-    unsigned char dice;
-
-    md_random_bytes(&dice, 1);
-    return dice;
-}
-
-/* A pool that no other thread shares anything with. */
-static apr_pool_t *own_pool(void)
+apr_pool_t *md_engine_pool(void)
 {
     apr_allocator_t *allocator;
     apr_pool_t *pool;
@@ -166,432 +110,477 @@ static apr_pool_t *own_pool(void)
     return pool;
 }
 
-/* ---- CAs ---- */
-
-static apr_status_t destroy_pool(void *pool)
+static lane_t *make_lane(const char *name, apr_pool_t *p)
 {
-    apr_pool_destroy(pool);
+    lane_t *lane = apr_pcalloc(p, sizeof(*lane));
+
+    lane->name = name;
+    (void)apr_skiplist_init(&lane->timed, p);
+    (void)apr_skiplist_init(&lane->waiting, p);
+    apr_skiplist_set_compare(lane->timed, due_cmp, due_cmp);
+    apr_skiplist_set_compare(lane->waiting, urgency_cmp, urgency_cmp);
+    return lane;
+}
+
+/* There are few. Called locked. */
+static lane_t *find_lane(md_engine_t *engine, const char *name)
+{
+    lane_t *lane = engine->lanes;
+
+    while (lane->next && strcmp(lane->next->name, name))
+        lane = lane->next;
+    if (!lane->next) {
+        lane->next = make_lane(apr_pstrdup(engine->p, name), engine->p);
+        ++engine->lane_count;
+    }
+    return lane->next;
+}
+
+static apr_status_t destroy_engine(void *baton)
+{
+    md_engine_t *engine = baton;
+
+    md_engine_stop(engine);
+    pthread_cond_destroy(&engine->changed);
+    pthread_mutex_destroy(&engine->mutex);
+    apr_pool_destroy(engine->p);
     return APR_SUCCESS;
 }
 
-/* At the same CA all share directory, nonces and pace. Called locked. */
-static md_acme_t *find_acme(md_engine_t *engine, const char *url, const md_route_t *route,
-                            apr_pool_t *p)
+/* Waits must not depend on the date. */
+static apr_status_t make_mutex(md_engine_t *engine)
 {
-    ca_t *ca;
+    pthread_condattr_t attr;
+    int rc;
 
-    for (ca = engine->cas; ca; ca = ca->next)
-        if (md_acme_is(ca->acme, url, route))
-            return ca->acme;
-    return md_acme_create(engine->http, url, route, p);
+    rc = pthread_condattr_init(&attr);
+    if (rc)
+        return rc;
+    rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    if (!rc)
+        rc = pthread_cond_init(&engine->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    return rc ? rc : pthread_mutex_init(&engine->mutex, NULL);
 }
 
-/* Called locked. */
-static ca_t *add_ca(md_engine_t *engine, const char *url, const md_route_t *route,
-                    const md_domain_t *domain)
+apr_status_t md_engine_create(md_engine_t **pengine, const md_engine_host_t *host, md_err_t *err,
+                              apr_pool_t *p)
 {
-    apr_pool_t *pool = own_pool();
-    ca_t *ca;
-
-    if (!pool)
-        return NULL;
-    apr_pool_cleanup_register(engine->p, pool, destroy_pool, apr_pool_cleanup_null);
-    ca = apr_pcalloc(pool, sizeof(*ca));
-    ca->eab_kid = domain->eab_kid;
-    ca->eab_hmac = domain->eab_hmac;
-    ca->acme = find_acme(engine, url, route, pool);
-    ca->use = md_acct_use_create(pool);
-    if (!ca->acme || !ca->use)
-        return NULL;
-    ca->next = engine->cas;
-    engine->cas = ca;
-    return ca;
-}
-
-static void use_ca(md_engine_t *engine, md_renew_t *renew, const md_domain_t *domain)
-{
-    md_route_t route = md_config_route(domain, engine->reg->conf, &engine->reg->noted);
-    const char *url = md_renew_ca_url(renew);
-    ca_t *ca;
-
-    if (!url)
-        return;
-    lock(engine);
-    for (ca = engine->cas; ca; ca = ca->next)
-        if (md_acme_is(ca->acme, url, &route) && md_text_same(ca->eab_kid, domain->eab_kid)
-            && md_text_same(ca->eab_hmac, domain->eab_hmac))
-            break;
-    if (!ca)
-        ca = add_ca(engine, url, &route, domain);
-    unlock(engine);
-    if (ca)
-        md_renew_use_ca(renew, ca->acme, ca->use);
-}
-
-/* ---- what a worker does with a slot, unlocked ---- */
-
-static void end_run(slot_t *slot)
-{
-    slot->renew = NULL;
-    if (slot->pool)
-        apr_pool_destroy(slot->pool);
-    slot->pool = NULL;
-}
-
-/* When there is nothing to do for a domain now: look at it again at `check_at`, 0: with the regular
- * round. */
-static void rest(slot_t *slot, apr_time_t check_at)
-{
-    slot->where = SLOT_IDLE;
-    slot->check_at = check_at;
-}
-
-static void begin(md_engine_t *engine, slot_t *slot, md_job_t *job, apr_time_t now)
-{
-    md_log(MD_LOG_DEBUG, MD_LOGNO(10052) "md(%s): state=%d, driving",
-           slot->domain->name, slot->domain->state);
-    slot->where = SLOT_IN_FLIGHT;
-    slot->renew = md_renew_create(engine->reg, slot->domain, job, now, slot->pool);
-    use_ca(engine, slot->renew, slot->domain);
-    slot->key = now;
-}
-
-/* The record of the domain; a new one in place of one that is damaged, or claims what is not so. */
-static md_job_t *load_job(const md_engine_t *engine, const slot_t *slot)
-{
-    const char *name = slot->domain->name;
+    md_engine_t *engine = apr_pcalloc(p, sizeof(*engine));
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     apr_status_t rv;
-    md_job_t *job;
-    md_err_t err;
 
-    md_err_init(&err, slot->pool);
-    rv = md_job_load(&job, engine->reg->store, MD_STORE_STAGING, name, &err, slot->pool);
-    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_WARNING, "md[%s]: %s; the record starts over", name, err.detail);
-    if (rv == APR_SUCCESS && md_renew_is_plausible(engine->reg, slot->domain, job, slot->pool))
-        return job;
-    return md_job_make(MD_STORE_STAGING, name, slot->pool);
+    engine->host = *host;
+    engine->cores = cores > 0 ? (int)cores : 1;
+    engine->threads = apr_pcalloc(p, sizeof(thread_t) * (size_t)host->places);
+    engine->p = md_engine_pool();
+    rv = engine->p ? make_mutex(engine) : APR_ENOMEM;
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot create the engine that renews certificates");
+    engine->lanes = make_lane(NULL, engine->p);
+    apr_pool_pre_cleanup_register(p, engine, destroy_engine);
+    *pengine = engine;
+    return APR_SUCCESS;
 }
 
-/* Look at the job of the domain: begin a run, or tell when to look again. The regular round comes
- * in any case; 0 stands for it. */
-static void look(md_engine_t *engine, slot_t *slot)
+void md_engine_add(md_engine_t *engine, md_task_t *task)
 {
-    apr_time_t now = apr_time_now(), renew_at;
-    md_job_t *job;
-
-    slot->pool = own_pool();
-    if (!slot->pool) {
-        rest(slot, 0);
-        return;
-    }
-    if (engine->is_single) {
-        begin(engine, slot, md_job_make(MD_STORE_STAGING, slot->domain->name, slot->pool), now);
-        return;
-    }
-    job = load_job(engine, slot);
-    renew_at = md_renew_at(slot->domain, now);
-    if (job->next_run > now)
-        rest(slot, job->next_run);
-    else if (!md_renew_is_wanted(slot->domain) || (job->finished && job->notified_renewed))
-        rest(slot, 0);
-    else if (job->finished && md_renew_is_staged(engine->reg, slot->domain, slot->pool)) {
-        md_renew_announce(engine->reg, slot->domain, job, now, slot->pool);
-        rest(slot, 0);
-    }
-    else if (renew_at > now)
-        rest(slot, renew_at);
-    else
-        begin(engine, slot, job, now);
+    lock(engine);
+    task->index = engine->task_count++;
+    if (task->lane)
+        (void)find_lane(engine, task->lane); /* others leave it its share from now on */
+    if (task->due_at != MD_TASK_NEVER)
+        apr_skiplist_insert(engine->lanes->timed, task);
+    pthread_cond_signal(&engine->changed);
+    unlock(engine);
 }
 
-/* A wait that is too long for a place in flight. The run goes on from the store by then. */
-static void park(const md_engine_t *engine, slot_t *slot)
+/* ---- which task is next; called locked ---- */
+
+/* Each lane has its part of the threads for sure, and more while a quarter of all is left to the
+ * others. */
+static int may_work(const md_engine_t *engine, const lane_t *lane)
 {
-    if (engine->is_single)
-        md_renew_give_up(slot->renew);
-    rest(slot, slot->key);
+    int places = engine->host.places;
+
+    if (!lane->name)
+        return lane->working < engine->cores;
+    return lane->working == 0 || lane->working < places / engine->lane_count
+           || places - engine->working > places / 4;
 }
 
-static void advance(const md_engine_t *engine, slot_t *slot)
+static int may_begin(const md_engine_t *engine, const lane_t *lane)
 {
-    apr_time_t now = apr_time_now();
-
-    switch (md_renew_step(slot->renew, now, roll())) {
-    case MD_STEP_AGAIN:
-        slot->key = now;
-        break;
-    case MD_STEP_WAIT:
-        slot->key = md_renew_wake_at(slot->renew);
-        if (slot->key - now > PARK_AFTER)
-            park(engine, slot);
-        break;
-    case MD_STEP_DONE:
-    case MD_STEP_FAILED:
-        rest(slot, md_renew_next_run(slot->renew));
-        break;
-    }
+    return apr_skiplist_size(lane->waiting) > 0 && lane->in_flight < engine->host.places;
 }
 
-/* ---- workers ---- */
-
-/* The slot to work on now, NULL if there is none. Called locked. */
-static slot_t *take(md_engine_t *engine, apr_time_t now)
+static int has_due(const md_engine_t *engine, const lane_t *lane, apr_time_t now)
 {
-    slot_t *slot = apr_skiplist_peek(engine->in_flight);
+    const md_task_t *task = apr_skiplist_peek(lane->timed);
 
-    if (slot && slot->key <= now)
-        return apr_skiplist_pop(engine->in_flight, NULL);
-    if (engine->flying >= engine->reg->conf->renew_concurrency)
+    return (task && task->due_at <= now) || may_begin(engine, lane);
+}
+
+/* What is in flight goes on before another run begins. */
+static md_task_t *take_from(md_engine_t *engine, lane_t *lane, apr_time_t now)
+{
+    md_task_t *task = apr_skiplist_peek(lane->timed);
+
+    ++engine->working;
+    ++lane->working;
+    if (task && task->due_at <= now)
+        return apr_skiplist_pop(lane->timed, NULL);
+    task = apr_skiplist_pop(lane->waiting, NULL);
+    task->at = lane;
+    ++lane->in_flight;
+    return task;
+}
+
+/* From the lane with the fewest threads at work; NULL if nothing is due. */
+static md_task_t *take(md_engine_t *engine, apr_time_t now)
+{
+    lane_t *lane, *best = NULL;
+
+    if (engine->working >= engine->host.places)
         return NULL;
-    slot = apr_skiplist_pop(engine->waiting, NULL);
-    if (slot)
-        ++engine->flying;
-    return slot;
+    for (lane = engine->lanes; lane; lane = lane->next)
+        if (has_due(engine, lane, now) && may_work(engine, lane)
+            && (!best || lane->working < best->working))
+            best = lane;
+    return best ? take_from(engine, best, now) : NULL;
 }
 
-static void keep_result(md_engine_t *engine, slot_t *slot)
+/* When something may be due that nobody is at work on. What waits for a thread is taken up by the
+ * thread that is ready first. */
+static apr_time_t next_due(const md_engine_t *engine)
 {
-    md_err_init(&slot->result, engine->p);
-    if (slot->renew)
-        md_err_copy(&slot->result, md_renew_result(slot->renew));
+    apr_time_t earliest = MD_TASK_NEVER;
+    const md_task_t *task;
+    const lane_t *lane;
+
+    for (lane = engine->lanes; lane; lane = lane->next) {
+        task = apr_skiplist_peek(lane->timed);
+        if (task && task->due_at < earliest && may_work(engine, lane))
+            earliest = task->due_at;
+    }
+    return earliest;
+}
+
+static int has_runs(const md_engine_t *engine)
+{
+    const lane_t *lane;
+
+    for (lane = engine->lanes->next; lane; lane = lane->next)
+        if (lane->in_flight > 0 || apr_skiplist_size(lane->waiting) > 0)
+            return 1;
+    return 0;
+}
+
+static int has_work(const md_engine_t *engine, apr_time_t now)
+{
+    return engine->working > 0 || has_runs(engine) || has_due(engine, engine->lanes, now);
+}
+
+/* ---- a task in work ---- */
+
+static md_task_next_t cut(md_task_t *task, md_task_why_t why)
+{
+    task->kind->end(task, why);
+    return MD_TASK_REST;
+}
+
+/* One step, and what the time it took means for the run. */
+static md_task_next_t advance(md_task_t *task)
+{
+    apr_time_t began = md_clock_steady(), now;
+    md_task_next_t next = task->kind->step(task);
+    apr_interval_time_t wait;
+
+    now = md_clock_steady();
+    if (next == MD_TASK_REST) {
+        task->spent = 0;
+        return next;
+    }
+    if (next == MD_TASK_AGAIN)
+        task->due_at = now;
+    wait = task->due_at > now ? task->due_at - now : 0;
+    task->spent += now - began + (wait < PARKED_COUNT ? wait : PARKED_COUNT);
+    if (task->spent > task->kind->limit) {
+        task->spent = 0;
+        return cut(task, MD_TASK_OVERDUE);
+    }
+    return wait > PARK_AFTER ? cut(task, MD_TASK_LONG_WAIT) : next;
+}
+
+/* Where it belongs after a look or a step. Called locked. */
+static void put_back(md_engine_t *engine, md_task_t *task, md_task_next_t next)
+{
+    if (next == MD_TASK_REST) {
+        if (task->at)
+            --task->at->in_flight;
+        task->at = NULL;
+        task->is_active = 0;
+        if (task->due_at != MD_TASK_NEVER)
+            apr_skiplist_insert(engine->lanes->timed, task);
+        return;
+    }
+    if (task->at)
+        apr_skiplist_insert(task->at->timed, task);
     else
-        md_fail(&slot->result, APR_ENOMEM, "no memory for a renewal");
+        apr_skiplist_insert(find_lane(engine, task->lane)->waiting, task);
+    task->is_active = 1;
 }
 
 /* Called locked. */
-static void put_back(md_engine_t *engine, slot_t *slot)
+static void work_on(md_engine_t *engine, md_task_t *task)
 {
-    if (slot->where == SLOT_IN_FLIGHT) {
-        apr_skiplist_insert(engine->in_flight, slot);
-        return;
-    }
-    if (engine->is_single)
-        keep_result(engine, slot);
-    end_run(slot);
-    --engine->flying;
-    if (slot->check_at == 0 || engine->is_single)
-        slot->check_at = NEVER;
-    if (slot->check_at < engine->next_check)
-        engine->next_check = slot->check_at;
-}
+    lane_t *lane = task->at ? task->at : engine->lanes;
+    md_task_next_t next;
 
-/* Wait until a slot may be due, or something changes. Called locked. */
-static void wait_for_work(md_engine_t *engine, apr_time_t now)
-{
-    slot_t *slot = apr_skiplist_peek(engine->in_flight);
-
-    if (slot)
-        apr_thread_cond_timedwait(engine->changed, engine->mutex, slot->key - now);
-    else
-        apr_thread_cond_wait(engine->changed, engine->mutex);
-}
-
-static int has_work(const md_engine_t *engine)
-{
-    return engine->working > 0 || apr_skiplist_size(engine->in_flight) > 0
-           || apr_skiplist_size(engine->waiting) > 0;
-}
-
-static void work_on(md_engine_t *engine, slot_t *slot)
-{
-    ++engine->working;
-    slot->is_taken = 1;
     unlock(engine);
-    if (slot->where == SLOT_WAITING)
-        look(engine, slot);
-    else
-        advance(engine, slot);
+    next = task->is_active ? advance(task) : task->kind->look(task);
     lock(engine);
     --engine->working;
-    slot->is_taken = 0;
-    put_back(engine, slot);
-    apr_thread_cond_broadcast(engine->changed);
+    --lane->working;
+    put_back(engine, task, next);
+}
+
+/* ---- threads ---- */
+
+static void *APR_THREAD_FUNC thread_main(apr_thread_t *thread, void *baton);
+
+/* Give back what an ended thread had; it has nothing more to do but to end. */
+static void reap(thread_t *t)
+{
+    apr_status_t rv;
+
+    apr_thread_join(&rv, t->thread);
+    apr_pool_destroy(t->pool);
+    t->thread = NULL;
+    t->state = THREAD_NONE;
+}
+
+static apr_status_t create_thread(thread_t *t)
+{
+    apr_threadattr_t *attr;
+    apr_status_t rv;
+
+    t->pool = md_engine_pool();
+    if (!t->pool)
+        return APR_ENOMEM;
+    rv = apr_threadattr_create(&attr, t->pool);
+    if (rv == APR_SUCCESS && STACK_SIZE > 0)
+        rv = apr_threadattr_stacksize_set(attr, STACK_SIZE);
+    if (rv == APR_SUCCESS)
+        rv = apr_thread_create(&t->thread, attr, thread_main, t, t->pool);
+    if (rv != APR_SUCCESS)
+        apr_pool_destroy(t->pool);
+    return rv;
+}
+
+/* One more, if there may be. Called locked. */
+static apr_status_t spawn(md_engine_t *engine)
+{
+    apr_time_t now = md_clock_steady();
+    thread_t *t = engine->threads;
+    char reason[120];
+    apr_status_t rv;
+
+    if (engine->is_stopping || engine->alive >= engine->host.places - engine->is_driven)
+        return APR_SUCCESS;
+    if (now < engine->no_threads_until)
+        return APR_EAGAIN;
+    while (t->state == THREAD_RUNS)
+        ++t;
+    if (t->state == THREAD_ENDED)
+        reap(t);
+    t->engine = engine;
+    rv = create_thread(t);
+    if (rv == APR_SUCCESS) {
+        t->state = THREAD_RUNS;
+        ++engine->alive;
+        return rv;
+    }
+    engine->no_threads_until = now + BROKEN_TICK;
+    md_log(MD_LOG_ERR, "cannot create a thread for renewing certificates (there are %d): %s. "
+           "Trying again in a minute; check the limits on processes and memory",
+           engine->alive, apr_strerror(rv, reason, sizeof(reason)));
+    return rv;
+}
+
+/* Is there anything to do, or to wait for, besides what threads are at work on? */
+static int has_more(const md_engine_t *engine, apr_time_t now)
+{
+    const lane_t *lane;
+
+    for (lane = engine->lanes->next; lane; lane = lane->next)
+        if (apr_skiplist_size(lane->timed) > 0 || apr_skiplist_size(lane->waiting) > 0)
+            return 1;
+    return has_due(engine, engine->lanes, now);
+}
+
+/* Somebody else must look after the rest before this thread is busy for an unknown time. Called
+ * locked. */
+static void call_another(md_engine_t *engine, apr_time_t now)
+{
+    if (engine->idle > 0)
+        pthread_cond_signal(&engine->changed);
+    else if (has_more(engine, now))
+        (void)spawn(engine);
+}
+
+/* Sleep until something may be due or another thread calls. 0: this thread, without work since
+ * then, is not needed any more. Called locked. */
+static int wait_for_work(md_engine_t *engine, apr_time_t now, apr_time_t since)
+{
+    int is_spare = engine->idle > 0 || !has_runs(engine);
+    apr_time_t until = next_due(engine), most;
+    struct timespec t;
+
+    if (is_spare && since + LINGER <= now)
+        return 0;
+    most = is_spare ? since + LINGER : now + PARK_AFTER;
+    if (until > most)
+        until = most;
+    t.tv_sec = (time_t)apr_time_sec(until);
+    t.tv_nsec = (long)apr_time_usec(until) * 1000;
+    ++engine->idle;
+    (void)pthread_cond_timedwait(&engine->changed, &engine->mutex, &t);
+    --engine->idle;
+    return 1;
 }
 
 /* Called locked. */
 static void work(md_engine_t *engine)
 {
-    apr_time_t now;
-    slot_t *slot;
+    apr_time_t now, since = md_clock_steady();
+    md_task_t *task;
 
-    while (!engine->is_stopping && has_work(engine)) {
-        now = apr_time_now();
-        slot = take(engine, now);
-        if (slot)
-            work_on(engine, slot);
-        else
-            wait_for_work(engine, now);
+    while (!engine->is_stopping) {
+        now = md_clock_steady();
+        if (engine->is_driven && !has_work(engine, now))
+            break;
+        task = take(engine, now);
+        if (task) {
+            call_another(engine, now);
+            work_on(engine, task);
+            since = md_clock_steady();
+        }
+        else if (!wait_for_work(engine, now, since)) {
+            break;
+        }
     }
+    /* What this one would have woken up for is another one's now. */
+    pthread_cond_broadcast(&engine->changed);
 }
 
-static void *APR_THREAD_FUNC worker(apr_thread_t *thread, void *baton)
+static void *APR_THREAD_FUNC thread_main(apr_thread_t *thread, void *baton)
 {
-    md_engine_t *engine = baton;
+    thread_t *t = baton;
 
     (void)thread;
-    lock(engine);
-    work(engine);
-    --engine->threads_alive;
-    unlock(engine);
+    lock(t->engine);
+    work(t->engine);
+    --t->engine->alive;
+    t->state = THREAD_ENDED;
+    unlock(t->engine);
     return NULL;
+}
+
+static void join_threads(md_engine_t *engine)
+{
+    int i;
+
+    for (i = 0; i < engine->host.places; ++i)
+        if (engine->threads[i].thread)
+            reap(&engine->threads[i]);
 }
 
 /* ---- the caller's side ---- */
 
-static void join_threads(md_engine_t *engine)
+static void close_host(md_engine_t *engine)
 {
-    apr_status_t rv;
-
-    while (engine->thread_count > 0)
-        apr_thread_join(&rv, engine->threads[--engine->thread_count]);
-    if (engine->lock)
-        md_store_unlock(engine->lock);
-    engine->lock = NULL;
-    if (engine->thread_pool)
-        apr_pool_destroy(engine->thread_pool);
-    engine->thread_pool = NULL;
+    if (engine->is_open && engine->host.close)
+        engine->host.close(engine->host.baton);
+    engine->is_open = 0;
 }
 
-/* A graceful restart lets the children of two generations overlap, and so may servers that share a
- * store. Two runs for one domain would take each other's keys away: who works has the lock. */
-static apr_status_t take_lock(md_engine_t *engine)
-{
-    apr_status_t rv;
-    md_err_t err;
-
-    if (engine->lock)
-        return APR_SUCCESS;
-    if (!engine->thread_pool)
-        engine->thread_pool = own_pool();
-    if (!engine->thread_pool)
-        return APR_ENOMEM;
-    md_err_init(&err, engine->thread_pool);
-    rv = md_store_try_lock(&engine->lock, engine->reg->store, &err, engine->thread_pool);
-    if (rv == APR_SUCCESS)
-        return rv;
-    engine->lock = NULL;
-    md_log(APR_STATUS_IS_EAGAIN(rv) ? MD_LOG_TRACE1 : MD_LOG_ERR, "no renewals now: %s",
-           err.detail);
-    apr_pool_destroy(engine->thread_pool);
-    engine->thread_pool = NULL;
-    return rv;
-}
-
-/* As many as there is work for. Called locked. */
-static void start_threads(md_engine_t *engine)
-{
-    int wanted = engine->flying + (int)apr_skiplist_size(engine->waiting);
-    apr_status_t rv;
-
-    if (wanted > engine->reg->conf->renew_concurrency)
-        wanted = engine->reg->conf->renew_concurrency;
-    while (engine->thread_count < wanted
-           && engine->thread_count < WORKERS) {
-        rv = apr_thread_create(&engine->threads[engine->thread_count], NULL, worker, engine,
-                               engine->thread_pool);
-        if (rv != APR_SUCCESS) {
-            md_log(MD_LOG_ERR, "cannot create another thread for renewals (there are %d): %s",
-                   engine->threads_alive, md_err_text(rv, engine->thread_pool));
-            return;
-        }
-        ++engine->thread_count;
-        ++engine->threads_alive;
-    }
-}
-
-/* Put idle slots that are due into the queue of the waiting, the shortest lived first. Called
- * locked. */
-static void collect_due(md_engine_t *engine, apr_time_t now)
-{
-    int i, is_regular = now >= engine->regular_at;
-    slot_t *slot;
-
-    if (is_regular)
-        engine->regular_at = now + md_job_jitter(engine->reg->conf->check_interval, roll());
-    engine->next_check = engine->regular_at;
-    for (i = 0; i < engine->slot_count; ++i) {
-        slot = &engine->slots[i];
-        if (slot->is_taken || slot->where != SLOT_IDLE)
-            continue;
-        if (is_regular || slot->check_at <= now) {
-            slot->where = SLOT_WAITING;
-            slot->key = md_renew_time_left(slot->domain, now);
-            apr_skiplist_insert(engine->waiting, slot);
-        }
-        else if (slot->check_at < engine->next_check) {
-            engine->next_check = slot->check_at;
-        }
-    }
-}
-
-/* Everything is done for now: give back what the work needed. */
-static void settle(md_engine_t *engine)
-{
-    join_threads(engine);
-    md_http_idle(engine->http);
-#ifdef __GLIBC__
-    malloc_trim(0);
-#endif
-}
-
-apr_time_t md_engine_run(md_engine_t *engine, apr_time_t now)
+/* Called locked, and without threads. */
+static apr_status_t start_work(md_engine_t *engine)
 {
     apr_status_t rv = APR_SUCCESS;
-    apr_time_t wake_at;
+
+    if (!engine->is_open && engine->host.open)
+        rv = engine->host.open(engine->host.baton);
+    if (rv != APR_SUCCESS)
+        return rv;
+    engine->is_open = 1;
+    rv = spawn(engine);
+    if (rv == APR_SUCCESS)
+        return rv;
+    close_host(engine);
+    return APR_ENOMEM;
+}
+
+/* Called locked. */
+static apr_interval_time_t time_to_tick(const md_engine_t *engine, apr_time_t now)
+{
+    apr_time_t due = next_due(engine);
+    apr_interval_time_t wait = due > now ? due - now : 0;
+
+    if (engine->alive == 0)
+        return wait;
+    if (wait < SOON_TICK)
+        return SOON_TICK;
+    return wait < BUSY_TICK ? wait : BUSY_TICK;
+}
+
+apr_interval_time_t md_engine_run(md_engine_t *engine)
+{
+    apr_time_t now = md_clock_steady();
+    apr_status_t rv = APR_SUCCESS;
+    apr_interval_time_t wait;
 
     lock(engine);
-    if (now >= engine->next_check)
-        collect_due(engine, now);
-    if (engine->threads_alive == 0 && engine->thread_count > 0) {
-        unlock(engine);
-        settle(engine);
-        lock(engine);
+    if (engine->alive > 0) { /* maybe all of them in long exchanges */
+        if (engine->idle == 0 && has_more(engine, now))
+            (void)spawn(engine);
     }
-    if (has_work(engine))
-        rv = take_lock(engine);
-    if (has_work(engine) && rv == APR_SUCCESS)
-        start_threads(engine);
-    apr_thread_cond_broadcast(engine->changed);
-    wake_at = engine->next_check;
-    if (engine->threads_alive > 0 && wake_at > now + BUSY_TICK)
-        wake_at = now + BUSY_TICK;
+    else {
+        join_threads(engine);
+        if (has_work(engine, now))
+            rv = start_work(engine);
+        else
+            close_host(engine);
+    }
+    wait = time_to_tick(engine, now);
     unlock(engine);
     if (rv != APR_SUCCESS)
-        return now + (APR_STATUS_IS_EAGAIN(rv) ? LOCK_TICK : BROKEN_TICK);
-    return wake_at;
+        return APR_STATUS_IS_EAGAIN(rv) ? SOON_TICK : BROKEN_TICK;
+    return wait;
 }
 
-apr_status_t md_engine_drive(md_engine_t *engine, md_err_t *err)
+void md_engine_drive(md_engine_t *engine)
 {
-    engine->is_single = 1;
-    engine->thread_pool = own_pool();
-    if (!engine->thread_pool)
-        return md_fail(err, APR_ENOMEM, "no memory for threads");
     lock(engine);
-    collect_due(engine, apr_time_now());
-    start_threads(engine);
-    work(engine); /* with the others, or alone */
+    engine->is_driven = 1;
+    work(engine); /* with others that it calls, or alone */
     unlock(engine);
     join_threads(engine);
-    return APR_SUCCESS;
-}
-
-const md_err_t *md_engine_result(const md_engine_t *engine, int i)
-{
-    return &engine->slots[i].result;
 }
 
 void md_engine_stop(md_engine_t *engine)
 {
-    int i;
+    md_task_t *task;
+    lane_t *lane;
 
     lock(engine);
     engine->is_stopping = 1;
-    apr_thread_cond_broadcast(engine->changed);
+    pthread_cond_broadcast(&engine->changed);
     unlock(engine);
-    md_http_stop(engine->http);
     join_threads(engine);
-    for (i = 0; i < engine->slot_count; ++i)
-        end_run(&engine->slots[i]);
+    close_host(engine);
+    for (lane = engine->lanes->next; lane; lane = lane->next)
+        while ((task = apr_skiplist_pop(lane->timed, NULL)))
+            task->kind->end(task, MD_TASK_STOPPED);
 }

@@ -2,23 +2,26 @@
 /* HTTP by libcurl: a free list of easy handles, each keeping its connections alive. */
 #include "md_http.h"
 
-#include <limits.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
 #include <curl/curl.h>
 
+#include "md_clock.h"
 #include "md_limits.h"
 #include "md_log.h"
 #include "md_text.h"
 
 #define CONNECT_TIMEOUT 30L /* seconds */
 #define TOTAL_TIMEOUT   120L
-#define STALL_TIMEOUT   apr_time_from_sec(30) /* nothing more of an answer that has begun */
-#define IDLE_HANDLES    8
+#define STALL_TIMEOUT   30  /* seconds without a byte in the middle of an answer */
+#define IDLE_HANDLES    64
 
 struct md_http_t {
     const char *user_agent;
@@ -40,9 +43,10 @@ typedef struct exchange_t {
     md_response_t *response;
     body_t body;
     apr_size_t header_bytes;
-    apr_size_t seen;       /* bytes at the last sign of life */
-    apr_time_t seen_at;
-    int is_stuck;
+    int is_answered;      /* the final answer has begun */
+    int is_stuck;         /* and not gone on */
+    apr_size_t seen;      /* bytes of it */
+    apr_time_t seen_at;   /* steady */
     apr_pool_t *p;
 } exchange_t;
 
@@ -138,8 +142,8 @@ static size_t on_body(char *data, size_t size, size_t nmemb, void *baton)
     return len;
 }
 
-/* Only the last block of headers counts: those of a proxy's CONNECT reply and of interim responses
- * come before it and begin with a status line, too. */
+/* Only the last block of headers counts: those of interim responses (RFC 9110 15.2) come before it
+ * and begin with a status line, too. */
 static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
 {
     exchange_t *x = baton;
@@ -153,6 +157,7 @@ static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
         --end;
     if (end >= 5 && !strncmp(data, "HTTP/", 5)) {
         apr_table_clear(x->response->headers);
+        x->is_answered = strncmp(data + strcspn(data, " "), " 1", 2) != 0;
         return len;
     }
     line = apr_pstrmemdup(x->p, data, end);
@@ -164,16 +169,17 @@ static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
     return len;
 }
 
-/* A server may think for long before it answers; an answer that stops in the middle is none. */
+/* A CA that thinks for long has its time; an answer that stops in the middle has not. */
 static int is_stuck(exchange_t *x)
 {
     apr_size_t seen = x->header_bytes + x->body.len;
-    apr_time_t now = apr_time_now();
+    apr_time_t now = md_clock_steady();
 
-    if (seen != x->seen || now < x->seen_at)
+    if (!x->is_answered || seen != x->seen) {
+        x->seen = seen;
         x->seen_at = now;
-    x->seen = seen;
-    x->is_stuck = seen > 0 && now - x->seen_at > STALL_TIMEOUT;
+    }
+    x->is_stuck = now - x->seen_at > apr_time_from_sec(STALL_TIMEOUT);
     return x->is_stuck;
 }
 
@@ -266,6 +272,12 @@ static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
 #endif
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, TOTAL_TIMEOUT);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    /* A name server that does not answer keeps libcurl's thread for that in getaddrinfo(). Nobody
+     * waits for it: it ends by itself, or with the process. */
+    curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L);
+#endif
+    curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
@@ -309,8 +321,8 @@ static const char *cure_of(CURLcode code)
 }
 
 /* In curl's words, which leave out what the system said. */
-static apr_status_t fail(CURL *curl, CURLcode code, const char *reason, md_err_t *err,
-                         apr_pool_t *p)
+static apr_status_t fail_by_curl(CURL *curl, CURLcode code, const char *reason, md_err_t *err,
+                                 apr_pool_t *p)
 {
     const char *what = *reason ? reason : curl_easy_strerror(code), *said = "";
     long error = 0;
@@ -323,6 +335,46 @@ static apr_status_t fail(CURL *curl, CURLcode code, const char *reason, md_err_t
                              : code == CURLE_OUT_OF_MEMORY ? MD_SCOPE_SELF : MD_SCOPE_CA, 0);
 }
 
+/* Without a descriptor no host can be found or reached: that is not the CA's fault. */
+static apr_status_t lack_of_descriptors(CURLcode code)
+{
+    apr_status_t rv;
+    int fd;
+
+    if (code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_RESOLVE_PROXY
+        && code != CURLE_COULDNT_CONNECT)
+        return APR_SUCCESS;
+    fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    rv = fd < 0 ? errno : APR_SUCCESS;
+    if (fd >= 0)
+        close(fd);
+    return rv == EMFILE || rv == ENFILE ? rv : APR_SUCCESS;
+}
+
+/* What a failed transfer comes to. */
+static apr_status_t explain(CURL *curl, const exchange_t *x, const md_request_t *request,
+                            CURLcode code, const char *reason, md_err_t *err)
+{
+    apr_status_t rv = lack_of_descriptors(code);
+
+    if (rv != APR_SUCCESS) {
+        md_fail(err, rv, "no file descriptor is left for a connection: raise the limit of open "
+                "files of this server");
+        return md_err_blame(err, MD_SCOPE_SELF, 0);
+    }
+    if (code == CURLE_ABORTED_BY_CALLBACK && x->is_stuck) {
+        md_fail(err, APR_TIMEUP, "the answer stopped in the middle for %d seconds", STALL_TIMEOUT);
+        return md_err_blame(err, MD_SCOPE_CA, 0);
+    }
+    if (code == CURLE_WRITE_ERROR && x->header_bytes > MD_MAX_HEADERS)
+        return md_fail(err, APR_EGENERAL, "the headers of the response are larger than %d bytes",
+                       MD_MAX_HEADERS);
+    if (code == CURLE_WRITE_ERROR)
+        return md_fail(err, APR_EGENERAL, "the response is larger than %lu bytes",
+                       (unsigned long)request->max_body);
+    return fail_by_curl(curl, code, reason, err, x->p);
+}
+
 static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *request,
                             md_err_t *err)
 {
@@ -333,18 +385,8 @@ static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *reque
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
     code = curl_easy_perform(curl);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);
-    if (code == CURLE_WRITE_ERROR && x->header_bytes > MD_MAX_HEADERS)
-        return md_fail(err, APR_EGENERAL, "the headers of the response are larger than %d bytes",
-                       MD_MAX_HEADERS);
-    if (code == CURLE_WRITE_ERROR)
-        return md_fail(err, APR_EGENERAL, "the response is larger than %lu bytes",
-                       (unsigned long)request->max_body);
-    if (x->is_stuck && !is_stopped(x->http)) {
-        md_fail(err, APR_TIMEUP, "the answer stopped in the middle");
-        return md_err_blame(err, MD_SCOPE_CA, 0);
-    }
     if (code != CURLE_OK)
-        return fail(curl, code, reason, err, x->p);
+        return explain(curl, x, request, code, reason, err);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     x->response->status = (int)status;
     x->response->len = x->body.len;

@@ -28,9 +28,9 @@ static const md_json_rule_t RULES[] = {
     { "finished", MD_JSON_BOOL, 0 }, { "notified", MD_JSON_BOOL, 0 },
     { "notified-renewed", MD_JSON_BOOL, 0 }, { "errors", MD_JSON_NUMBER, 0 },
     { "next-run", MD_JSON_STRING, 0 }, { "last-run", MD_JSON_STRING, 0 },
-    { "valid-from", MD_JSON_STRING, 0 }, { "last", MD_JSON_OBJECT, 0 },
-    { "failed-challenge", MD_JSON_STRING, 0 }, { "log", MD_JSON_OBJECT, 0 },
-    { NULL, MD_JSON_STRING, 0 }
+    { "valid-from", MD_JSON_STRING, 0 }, { "retry-after", MD_JSON_STRING, 0 },
+    { "last", MD_JSON_OBJECT, 0 }, { "failed-challenge", MD_JSON_STRING, 0 },
+    { "log", MD_JSON_OBJECT, 0 }, { NULL, MD_JSON_STRING, 0 }
 };
 
 apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_group_t group,
@@ -38,6 +38,7 @@ apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_grou
 {
     md_job_t *job = md_job_make(group, name, p);
     md_json_t *json, *log;
+    apr_int64_t errors;
     apr_status_t rv;
 
     *pjob = job;
@@ -52,9 +53,9 @@ apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_grou
     job->next_run = md_json_get_time(json, "next-run");
     job->last_run = md_json_get_time(json, "last-run");
     job->valid_from = md_json_get_time(json, "valid-from");
-    job->errors = (int)md_json_get_int(json, "errors", 0);
-    if (job->errors < 0)
-        job->errors = 0;
+    job->retry_after = md_json_get_time(json, "retry-after");
+    errors = md_json_get_int(json, "errors", 0);
+    job->errors = errors < 0 ? 0 : errors > MD_MAX_ERRORS ? MD_MAX_ERRORS : (int)errors;
     job->failed_challenge = apr_pstrdup(p, md_json_get_str(json, "failed-challenge"));
     job->last = md_json_get(json, "last", p);
     log = md_json_get(json, "log.entries", p);
@@ -76,6 +77,7 @@ md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p)
     md_json_set_time(json, "next-run", job->next_run);
     md_json_set_time(json, "last-run", job->last_run);
     md_json_set_time(json, "valid-from", job->valid_from);
+    md_json_set_time(json, "retry-after", job->retry_after);
     md_json_set_int(json, "errors", job->errors);
     md_json_set_str(json, "failed-challenge", job->failed_challenge);
     md_json_set(json, "last", job->last);
@@ -137,10 +139,24 @@ apr_interval_time_t md_job_jitter(apr_interval_time_t base, unsigned char dice)
 apr_interval_time_t md_job_backoff(int errors, apr_interval_time_t base, int input_related,
                                    unsigned char dice)
 {
-    apr_interval_time_t delay = input_related ? BACKOFF_MAX : base;
+    apr_interval_time_t delay = base > 0 ? base : apr_time_from_sec(1);
     int i;
 
+    if (input_related)
+        delay = BACKOFF_MAX;
     for (i = 1; i < errors && delay < BACKOFF_MAX; ++i)
         delay *= 2;
     return md_job_jitter(delay < BACKOFF_MAX ? delay : BACKOFF_MAX, dice);
+}
+
+apr_interval_time_t md_job_wait(const md_job_t *job, apr_time_t now,
+                                apr_interval_time_t activation_delay)
+{
+    apr_interval_time_t most = BACKOFF_MAX + BACKOFF_MAX / 2, wait = job->next_run - now;
+
+    if (most < MD_MAX_RETRY_AFTER)
+        most = MD_MAX_RETRY_AFTER;
+    if (job->finished && activation_delay > 0)
+        most += activation_delay;
+    return job->next_run > now && wait <= most ? wait : 0;
 }

@@ -14,6 +14,7 @@ typedef struct md_job_t {
     apr_time_t next_run;         /* 0: with the regular checks */
     apr_time_t last_run;
     apr_time_t valid_from;
+    apr_time_t retry_after;      /* the CA wants to be asked no earlier, 0: it did not say */
     int errors;                  /* failed attempts in a row */
     const char *failed_challenge; /* type that the CA refused in the last one, or NULL */
     md_json_t *last;             /* latest result, or NULL */
@@ -47,11 +48,17 @@ void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *st
 /* Record a result: `err` NULL for success. */
 void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr_pool_t *p);
 
-/* Delay before the next attempt after `errors` failures in a row: `base` doubled each time, a day
- * at most and at once when `input_related`, varied by up to half with the random byte `dice` in
- * whole seconds. Pure. */
+/* Delay before the next attempt after `errors` failures in a row: `base` (a second if that is
+ * nothing) doubled each time, a day at most and at once when `input_related`, varied by up to half
+ * with the random byte `dice` in whole seconds. Pure. */
 apr_interval_time_t md_job_backoff(int errors, apr_interval_time_t base, int input_related,
                                    unsigned char dice);
+
+/* How long from `now` until the next run, 0: it is due. A time that no record can have for good
+ * reason, more than a back-off, a Retry-After or, for a finished set, `activation_delay` ahead, was
+ * noted while the date was wrong: it is due, too. Pure. */
+apr_interval_time_t md_job_wait(const md_job_t *job, apr_time_t now,
+                                apr_interval_time_t activation_delay);
 
 /* `base` changed by -50 % to almost +50 % with a random byte. Pure. */
 apr_interval_time_t md_job_jitter(apr_interval_time_t base, unsigned char dice);

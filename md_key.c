@@ -4,9 +4,11 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include <apr_strings.h>
 
@@ -294,15 +296,45 @@ const char *md_key_spec_problem(const md_key_spec_t *spec, apr_pool_t *p)
 
 static int is_ending; /* accessed atomically */
 
+/* RSA keys take all of a core while they are made: no more at once than there are cores, and one as
+ * one of them may take minutes. Threads that talk to CAs are not starved then. */
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t freed;
+    int count;
+} making = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
+
 void md_key_end(void)
 {
     __atomic_store_n(&is_ending, 1, __ATOMIC_RELAXED);
+    pthread_mutex_lock(&making.mutex);
+    pthread_cond_broadcast(&making.freed);
+    pthread_mutex_unlock(&making.mutex);
 }
 
 static int goes_on(EVP_PKEY_CTX *ctx)
 {
     (void)ctx;
     return !__atomic_load_n(&is_ending, __ATOMIC_RELAXED);
+}
+
+static void await_core(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    pthread_mutex_lock(&making.mutex);
+    while (making.count > cores && goes_on(NULL))
+        pthread_cond_wait(&making.freed, &making.mutex);
+    ++making.count;
+    pthread_mutex_unlock(&making.mutex);
+}
+
+static void free_core(void)
+{
+    pthread_mutex_lock(&making.mutex);
+    --making.count;
+    pthread_cond_signal(&making.freed);
+    pthread_mutex_unlock(&making.mutex);
 }
 
 static EVP_PKEY *generate_rsa(int bits)
@@ -312,8 +344,10 @@ static EVP_PKEY *generate_rsa(int bits)
 
     if (ctx && EVP_PKEY_keygen_init(ctx) == 1 && EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, bits) == 1) {
         EVP_PKEY_CTX_set_cb(ctx, goes_on);
+        await_core();
         if (EVP_PKEY_generate(ctx, &pkey) != 1)
             pkey = NULL;
+        free_core();
     }
     EVP_PKEY_CTX_free(ctx);
     return pkey;

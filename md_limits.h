@@ -11,6 +11,7 @@
 #define MD_MAX_JSON_DEPTH   32            /* nesting of any document */
 #define MD_MAX_CHAIN        10            /* certificates in a chain */
 #define MD_MAX_JOB_LOG      128           /* entries in a job's log */
+#define MD_MAX_ERRORS       1000000       /* failed attempts that are counted */
 #define MD_MAX_NONCES       64            /* unused nonces kept per CA */
 #define MD_MAX_NONCE_AGE    apr_time_from_sec(300)
 #define MD_MAX_BAD_NONCE    20            /* repetitions of one request, RFC 8555 6.5 */

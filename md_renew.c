@@ -16,6 +16,7 @@
 #include "md_text.h"
 
 #define SAVE_INTERVAL apr_time_from_msec(500) /* job.json while a run makes progress */
+#define LACK_DELAY    apr_time_from_sec(60)   /* until there may be descriptors again */
 
 struct md_renew_t {
     const md_reg_t *reg;
@@ -29,6 +30,7 @@ struct md_renew_t {
     md_err_t err;
     const char *activity;  /* as last logged */
     apr_time_t saved_at;
+    int is_unsaved;        /* the job could not be saved */
 };
 
 /* ---- when ---- */
@@ -212,7 +214,8 @@ static md_json_t *comparable(const md_domain_t *domain, apr_pool_t *p)
     return json;
 }
 
-/* The CA that the staged set is ordered from, if staging can be continued; NULL: start anew. */
+/* The CA that the staged set is ordered from, if staging can be continued; NULL: start anew, and
+ * without the failures that a configuration of before had. */
 static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
 {
     md_domain_t *staged;
@@ -231,20 +234,28 @@ static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
         return NULL;
     }
     staged = md_domain_from_json(json, p);
-    if (!staged->ca_url || !md_strings_has(renew->domain->ca_urls, staged->ca_url)
-        || !md_json_equal(comparable(staged, p), comparable(renew->domain, p)))
-        return NULL;
-    return staged->ca_url;
+    if (staged->ca_url && md_strings_has(renew->domain->ca_urls, staged->ca_url)
+        && md_json_equal(comparable(staged, p), comparable(renew->domain, p)))
+        return staged->ca_url;
+    renew->job->errors = 0; /* they were those of another configuration */
+    return NULL;
 }
 
-/* MDRetryFailover: each CA gets that many attempts, then comes the next one of the list, and after
- * the last the first again. What an earlier version staged at another listed CA goes on there. */
+const char *md_renew_due_ca(const md_reg_t *reg, const md_domain_t *domain, int errors)
+{
+    const apr_array_header_t *urls = domain->ca_urls;
+
+    return APR_ARRAY_IDX(urls, errors / reg->conf->retry_failover % urls->nelts, const char *);
+}
+
+/* What an earlier version staged at another listed CA goes on there. */
 static const char *due_ca(const md_renew_t *renew, const char *staged)
 {
-    const apr_array_header_t *urls = renew->domain->ca_urls;
-    int left = renew->job->errors / renew->reg->conf->retry_failover;
+    int errors = renew->job->errors;
 
-    return staged && left == 0 ? staged : APR_ARRAY_IDX(urls, left % urls->nelts, const char *);
+    if (staged && errors < renew->reg->conf->retry_failover)
+        return staged;
+    return md_renew_due_ca(renew->reg, renew->domain, errors);
 }
 
 /* Failed attempts in a row at the CA in use: the next one is not made to wait for what the last one
@@ -307,6 +318,29 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
         md_fail(&renew->err, APR_EGENERAL, "%s", problem);
 }
 
+static apr_status_t keep_job(const md_reg_t *reg, const md_job_t *job, md_err_t *err,
+                             apr_pool_t *tmp)
+{
+    apr_status_t rv = md_job_save(job, reg->store, err, tmp);
+
+    return rv == APR_SUCCESS ? rv : md_fail(err, rv, "cannot save the progress of the renewal: %s",
+                                            apr_pstrdup(tmp, err->detail));
+}
+
+/* What goes wrong is told once in a run. */
+static void save_job(md_renew_t *renew)
+{
+    md_err_t err;
+
+    md_err_init(&err, renew->tmp);
+    if (renew->reg->is_tool
+        || keep_job(renew->reg, renew->job, &err, renew->tmp) == APR_SUCCESS)
+        return;
+    if (!renew->is_unsaved)
+        md_log(MD_LOG_ERR, "md[%s]: %s", renew->domain->name, err.detail);
+    renew->is_unsaved = 1;
+}
+
 md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
                             apr_time_t now, apr_pool_t *p)
 {
@@ -319,11 +353,14 @@ md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_j
     apr_pool_create(&renew->tmp, p);
     md_err_init(&renew->err, p);
     job->finished = 0;
-    job->next_run = 0;
+    job->next_run = job->retry_after = 0;
     job->last_run = now;
     md_job_log(job, now, "starting", NULL, NULL);
     if (prepare_staging(renew) == APR_SUCCESS)
         prepare_issue(renew, now);
+    /* What could not be kept is not ordered. */
+    if (renew->err.rv == APR_SUCCESS && !reg->is_tool)
+        (void)keep_job(reg, job, &renew->err, renew->tmp);
     return renew;
 }
 
@@ -338,30 +375,9 @@ void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme, md_acct_use_t *use)
     renew->issue.use = use;
 }
 
-apr_time_t md_renew_next_run(const md_renew_t *renew)
-{
-    return renew->job->next_run;
-}
-
 apr_time_t md_renew_wake_at(const md_renew_t *renew)
 {
     return renew->issue.wake_at;
-}
-
-static void keep_job(const md_reg_t *reg, const md_job_t *job, apr_pool_t *tmp)
-{
-    md_err_t err;
-
-    md_err_init(&err, tmp);
-    if (md_job_save(job, reg->store, &err, tmp) != APR_SUCCESS)
-        md_log(MD_LOG_ERR, "md[%s]: cannot save the progress of the renewal: %s",
-               job->name, err.detail);
-}
-
-static void save_job(const md_renew_t *renew)
-{
-    if (!renew->reg->is_tool)
-        keep_job(renew->reg, renew->job, renew->tmp);
 }
 
 /* The id under which the account in use is stored, or will be; NULL if it is staged right here. */
@@ -489,12 +505,18 @@ static void finish(md_renew_t *renew, apr_time_t now)
 void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
                        apr_time_t now, apr_pool_t *tmp)
 {
+    apr_status_t rv;
+    md_err_t err;
+
     md_log(MD_LOG_NOTICE, MD_LOGNO(10059) "The Managed Domain %s has been setup and "
            "changes will be activated on next (graceful) server restart.", domain->name);
     job->next_run = 0;
     job->notified = job->notified_renewed = 1;
     md_job_log(job, now, "message-renewed", NULL, NULL);
-    keep_job(reg, job, tmp);
+    md_err_init(&err, tmp);
+    rv = keep_job(reg, job, &err, tmp);
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_ERR, "md[%s]: %s", domain->name, err.detail);
 }
 
 /* Where all of a text is that is too long for the log. */
@@ -519,16 +541,26 @@ static void tell_failure(const md_renew_t *renew)
            err->type ? " problem[" : "", err->type ? err->type : "", err->type ? "]" : "");
 }
 
+/* Without descriptors nobody was asked, so it is no failure of the CA whose turn it is. */
+static int is_lack_of_descriptors(apr_status_t rv)
+{
+    return rv == EMFILE || rv == ENFILE;
+}
+
 static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice)
 {
+    apr_interval_time_t delay = LACK_DELAY;
     const md_err_t *err = &renew->err;
-    apr_interval_time_t delay;
     md_job_t *job = renew->job;
 
-    ++job->errors;
-    job->failed_challenge = apr_pstrdup(job->p, renew->issue.failed_type);
-    delay = md_job_backoff(errors_here(renew), renew->reg->conf->retry_delay,
-                           err->is_lasting, dice);
+    if (!is_lack_of_descriptors(err->rv)) {
+        if (job->errors < MD_MAX_ERRORS)
+            ++job->errors;
+        job->failed_challenge = apr_pstrdup(job->p, renew->issue.failed_type);
+        delay = md_job_backoff(errors_here(renew), renew->reg->conf->retry_delay,
+                               err->is_lasting, dice);
+    }
+    job->retry_after = err->retry_after;
     job->next_run = now + delay > err->retry_after ? now + delay : err->retry_after;
     md_job_result(job, renew->issue.activity, err, renew->tmp);
     md_job_log(job, now, "renewal-error", err->type, err->detail);
@@ -551,6 +583,15 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
     if (!renew->err.type && renew->issue.acme
         && (renew->err.scope == MD_SCOPE_CA || renew->err.scope == MD_SCOPE_REQUEST))
         md_acme_forget_directory(renew->issue.acme);
+}
+
+void md_renew_overdue(md_renew_t *renew, apr_time_t now, unsigned char dice)
+{
+    apr_pool_clear(renew->tmp);
+    md_fail(&renew->err, APR_TIMEUP, "the CA at %s was asked again and again and waited for, and "
+            "did not come to an end; what is done so far is kept, the next attempt goes on from "
+            "there", renew->ca_url);
+    fail(renew, now, dice);
 }
 
 void md_renew_give_up(md_renew_t *renew)

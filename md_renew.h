@@ -37,9 +37,14 @@ void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t 
  * there is none. */
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now);
 
+/* MDRetryFailover: each CA gets that many attempts, then comes the next one of the list, and after
+ * the last the first again. After `errors` failed attempts in a row. */
+const char *md_renew_due_ca(const md_reg_t *reg, const md_domain_t *domain, int errors);
+
 typedef struct md_renew_t md_renew_t;
 
-/* A run for a domain that is due, resuming what is staged; settles which CA. Lives in `p`. */
+/* A run for a domain that is due, resuming what is staged; settles which CA. Nothing is asked of it
+ * if the record cannot be saved. Lives in `p`. */
 md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
                             apr_time_t now, apr_pool_t *p);
 
@@ -57,10 +62,10 @@ apr_time_t md_renew_wake_at(const md_renew_t *renew);
 /* After MD_STEP_WAIT: do not wait, that is the failure. */
 void md_renew_give_up(md_renew_t *renew);
 
+/* The run goes on for too long: that is a failure, which is recorded and told as others are. */
+void md_renew_overdue(md_renew_t *renew, apr_time_t now, unsigned char dice);
+
 /* After the end of a run: why it failed, rv APR_SUCCESS if it did not. Lives as long as the run. */
 const md_err_t *md_renew_result(const md_renew_t *renew);
-
-/* After the end of a run: when to try again or to announce the set, 0: with the regular checks. */
-apr_time_t md_renew_next_run(const md_renew_t *renew);
 
 #endif

@@ -162,41 +162,6 @@ void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p)
     }
 }
 
-/* The other half of a pair: "pubcert<more>" for "privkey<more>" and the other way round. */
-static int is_of_pair(const md_store_t *store, const char *name, const char *file, apr_pool_t *p)
-{
-    const char *other;
-
-    if (!strncmp(file, "privkey", 7))
-        other = apr_pstrcat(p, "pubcert", file + 7, NULL);
-    else if (!strncmp(file, "pubcert", 7))
-        other = apr_pstrcat(p, "privkey", file + 7, NULL);
-    else
-        return 0;
-    return md_store_exists(store, MD_STORE_STAGING, name, other, p);
-}
-
-void md_stage_reset_unfinished(const md_store_t *store, const char *name, apr_pool_t *p)
-{
-    apr_array_header_t *files = md_store_files(store, MD_STORE_STAGING, name, p);
-    const char *file;
-    int i, has_pair = 0;
-
-    for (i = 0; i < files->nelts && !has_pair; ++i)
-        has_pair = is_of_pair(store, name, APR_ARRAY_IDX(files, i, const char *), p);
-    if (!has_pair) {
-        md_stage_reset(store, name, p);
-        return;
-    }
-    md_order_drop(store, name, p);
-    for (i = 0; i < files->nelts; ++i) {
-        file = APR_ARRAY_IDX(files, i, const char *);
-        if (strncmp(file, "account.", 8) && strcmp(file, MD_DOMAIN_JSON)
-            && !is_of_pair(store, name, file, p))
-            md_store_remove(store, MD_STORE_STAGING, name, file, p);
-    }
-}
-
 void md_stage_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p)
 {
     const char *id;
@@ -400,22 +365,25 @@ void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
 
 /* ---- cleaning ---- */
 
-/* What somebody has in work (a child of the generation before, another server) stays: then only the
- * record goes, so that nobody waits for its next run. */
-static void forget_errors(const md_reg_t *reg, const char *name, int is_ours, apr_pool_t *p)
+/* Whoever reloads wants to see now whether it works. How often it failed stays known, so that
+ * back-off and failover go on; and what the CA does not want to be asked for before its time. */
+static void try_again(const md_reg_t *reg, const char *name, apr_pool_t *p)
 {
+    apr_status_t rv;
     md_job_t *job;
+    md_err_t err;
 
+    md_err_init(&err, p);
     if (md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p) != APR_SUCCESS
         || job->errors == 0)
         return;
     md_log(MD_LOG_NOTICE, MD_LOGNO(10064) "md(%s): previous drive job showed %d "
-           "errors, purging STAGING area to reset.", name, job->errors);
-    md_job_remove(reg->store, MD_STORE_STAGING, name, p);
-    if (!is_ours)
-        return;
-    md_stage_reset_unfinished(reg->store, name, p);
-    md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
+           "errors, trying again now", name, job->errors);
+    job->next_run = job->retry_after;
+    rv = md_job_save(job, reg->store, &err, p);
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_WARNING, "md[%s]: %s; the next attempt comes when it was planned", name,
+               err.detail);
 }
 
 /* Files that were never finished, of a crash or a full disk. */
@@ -446,19 +414,15 @@ void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
 {
     apr_array_header_t *names = md_store_names(reg->store, MD_STORE_CHALLENGES, p);
     const char *name;
-    apr_file_t *lock;
     apr_pool_t *iter;
-    int i, is_ours;
+    int i;
 
-    is_ours = md_store_try_lock(&lock, reg->store, NULL, p) == APR_SUCCESS;
     apr_pool_create(&iter, p);
     for (i = 0; i < reg->domains->nelts; ++i) {
         apr_pool_clear(iter);
         if (domain_at(reg, i)->is_watched)
-            forget_errors(reg, domain_at(reg, i)->name, is_ours, iter);
+            try_again(reg, domain_at(reg, i)->name, iter);
     }
-    if (is_ours)
-        md_store_unlock(lock);
     for (i = 0; i < names->nelts; ++i) {
         name = APR_ARRAY_IDX(names, i, const char *);
         if (!md_index_find(reg->index, name)

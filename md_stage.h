@@ -23,12 +23,8 @@ apr_status_t md_stage_activate(const md_reg_t *reg, const char *name, md_err_t *
  * for every further attempt. */
 void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p);
 
-/* The same, but pairs of a key and its chain stay, with the document that tells for what
- * configuration they are: what was issued is not ordered again. */
-void md_stage_reset_unfinished(const md_store_t *store, const char *name, apr_pool_t *p);
-
-/* Forget failed attempts of earlier server generations (AH10064), and challenge directories of
- * names that nobody manages. */
+/* What failed in an earlier server generation is tried again at once (AH10064), but for what a CA
+ * wants to see later; and challenge directories of names that nobody manages go. */
 void md_stage_clean(md_reg_t *reg, apr_pool_t *p);
 
 #endif

@@ -9,8 +9,8 @@
 #include <http_log.h>
 #include <mod_watchdog.h>
 
-#include "md_engine.h"
 #include "md_key.h"
+#include "md_renewals.h"
 
 APLOG_USE_MODULE(md);
 
@@ -28,7 +28,8 @@ typedef struct watch_t {
     /* The child may be told to stop at any time, by another thread than runs the engine. */
     apr_thread_mutex_t *mutex; /* guards all below */
     md_engine_t *engine;
-    apr_pool_t *pool;          /* of the engine */
+    md_http_t *http;           /* of all its exchanges */
+    apr_pool_t *pool;          /* of both */
     apr_interval_time_t waited;
     int is_stopped;            /* once and for all: the child ends */
 } watch_t;
@@ -36,6 +37,25 @@ typedef struct watch_t {
 static watch_t *watch; /* of the configuration in service */
 
 /* ---- in the child ---- */
+
+static apr_status_t make_engine(watch_t *w, md_err_t *err)
+{
+    md_engine_host_t host = { w->reg->conf->renew_concurrency, md_renewals_open,
+                              md_renewals_close, NULL };
+    md_renewals_t *renewals;
+    apr_status_t rv;
+
+    rv = md_http_create(&w->http, AP_SERVER_BASEVERSION " mod_md/" MD_VERSION, err, w->pool);
+    if (rv == APR_SUCCESS)
+        rv = md_renewals_create(&renewals, w->reg, w->http, err, w->pool);
+    if (rv != APR_SUCCESS)
+        return rv;
+    host.baton = renewals;
+    rv = md_engine_create(&w->engine, &host, err, w->pool);
+    if (rv == APR_SUCCESS)
+        md_renewals_add(renewals, w->engine);
+    return rv;
+}
 
 static apr_status_t watch_begin(watch_t *w)
 {
@@ -53,8 +73,7 @@ static apr_status_t watch_begin(watch_t *w)
      * threads of the engine are joined. */
     apr_setup_signal_thread();
     md_err_init(&err, w->pool);
-    rv = md_engine_create(&w->engine, w->reg, AP_SERVER_BASEVERSION " mod_md/" MD_VERSION, &err,
-                          w->pool);
+    rv = make_engine(w, &err);
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, w->s, "md watchdog: %s", err.detail);
         apr_pool_destroy(w->pool);
@@ -72,12 +91,10 @@ static int round_level(apr_interval_time_t wait)
 
 static void watch_run(watch_t *w, apr_pool_t *tmp)
 {
-    apr_time_t now = apr_time_now(), wake_at;
     int level = round_level(w->waited);
 
     ap_log_error(APLOG_MARK, level, 0, w->s, APLOGNO(10055) "md watchdog run");
-    wake_at = md_engine_run(w->engine, now);
-    w->waited = wake_at > now ? wake_at - now : 0;
+    w->waited = md_engine_run(w->engine);
     ap_log_error(APLOG_MARK, round_level(w->waited), 0, w->s, APLOGNO(10107) "next run in %s",
                  md_duration_print(w->waited, tmp));
 }
@@ -91,6 +108,7 @@ static void watch_end(watch_t *w)
         return;
     ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, w->s, APLOGNO(10058) "md watchdog stopping");
     md_key_end();
+    md_http_stop(w->http);
     md_engine_stop(w->engine);
     w->engine = NULL;
     apr_pool_destroy(w->pool);

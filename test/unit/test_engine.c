@@ -14,9 +14,9 @@
 
 #include "../../md_config.h"
 #include "../../md_csr.h"
-#include "../../md_engine.h"
 #include "../../md_file.h"
 #include "../../md_job.h"
+#include "../../md_renewals.h"
 #include "../../md_text.h"
 #include "fake_http.h"
 
@@ -28,6 +28,8 @@ static md_store_t *store;
 static md_reg_t *reg;
 static md_conf_t *conf;
 static md_engine_t *engine;
+static md_renewals_t *renewals;
+static md_http_t *http;
 static md_err_t err;
 
 static const fake_answer_t SCRIPT[] = {
@@ -48,6 +50,21 @@ static const fake_answer_t SCRIPT[] = {
 static const char *name_of(int i)
 {
     return apr_psprintf(p, "d%d.example.org", i);
+}
+
+/* As a host does. */
+static int make_engine(void)
+{
+    md_engine_host_t host = { conf->renew_concurrency, md_renewals_open, md_renewals_close, NULL };
+
+    if (md_http_create(&http, "test", &err, p) != APR_SUCCESS
+        || md_renewals_create(&renewals, reg, http, &err, p) != APR_SUCCESS)
+        return -1;
+    host.baton = renewals;
+    if (md_engine_create(&engine, &host, &err, p) != APR_SUCCESS)
+        return -1;
+    md_renewals_add(renewals, engine);
+    return 0;
 }
 
 static int setup(void **state)
@@ -86,7 +103,7 @@ static int setup(void **state)
     md_reg_load(reg, p);
     for (i = 0; i < COUNT; ++i)
         md_reg_assess(reg, APR_ARRAY_IDX(domains, i, md_domain_t *), p);
-    return md_engine_create(&engine, reg, "test", &err, p);
+    return make_engine();
 }
 
 static int teardown(void **state)
@@ -107,17 +124,15 @@ static md_job_t *job_of(int i)
     return job;
 }
 
-/* Ticks until the engine has nothing to do before `horizon` from now; its threads are gone then. */
+/* Ticks until the engine has nothing to do for a while; its threads are gone then. */
 static void run_until_quiet(void)
 {
-    apr_time_t now = apr_time_now(), next, end = now + apr_time_from_sec(120);
+    apr_time_t end = apr_time_now() + apr_time_from_sec(120);
 
-    do {
-        next = md_engine_run(engine, now);
+    while (md_engine_run(engine) < apr_time_from_sec(5)) {
         apr_sleep(10000);
-        now = apr_time_now();
-        assert_true(now < end);
-    } while (next < now + apr_time_from_sec(5));
+        assert_true(apr_time_now() < end);
+    }
 }
 
 static void all_are_driven_with_one_account(void **state)
@@ -196,9 +211,10 @@ static void stops_in_the_middle_and_records_no_error(void **state)
     int i, errors = 0;
 
     (void)state;
-    md_engine_run(engine, apr_time_now());
+    md_engine_run(engine);
     while (fake_http_count("/new-order") < 3)
         apr_sleep(1000);
+    md_http_stop(http);
     md_engine_stop(engine);
     for (i = 0; i < COUNT; ++i) {
         assert_true(!job_of(i)->last || md_json_get_int(job_of(i)->last, "status", 0) != APR_EINTR);
@@ -211,7 +227,6 @@ static void stops_in_the_middle_and_records_no_error(void **state)
 /* The children of two generations overlap for a moment: only one of them works. */
 static void another_process_at_work_is_waited_for(void **state)
 {
-    apr_time_t now = apr_time_now();
     int ready[2], done[2], rc = -1;
     apr_file_t *taken;
     pid_t child;
@@ -228,7 +243,7 @@ static void another_process_at_work_is_waited_for(void **state)
     }
     assert_int_equal(read(ready[0], &c, 1), 1);
     assert_int_equal(c, '1');
-    assert_true(md_engine_run(engine, now) < now + apr_time_from_sec(1));
+    assert_true(md_engine_run(engine) < apr_time_from_sec(1));
     assert_int_equal(fake_http_count(""), 0);
     assert_int_equal(write(done[1], "x", 1), 1);
     assert_int_equal(waitpid(child, &rc, 0), child);
@@ -238,15 +253,13 @@ static void another_process_at_work_is_waited_for(void **state)
 
 static void nothing_to_do_starts_no_thread(void **state)
 {
-    apr_time_t now = apr_time_now(), next;
     int i;
 
     (void)state;
     for (i = 0; i < COUNT; ++i)
         APR_ARRAY_IDX(reg->domains, i, md_domain_t *)->is_watched = 0;
-    assert_int_equal(md_engine_create(&engine, reg, "test", &err, p), APR_SUCCESS);
-    next = md_engine_run(engine, now);
-    assert_true(next > now + apr_time_from_sec(3600));
+    assert_int_equal(make_engine(), 0);
+    assert_true(md_engine_run(engine) > apr_time_from_sec(3600));
     assert_int_equal(fake_http_count(""), 0);
 }
 
@@ -276,14 +289,14 @@ static void a_tool_makes_one_attempt_for_each(void **state)
     job->next_run = apr_time_now() + apr_time_from_sec(3600);
     assert_int_equal(md_job_save(job, store, &err, p), APR_SUCCESS);
     become_a_tool();
-    assert_int_equal(md_engine_drive(engine, &err), APR_SUCCESS);
+    md_engine_drive(engine);
     assert_int_equal(fake_http_count("/new-order"), COUNT - complete);
     for (i = 0; i < COUNT; ++i) {
-        assert_int_equal(md_engine_result(engine, i)->rv, i < complete ? APR_SUCCESS : APR_EINVAL);
+        assert_int_equal(md_renewals_result(renewals, i)->rv, i < complete ? APR_SUCCESS : APR_EINVAL);
         assert_int_equal(job_of(i)->errors, 0);
         assert_null(job_of(i)->last);
     }
-    assert_non_null(strstr(md_engine_result(engine, complete)->detail,
+    assert_non_null(strstr(md_renewals_result(renewals, complete)->detail,
                            "the chain holds no certificate"));
 }
 
@@ -302,10 +315,10 @@ static void a_tool_does_not_wait_for_hours(void **state)
     fake_http_answer(BUSY);
     fake_http_script(SCRIPT);
     become_a_tool();
-    assert_int_equal(md_engine_drive(engine, &err), APR_SUCCESS);
+    md_engine_drive(engine);
     assert_true(apr_time_now() - start < apr_time_from_sec(60));
     for (i = 0; i < COUNT; ++i) {
-        result = md_engine_result(engine, i);
+        result = md_renewals_result(renewals, i);
         assert_true(result->rv == APR_BADARG || result->rv == APR_EAGAIN);
         assert_non_null(result->detail);
     }

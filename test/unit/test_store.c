@@ -386,12 +386,13 @@ static void activation_takes_complete_sets_only(void **state)
     assert_int_equal(mode_of("tmp/a.org"), -1);
 }
 
-static void errors_are_forgotten_but_no_account_key(void **state)
+static void a_restart_tries_again_and_forgets_nothing(void **state)
 {
     md_job_t *job = md_job_make(MD_STORE_STAGING, "a.org", p);
 
     (void)state;
     job->errors = 2;
+    job->next_run = apr_time_now() + apr_time_from_sec(3600);
     assert_int_equal(md_job_save(job, store, &err, p), APR_SUCCESS);
     save_key(MD_STORE_STAGING, "a.org");
     assert_int_equal(rename(path("staging/a.org/privkey.p-256.pem"),
@@ -400,9 +401,12 @@ static void errors_are_forgotten_but_no_account_key(void **state)
     put("challenges/a.org/acme-http-01.txt", "x");
     put("challenges/foreign.org/acme-http-01.txt", "x");
     settle(make_reg("a.org"));
-    assert_int_equal(mode_of("staging/a.org/job.json"), -1);
-    assert_int_equal(mode_of("staging/a.org/privkey.p-256.pem"), -1);
+    assert_int_equal(md_job_load(&job, store, MD_STORE_STAGING, "a.org", &err, p), APR_SUCCESS);
+    assert_int_equal(job->errors, 2);
+    assert_true(job->next_run == 0);
+    assert_true(mode_of("staging/a.org/privkey.p-256.pem") != -1);
     assert_true(mode_of("staging/a.org/account.pem") != -1);
+    assert_true(mode_of("challenges/a.org/acme-http-01.txt") != -1);
     assert_int_equal(mode_of("challenges/foreign.org"), -1);
 }
 
@@ -1234,7 +1238,7 @@ int main(void)
         TEST(activation_archives_and_recovers), TEST(accounts_get_free_numbers),
         TEST(jobs_both_ways), TEST(damaged_jobs_are_fresh_jobs), TEST(back_off_doubles_up_to_a_day),
         TEST(renames_are_followed), TEST(activation_takes_complete_sets_only),
-        TEST(errors_are_forgotten_but_no_account_key), TEST(every_document_damaged),
+        TEST(a_restart_tries_again_and_forgets_nothing), TEST(every_document_damaged),
         TEST(accounts_are_kept_apart), TEST(domains_name_their_own_account),
         TEST(accounts_that_only_we_can_use_have_no_status),
         TEST(what_an_account_lost_comes_back),

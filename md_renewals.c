@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Renewals as tasks: when to look at a domain, its runs, and what is remembered of them in memory
+ * as the disk may be full. */
+#include "md_renewals.h"
+
+#include <string.h>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#include <apr_thread_mutex.h>
+
+#include "md_clock.h"
+#include "md_log.h"
+#include "md_renew.h"
+#include "md_text.h"
+
+#define RUN_LIMIT    apr_time_from_sec(3600) /* a CA may take 100 s for each answer */
+#define BROKEN_AFTER apr_time_from_sec(60)   /* without memory */
+
+/* A domain. */
+typedef struct renewal_t {
+    md_task_t task;        /* first, as the engine hands it back */
+    md_renewals_t *all;
+    const md_domain_t *domain;
+    int errors;            /* failed attempts in a row, though they could not be saved */
+    apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
+    md_renew_t *renew;     /* the run, NULL: none */
+    md_job_t *job;         /* of it */
+    apr_pool_t *pool;      /* of it */
+    md_err_t result;       /* of a single attempt */
+} renewal_t;
+
+/* A CA in use, and the account there for an external one (or none), of its own pool: many threads
+ * work with it. */
+typedef struct ca_t {
+    const char *eab_kid, *eab_hmac;
+    md_acme_t *acme;
+    md_acct_use_t *use;
+    struct ca_t *next;
+} ca_t;
+
+struct md_renewals_t {
+    const md_reg_t *reg;
+    md_http_t *http;
+    renewal_t *list;
+    int count;
+
+    apr_thread_mutex_t *mutex; /* guards all below but the lock */
+    apr_pool_t *p;             /* its own */
+    ca_t *cas;
+    apr_time_t regular_at;     /* steady: all are looked at, whatever they wait for */
+
+    apr_file_t *lock;          /* of staging; NULL: not ours */
+    apr_pool_t *lock_pool;
+};
+
+static void lock(md_renewals_t *all)
+{
+    apr_thread_mutex_lock(all->mutex);
+}
+
+static void unlock(md_renewals_t *all)
+{
+    apr_thread_mutex_unlock(all->mutex);
+}
+
+static unsigned char roll(void)
+{
+    unsigned char dice;
+
+    md_random_bytes(&dice, 1);
+    return dice;
+}
+
+/* ---- CAs ---- */
+
+static apr_status_t destroy_pool(void *pool)
+{
+    apr_pool_destroy(pool);
+    return APR_SUCCESS;
+}
+
+/* At the same CA all share directory, nonces and pace. Called locked. */
+static md_acme_t *find_acme(md_renewals_t *all, const char *url, const md_route_t *route,
+                            apr_pool_t *p)
+{
+    ca_t *ca;
+
+    for (ca = all->cas; ca; ca = ca->next)
+        if (md_acme_is(ca->acme, url, route))
+            return ca->acme;
+    return md_acme_create(all->http, url, route, p);
+}
+
+/* Called locked. */
+static ca_t *add_ca(md_renewals_t *all, const char *url, const md_route_t *route,
+                    const md_domain_t *domain)
+{
+    apr_pool_t *pool = md_engine_pool();
+    ca_t *ca;
+
+    if (!pool)
+        return NULL;
+    apr_pool_cleanup_register(all->p, pool, destroy_pool, apr_pool_cleanup_null);
+    ca = apr_pcalloc(pool, sizeof(*ca));
+    ca->eab_kid = domain->eab_kid;
+    ca->eab_hmac = domain->eab_hmac;
+    ca->acme = find_acme(all, url, route, pool);
+    ca->use = md_acct_use_create(pool);
+    if (!ca->acme || !ca->use)
+        return NULL;
+    ca->next = all->cas;
+    all->cas = ca;
+    return ca;
+}
+
+static void use_ca(renewal_t *renewal)
+{
+    const md_domain_t *domain = renewal->domain;
+    md_renewals_t *all = renewal->all;
+    md_route_t route = md_config_route(domain, all->reg->conf, &all->reg->noted);
+    const char *url = md_renew_ca_url(renewal->renew);
+    ca_t *ca;
+
+    if (!url)
+        return;
+    lock(all);
+    for (ca = all->cas; ca; ca = ca->next)
+        if (md_acme_is(ca->acme, url, &route) && md_text_same(ca->eab_kid, domain->eab_kid)
+            && md_text_same(ca->eab_hmac, domain->eab_hmac))
+            break;
+    if (!ca)
+        ca = add_ca(all, url, &route, domain);
+    unlock(all);
+    if (ca)
+        md_renew_use_ca(renewal->renew, ca->acme, ca->use);
+}
+
+/* ---- when ---- */
+
+/* The next regular round, which follows its predecessor by MDCheckInterval, more or less. */
+static apr_time_t next_round(md_renewals_t *all, apr_time_t steady)
+{
+    apr_time_t at;
+
+    lock(all);
+    if (all->regular_at <= steady)
+        all->regular_at = steady + md_job_jitter(all->reg->conf->check_interval, roll());
+    at = all->regular_at;
+    unlock(all);
+    return at;
+}
+
+/* Until then, or the next regular round. */
+static md_task_next_t rest_until(renewal_t *renewal, apr_time_t at)
+{
+    apr_time_t round = next_round(renewal->all, md_clock_steady());
+
+    renewal->task.due_at = at < round ? at : round;
+    return MD_TASK_REST;
+}
+
+/* The record of the domain; a new one in place of one that is damaged, or claims what is not so.
+ * What could not be saved counts nevertheless. */
+static md_job_t *load_job(const renewal_t *renewal, apr_pool_t *p)
+{
+    const char *name = renewal->domain->name;
+    const md_reg_t *reg = renewal->all->reg;
+    apr_status_t rv;
+    md_job_t *job;
+    md_err_t err;
+
+    md_err_init(&err, p);
+    rv = md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p);
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
+        md_log(MD_LOG_WARNING, "md[%s]: %s; the record begins anew", name, err.detail);
+    if (rv != APR_SUCCESS || !md_renew_is_plausible(reg, renewal->domain, job, p))
+        job = md_job_make(MD_STORE_STAGING, name, p);
+    if (job->errors < renewal->errors)
+        job->errors = renewal->errors;
+    return job;
+}
+
+/* What there is to do for the domain by its record. */
+static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
+{
+    apr_time_t now = md_clock_now(), steady = md_clock_steady(), next_run, renew_at;
+    const md_domain_t *domain = renewal->domain;
+    const md_reg_t *reg = renewal->all->reg;
+
+    next_run = steady + md_job_wait(job, now, reg->conf->activation_delay);
+    if (next_run < renewal->not_before)
+        next_run = renewal->not_before;
+    if (next_run > steady)
+        return rest_until(renewal, next_run);
+    if (!md_renew_is_wanted(domain) || (job->finished && job->notified_renewed))
+        return rest_until(renewal, MD_TASK_NEVER);
+    if (job->finished && md_renew_is_staged(reg, domain, tmp)) {
+        md_renew_announce(reg, domain, job, now, tmp);
+        return rest_until(renewal, MD_TASK_NEVER);
+    }
+    renew_at = md_renew_at(domain, now);
+    if (renew_at > now)
+        return rest_until(renewal, steady + (renew_at - now));
+    return MD_TASK_AGAIN;
+}
+
+static md_task_next_t look(md_task_t *task)
+{
+    renewal_t *renewal = (renewal_t *)task;
+    md_task_next_t next = MD_TASK_AGAIN;
+    apr_pool_t *tmp;
+    md_job_t *job;
+
+    if (!renewal->all->reg->is_tool) {
+        tmp = md_engine_pool();
+        if (!tmp)
+            return rest_until(renewal, md_clock_steady() + BROKEN_AFTER);
+        job = load_job(renewal, tmp);
+        next = decide(renewal, job, tmp);
+        task->lane = md_renew_due_ca(renewal->all->reg, renewal->domain, job->errors);
+        apr_pool_destroy(tmp);
+    }
+    task->urgency = md_renew_time_left(renewal->domain, md_clock_now());
+    return next;
+}
+
+/* ---- runs ---- */
+
+static void drop_run(renewal_t *renewal)
+{
+    renewal->renew = NULL;
+    renewal->job = NULL;
+    if (renewal->pool)
+        apr_pool_destroy(renewal->pool);
+    renewal->pool = NULL;
+}
+
+static int begin(renewal_t *renewal)
+{
+    const md_reg_t *reg = renewal->all->reg;
+    const md_domain_t *domain = renewal->domain;
+
+    renewal->pool = md_engine_pool();
+    if (!renewal->pool)
+        return 0;
+    md_log(MD_LOG_DEBUG, MD_LOGNO(10052) "md(%s): state=%d, driving", domain->name,
+           domain->state);
+    renewal->job = reg->is_tool ? md_job_make(MD_STORE_STAGING, domain->name, renewal->pool)
+                                : load_job(renewal, renewal->pool);
+    renewal->renew = md_renew_create(reg, domain, renewal->job, md_clock_now(), renewal->pool);
+    use_ca(renewal);
+    return 1;
+}
+
+static void keep_result(renewal_t *renewal, const md_err_t *result)
+{
+    lock(renewal->all);
+    md_err_init(&renewal->result, renewal->all->p);
+    md_err_copy(&renewal->result, result);
+    unlock(renewal->all);
+    renewal->task.due_at = MD_TASK_NEVER;
+}
+
+/* The run is over: what has to be known of it later. */
+static md_task_next_t conclude(renewal_t *renewal)
+{
+    apr_time_t steady = md_clock_steady();
+
+    renewal->errors = renewal->job->errors;
+    renewal->not_before = steady;
+    if (renewal->job->next_run)
+        renewal->not_before += renewal->job->next_run - md_clock_now();
+    rest_until(renewal, renewal->job->next_run ? renewal->not_before : MD_TASK_NEVER);
+    if (renewal->all->reg->is_tool)
+        keep_result(renewal, md_renew_result(renewal->renew));
+    drop_run(renewal);
+    return MD_TASK_REST;
+}
+
+static md_task_next_t without_memory(renewal_t *renewal)
+{
+    md_err_t err = { .rv = APR_ENOMEM, .detail = "no memory for a renewal" };
+
+    rest_until(renewal, md_clock_steady() + BROKEN_AFTER);
+    if (renewal->all->reg->is_tool)
+        keep_result(renewal, &err);
+    return MD_TASK_REST;
+}
+
+static md_task_next_t step(md_task_t *task)
+{
+    renewal_t *renewal = (renewal_t *)task;
+    apr_interval_time_t wait;
+    apr_time_t now;
+
+    if (!renewal->renew && !begin(renewal))
+        return without_memory(renewal);
+    now = md_clock_now();
+    switch (md_renew_step(renewal->renew, now, roll())) {
+    case MD_STEP_AGAIN:
+        return MD_TASK_AGAIN;
+    case MD_STEP_WAIT:
+        wait = md_renew_wake_at(renewal->renew) - now;
+        if (wait > MD_MAX_RETRY_AFTER)
+            wait = MD_MAX_RETRY_AFTER;
+        task->due_at = md_clock_steady() + wait;
+        return MD_TASK_WAIT;
+    default:
+        return conclude(renewal);
+    }
+}
+
+/* A run that has to wait for long goes on from the store by then. */
+static void end(md_task_t *task, md_task_why_t why)
+{
+    renewal_t *renewal = (renewal_t *)task;
+
+    if (why == MD_TASK_OVERDUE) {
+        md_renew_overdue(renewal->renew, md_clock_now(), roll());
+        conclude(renewal);
+        return;
+    }
+    if (why == MD_TASK_LONG_WAIT) {
+        renewal->not_before = task->due_at;
+        rest_until(renewal, task->due_at);
+        if (renewal->all->reg->is_tool) {
+            md_renew_give_up(renewal->renew);
+            keep_result(renewal, md_renew_result(renewal->renew));
+        }
+    }
+    drop_run(renewal);
+}
+
+static const md_task_kind_t RENEWAL = { look, step, end, RUN_LIMIT };
+
+/* ---- for the host ---- */
+
+apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, md_http_t *http,
+                                md_err_t *err, apr_pool_t *p)
+{
+    md_renewals_t *all = apr_pcalloc(p, sizeof(*all));
+    md_domain_t *domain;
+    renewal_t *renewal;
+    apr_status_t rv;
+    int i;
+
+    all->reg = reg;
+    all->http = http;
+    all->p = md_engine_pool();
+    if (!all->p)
+        return md_fail(err, APR_ENOMEM, "no memory for renewals");
+    apr_pool_cleanup_register(p, all->p, destroy_pool, apr_pool_cleanup_null);
+    rv = apr_thread_mutex_create(&all->mutex, APR_THREAD_MUTEX_DEFAULT, p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot create a mutex for renewals");
+    all->list = apr_pcalloc(p, sizeof(renewal_t) * (size_t)(reg->domains->nelts + 1));
+    for (i = 0; i < reg->domains->nelts; ++i) {
+        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        if (!domain->is_watched)
+            continue;
+        renewal = &all->list[all->count++];
+        renewal->all = all;
+        renewal->domain = domain;
+        renewal->task.kind = &RENEWAL;
+        renewal->task.lane = md_renew_due_ca(reg, domain, 0);
+    }
+    *prenewals = all;
+    return APR_SUCCESS;
+}
+
+void md_renewals_add(md_renewals_t *renewals, md_engine_t *engine)
+{
+    int i;
+
+    for (i = 0; i < renewals->count; ++i)
+        md_engine_add(engine, &renewals->list[i].task);
+}
+
+const md_err_t *md_renewals_result(const md_renewals_t *renewals, int i)
+{
+    return &renewals->list[i].result;
+}
+
+/* A graceful restart lets the children of two generations overlap, and so may servers that share a
+ * store. Two runs for one domain would take each other's keys away: who works has the lock. */
+apr_status_t md_renewals_open(void *renewals)
+{
+    md_renewals_t *all = renewals;
+    apr_status_t rv;
+    md_err_t err;
+
+    if (all->reg->is_tool)
+        return APR_SUCCESS;
+    all->lock_pool = md_engine_pool();
+    if (!all->lock_pool)
+        return APR_ENOMEM;
+    md_err_init(&err, all->lock_pool);
+    rv = md_store_try_lock(&all->lock, all->reg->store, &err, all->lock_pool);
+    if (rv == APR_SUCCESS)
+        return rv;
+    md_log(APR_STATUS_IS_EAGAIN(rv) ? MD_LOG_TRACE1 : MD_LOG_ERR, "no renewals now: %s",
+           err.detail);
+    apr_pool_destroy(all->lock_pool);
+    all->lock_pool = NULL;
+    all->lock = NULL;
+    return rv;
+}
+
+void md_renewals_close(void *renewals)
+{
+    md_renewals_t *all = renewals;
+
+    if (all->lock)
+        md_store_unlock(all->lock);
+    if (all->lock_pool)
+        apr_pool_destroy(all->lock_pool);
+    all->lock = NULL;
+    all->lock_pool = NULL;
+    md_http_idle(all->http);
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
