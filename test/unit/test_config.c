@@ -554,9 +554,9 @@ static void process_values(void **state)
     static const struct { const char *lines, *text; } ROWS[] = {
         { NULL, "80 443 md 12h 0d 30s 64" },
         { "MDPortMap 80:8080", "8080 443 md 12h 0d 30s 64" },
-        { "MDPortMap 443:8443;MDPortMap http:-", "0 8443 md 12h 0d 30s 32" },
-        { "MDPortMap 80:1 443:2;MDPortMap https:3", "1 3 md 12h 0d 30s 32" },
-        { "MDPortMap 80:1 80:2", "2 443 md 12h 0d 30s 32" },
+        { "MDPortMap 443:8443;MDPortMap http:-", "0 8443 md 12h 0d 30s 64" },
+        { "MDPortMap 80:1 443:2;MDPortMap https:3", "1 3 md 12h 0d 30s 64" },
+        { "MDPortMap 80:1 80:2", "2 443 md 12h 0d 30s 64" },
         { "MDStoreDir x;MDStoreDir y", "80 443 y 12h 0d 30s 32" },
         { "MDCheckInterval 90", "80 443 md 90s 0d 30s 32" },
         { "MDInitialDelay 5s", "80 443 md 12h 5s 30s 32" },
