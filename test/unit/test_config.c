@@ -561,7 +561,7 @@ static void process_values(void **state)
         { "MDCheckInterval 90", "80 443 md 90s 0d 30s 64" },
         { "MDInitialDelay 5s", "80 443 md 12h 5s 30s 64" },
         { "MDInitialDelay 5s;MDInitialDelay 0", "80 443 md 12h 0d 30s 64" },
-        { "MDRetryDelay 100ms", "80 443 md 12h 0d 100ms 32" },
+        { "MDRetryDelay 100ms", "80 443 md 12h 0d 100ms 64" },
         { "MDRenewConcurrency 1", "80 443 md 12h 0d 30s 1" },
     };
     md_conf_t *main_conf, *conf;
