@@ -16,37 +16,28 @@ parts="build unit module sanitized"
 for part; do
     case " $parts " in *" $part "*) ;; *) echo "$usage"; [ "$part" = --help ] || [ "$part" = -h ]; exit ;; esac
 done
-# The run as a whole has a limit, as has each of its parts below. Who hangs is ended, and what it started.
-[ -n "${MD_CHECK_LIMITED:-}" ] || MD_CHECK_LIMITED=yes exec timeout -k 60 5400 ./check.sh "$@"
+. test/bounded.sh
+# The run as a whole has a limit, as has each of its parts below.
+bounded 5400 ./check.sh "$@"
 
 passed=0 failed=0 skipped=0
 export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
-# Everything that tests write is here. Servers that a test left behind are known by it.
-TMPDIR=$(mktemp -d /tmp/mod_md-check.XXXXXX) || exit 1
-export TMPDIR
-chmod 755 "$TMPDIR"
+scratch mod_md-check # everything that tests write is there
 
-say() { printf '\n== %s (at %d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
 count() { passed=$((passed + $1)); failed=$((failed + $2)); skipped=$((skipped + $3)); }
 one() { # one <what> <command...>
     local start=$SECONDS
     if "${@:2}"; then echo "ok: $1, $((SECONDS - start)) s"; count 1 0 0; else echo "FAILED: $1"; count 0 1 0; fi
 }
-end_leftovers() {
-    local pids
-    pids=$(grep -lsaF "TMPDIR=$TMPDIR" /proc/[0-9]*/environ | cut -d/ -f3)
-    # shellcheck disable=SC2086
-    [ -z "$pids" ] || kill -9 $pids 2>/dev/null
-    rm -rf "$TMPDIR"
-}
 finish() {
-    trap - EXIT INT TERM
-    end_leftovers 2>/dev/null
+    trap - EXIT
+    trap '' INT TERM HUP
+    end_leftovers
     printf '\n%d passed, %d failed, %d skipped\n' $passed $failed $skipped
-    [ $failed = 0 ]; exit
+    exit $((failed > 0))
 }
 trap finish EXIT
-trap 'echo "FAILED: stopped before the end"; count 0 1 0; finish' INT TERM
+trap 'echo "FAILED: stopped before the end"; count 0 1 0; finish' INT TERM HUP
 
 # build <name>: in .build/<name>
 build() {

@@ -1,62 +1,66 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The main job, watched: a test CA, an httpd with the module and three lines of configuration, https in the end.
-# Needs Debian or Ubuntu (root or sudo for packages only); listens on loopback; leaves nothing running.
+# Debian, Ubuntu: installs the packages that are missing, as root or with sudo. Listens on loopback; leaves nothing running.
 set -euo pipefail
 cd "$(dirname "$0")"
-top=$PWD
-name=demo.example.org
-dir=
-pids=()
+. test/bounded.sh
+bounded 3600 ./demo.sh "$@"
 
-step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
-httpd_ends() {
-    local pid; pid=$(cat "$dir/httpd.pid" 2>/dev/null) || return 0
-    kill "$pid" 2>/dev/null || return 0
-    for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.1; done
-    kill -9 "$pid" 2>/dev/null || true
+export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+name=demo.example.org
+scratch mod_md-demo
+dir=$TMPDIR
+watchdog=
+
+# step <seconds> <what>: a step of the demo, which ends with the next one. Whatever hangs until the limit is ended.
+step() {
+    step_ends
+    say "$2"
+    step_start=$SECONDS
+    (read -rt "$1" <&9 || { echo "FAILED: not done within $1 s"; kill -TERM 0; }) 9<> <(:) &
+    watchdog=$!
 }
-clean() {
+step_ends() {
+    [ -n "$watchdog" ] || return 0
+    { kill "$watchdog"; wait "$watchdog"; } 2>/dev/null || true
+    watchdog=
+    echo "-- $((SECONDS - step_start)) s"
+}
+finish() {
     local rc=$?
     trap - EXIT
-    if [ $rc != 0 ] && [ -n "$dir" ]; then
-        step "FAILED, exit code $rc"
+    trap '' INT TERM HUP
+    step_ends
+    if [ $rc != 0 ]; then
+        say "FAILED, exit code $rc"
         for log in "$dir/error.log" "$dir/pebble.log"; do
             [ -s "$log" ] && { echo "--- the end of ${log##*/}:"; tail -25 "$log"; }
         done
     fi
-    [ -z "$dir" ] || httpd_ends
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true; done
-    [ -z "$dir" ] || rm -rf "$dir"
+    end_leftovers
+    [ $rc != 0 ] || say "done, everything is stopped"
     exit $rc
 }
-trap clean EXIT
-trap 'exit 130' INT TERM
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
 
-await() { # await <seconds> <what> <command...>
-    local end=$((SECONDS + $1)) what=$2; shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $end ] || { echo "waited in vain for $what"; return 1; }
-        sleep 0.1
-    done
-}
+await() { until "$@" >/dev/null 2>&1; do sleep 0.1; done; } # as long as the step may take
 
-step "1. What is needed to build"
+step 1900 "1. What is needed to build: packages, a minute or two the first time"
 test/prepare.sh build
 pebble=$(test/pebble-setup.sh)
 
-step "2. Build the module"
+step 600 "2. Build the module, half a minute the first time"
 module=${MD_MODULE:-}
 if [ -z "$module" ]; then
     test/build.sh demo
-    module=$top/.build/demo/.libs/mod_md.so
+    module=$PWD/.build/demo/.libs/mod_md.so
 fi
 ls -l "$module" | awk '{ print $5 " bytes" }'
 
-step "3. A test CA (Pebble) on loopback"
-dir=$(mktemp -d /tmp/mod_md-demo.XXXXXX); chmod 755 "$dir"
-ports=($(test/httpd/ports.py 6))
-http=${ports[0]} https=${ports[1]} acme=${ports[2]} mgmt=${ports[3]} dns=${ports[4]} dnsmgmt=${ports[5]}
+step 30 "3. A test CA (Pebble) on loopback"
+read -r http https acme mgmt dns dnsmgmt <<<"$(test/httpd/ports.py 6)"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
     -addext subjectAltName=DNS:localhost -keyout "$dir/ca.key" -out "$dir/ca.pem" 2>/dev/null
 cat >"$dir/pebble.json" <<CONF
@@ -67,13 +71,11 @@ cat >"$dir/pebble.json" <<CONF
 CONF
 "$pebble/pebble-challtestsrv" -defaultIPv4 127.0.0.1 -defaultIPv6 "" -dnsserver "127.0.0.1:$dns" \
     -management "127.0.0.1:$dnsmgmt" -http01 "" -https01 "" -tlsalpn01 "" -doh "" >"$dir/dns.log" 2>&1 &
-pids+=($!)
 PEBBLE_VA_NOSLEEP=1 "$pebble/pebble" -config "$dir/pebble.json" -dnsserver "127.0.0.1:$dns" >"$dir/pebble.log" 2>&1 &
-pids+=($!)
-await 20 "the CA" curl -s --cacert "$dir/ca.pem" "https://localhost:$acme/dir"
+await curl -s --cacert "$dir/ca.pem" "https://localhost:$acme/dir"
 echo "directory: https://localhost:$acme/dir"
 
-step "4. An httpd with the md.conf of a user"
+step 30 "4. An httpd with the md.conf of a user"
 cat >"$dir/md.conf" <<CONF
 MDCertificateAgreement accepted
 MDContactEmail admin@example.org
@@ -112,9 +114,9 @@ Include $dir/md.conf
 </VirtualHost>"
 } >"$dir/httpd.conf"
 "$binary" -f "$dir/httpd.conf" -k start
-await 20 "httpd" curl -sk --resolve "$name:$https:127.0.0.1" "https://$name:$https/"
+await curl -sk --resolve "$name:$https:127.0.0.1" "https://$name:$https/"
 
-step "5. Up at once, with a temporary certificate and 503"
+step 30 "5. Up at once, with a temporary certificate and 503"
 curl -sk -o /dev/null -w 'https answers %{http_code}\n' --resolve "$name:$https:127.0.0.1" "https://$name:$https/" | tee "$dir/answer"
 certificate() { openssl s_client -connect "127.0.0.1:$https" -servername "$name" </dev/null 2>/dev/null |
     openssl x509 -noout -subject -issuer -enddate -ext subjectAltName; }
@@ -122,17 +124,15 @@ certificate | tee "$dir/first"
 grep -q 503 "$dir/answer"
 grep -q "Apache Managed Domain Fallback" "$dir/first"
 
-step "6. The module gets the certificate"
-await 60 "AH10059 in the error log" grep -q AH10059 "$dir/error.log"
+step 60 "6. The module gets the certificate"
+await grep -q AH10059 "$dir/error.log"
 grep AH10059 "$dir/error.log"
 
-step "7. Reload, and fetch the page with the chain verified against the CA's root"
+step 30 "7. Reload, and fetch the page with the chain verified against the CA's root"
 "$binary" -f "$dir/httpd.conf" -k graceful
 curl -s --cacert "$dir/ca.pem" "https://localhost:$mgmt/roots/0" >"$dir/root.pem"
-await 20 "the new certificate" curl -sf --cacert "$dir/root.pem" --resolve "$name:$https:127.0.0.1" "https://$name:$https/"
-curl -sf --cacert "$dir/root.pem" --resolve "$name:$https:127.0.0.1" "https://$name:$https/"
+await curl -sf --cacert "$dir/root.pem" --resolve "$name:$https:127.0.0.1" "https://$name:$https/" -o "$dir/page"
+cat "$dir/page"
 
-step "8. The certificate in service"
+step 30 "8. The certificate in service"
 certificate
-
-step "done: everything is stopped"

@@ -117,6 +117,7 @@ as_user() { clean_env chroot "$root" setpriv --reuid $user --regid $user --init-
 # Process 1 of its own namespace: everything that is still running ends with it.
 inside() {
     local rc
+    mount --bind "$root" "$root" # tests make namespaces of mounts, for which / has to be one
     mount -t proc proc "$root/proc"
     devices
     furnish

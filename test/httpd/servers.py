@@ -253,8 +253,11 @@ class Httpd:
         return self.command("-t")
 
     def apachectl(self, command):
-        """As an administrator does it: the script of the distribution, with this configuration."""
+        """As an administrator does it: the script of the distribution, with this configuration. Where it is not
+        installed (Debian has it in apache2, not in apache2-bin), httpd itself, which reads the configuration first, too."""
         tool = shutil.which("apache2ctl") or shutil.which("apachectl")
+        if not tool:
+            return self.command("-k", command)
         env = dict(self.env(), APACHE_CONFDIR=str(self.dir), APACHE_ENVVARS="/dev/null",
                    APACHE_RUN_DIR=str(self.dir), APACHE_LOCK_DIR=str(self.dir / "lock"),
                    APACHE_HTTPD=self.binary(), APACHE_ARGUMENTS=f"-f {self.conf}")

@@ -222,7 +222,7 @@ MDomain two.test shared.test manual""")
     assert set(found) == {("one.test.org", "one.test.org"), ("two.test.org", "*.test.org"),
                           ("one.test", "one.test"), ("two.test", "two.test")}
     assert stored(httpd, "*.test.org")["domains"] == ["*.test.org", "shared.test"]
-    assert not [line for line in httpd.problems() if "AH10040" not in line]
+    assert not [line for line in httpd.problems() if "AH10040" not in line and "dns-01" not in line]
 
 
 @pytest.mark.parametrize("mode", ["all", "servernames"])

@@ -12,6 +12,7 @@
 #include "../../md_file.h"
 #include "fail_files.h"
 #include "fake_http.h"
+#include "temp_dir.h"
 
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -158,25 +159,30 @@ static int staged(const char *file)
     return md_store_exists(store, MD_STORE_STAGING, NAME, file, p);
 }
 
+static apr_status_t empty_store(void)
+{
+    const char *path = apr_pstrcat(p, temp_dir, "/md", NULL);
+
+    md_dir_remove(AT_FDCWD, path);
+    return md_store_open(&store, path, &err, p);
+}
+
 static int setup(void **state)
 {
-    char *dir = strdup("/tmp/md-unit-XXXXXX");
-
-    *state = dir;
+    (void)state;
     apr_pool_create(&p, NULL);
     md_err_init(&err, p);
     fake_http_reset(p);
-    if (!mkdtemp(dir))
+    if (temp_dir_make() != 0)
         return -1;
-    return md_store_open(&store, apr_pstrcat(p, dir, "/md", NULL), &err, p);
+    return empty_store();
 }
 
 static int teardown(void **state)
 {
-    md_dir_remove(AT_FDCWD, *state);
-    free(*state);
+    (void)state;
     apr_pool_destroy(p);
-    return 0;
+    return temp_dir_remove();
 }
 
 static void issues_with_few_requests(void **state)
@@ -237,12 +243,11 @@ static void resumes_after_every_step(void **state)
  * staged. */
 static void survives_a_failure_of_every_request(void **state)
 {
-    char *base = *state;
     int n, failures = 0;
 
+    (void)state;
     for (n = 1; n < 30; ++n) {
-        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
-        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        assert_int_equal(empty_store(), APR_SUCCESS);
         fake_http_reset(p);
         script_good_ca(1);
         fake_http_fail_at(n, APR_ECONNREFUSED);
@@ -292,13 +297,12 @@ static const struct {
 
 static void says_what_is_wrong_and_stages_nothing(void **state)
 {
-    char *base = *state;
     fake_answer_t bad;
     size_t i;
 
+    (void)state;
     for (i = 0; i < sizeof(BAD) / sizeof(BAD[0]); ++i) {
-        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
-        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        assert_int_equal(empty_store(), APR_SUCCESS);
         fake_http_reset(p);
         memset(&bad, 0, sizeof(bad));
         bad.url = BAD[i].url;

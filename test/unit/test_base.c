@@ -17,11 +17,11 @@
 #include "../../md_limits.h"
 #include "../../md_text.h"
 #include "../../md_time.h"
+#include "temp_dir.h"
 
 static const md_file_attr_t MODE_0600 = { .perms = 0x0600 };
 static const md_file_attr_t MODE_0644 = { .perms = 0x0644 };
 static apr_pool_t *p;
-static char dir[64];
 
 static void base64url_both_ways(void **state)
 {
@@ -210,7 +210,7 @@ static void time_stamps(void **state)
 
 static const char *in_dir(const char *name)
 {
-    return apr_pstrcat(p, dir, "/", name, NULL);
+    return apr_pstrcat(p, temp_dir, "/", name, NULL);
 }
 
 static int mode_of(const char *path)
@@ -239,7 +239,7 @@ static void files_are_whole_and_exact(void **state)
     assert_int_equal(md_file_read(&data, &len, AT_FDCWD, path, 5, p), APR_EINVAL);
     assert_int_equal(md_file_create(AT_FDCWD, path, &MODE_0600, "x", 1, p), APR_EEXIST);
     assert_int_equal(md_file_create(AT_FDCWD, in_dir("new"), &MODE_0600, "x", 1, p), APR_SUCCESS);
-    assert_int_equal(md_dir_list(&names, AT_FDCWD, dir, 0, p), APR_SUCCESS);
+    assert_int_equal(md_dir_list(&names, AT_FDCWD, temp_dir, 0, p), APR_SUCCESS);
     assert_int_equal(names->nelts, 2); /* no temporary file is left */
     assert_true(APR_STATUS_IS_ENOENT(md_file_read(&data, &len, AT_FDCWD, in_dir("none"), 9, p)));
     assert_int_not_equal(md_file_write(AT_FDCWD, in_dir("no/such/f"), &MODE_0600, "x", 1, p), APR_SUCCESS);
@@ -361,16 +361,14 @@ static int setup(void **state)
 {
     (void)state;
     apr_pool_create(&p, NULL);
-    strcpy(dir, "/tmp/md-unit-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
+    return temp_dir_make();
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    md_dir_remove(AT_FDCWD, dir);
     apr_pool_destroy(p);
-    return 0;
+    return temp_dir_remove();
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -19,6 +19,7 @@
 #include "../../md_renewals.h"
 #include "../../md_text.h"
 #include "fake_http.h"
+#include "temp_dir.h"
 
 #define CA    "https://ca.test"
 #define COUNT 40
@@ -69,7 +70,6 @@ static int make_engine(void)
 
 static int setup(void **state)
 {
-    char *dir = strdup("/tmp/md-unit-XXXXXX");
     static const md_key_spec_t P256 = { .type = MD_KEY_EC, .curve = "P-256" };
     apr_array_header_t *domains;
     md_conf_t *set;
@@ -77,12 +77,12 @@ static int setup(void **state)
     const char *name;
     int i;
 
-    *state = dir;
+    (void)state;
     apr_pool_create(&p, NULL);
     md_err_init(&err, p);
     fake_http_reset(p);
     fake_http_script(SCRIPT);
-    if (!mkdtemp(dir) || md_store_open(&store, dir, &err, p) != APR_SUCCESS)
+    if (temp_dir_make() != 0 || md_store_open(&store, temp_dir, &err, p) != APR_SUCCESS)
         return -1;
     set = md_conf_make(p);
     set->key_specs = apr_array_make(p, 1, sizeof(md_key_spec_t));
@@ -108,12 +108,9 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    apr_pool_t *dying = p;
-
-    md_dir_remove(AT_FDCWD, *state);
-    free(*state);
-    apr_pool_destroy(dying);
-    return 0;
+    (void)state;
+    apr_pool_destroy(p); /* ends threads, which write */
+    return temp_dir_remove();
 }
 
 static md_job_t *job_of(int i)

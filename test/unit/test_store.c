@@ -25,6 +25,7 @@
 #include "../../md_reg.h"
 #include "../../md_renew.h"
 #include "../../md_text.h"
+#include "temp_dir.h"
 
 #define NAME "one.example.org"
 
@@ -32,12 +33,11 @@ static const md_file_attr_t MODE_0644 = { .perms = 0x0644 };
 static apr_pool_t *p;
 static md_store_t *store;
 static md_err_t err;
-static char dir[64];
 static const md_key_spec_t P256 = { .type = MD_KEY_EC, .curve = "P-256" };
 
 static const char *path(const char *rel)
 {
-    return apr_pstrcat(p, dir, "/md/", rel, NULL);
+    return apr_pstrcat(p, temp_dir, "/md/", rel, NULL);
 }
 
 static int mode_of(const char *rel)
@@ -1215,16 +1215,14 @@ static int setup(void **state)
     (void)state;
     apr_pool_create(&p, NULL);
     md_err_init(&err, p);
-    strcpy(dir, "/tmp/md-unit-XXXXXX");
-    return mkdtemp(dir) && reopen() == APR_SUCCESS ? 0 : -1;
+    return temp_dir_make() == 0 && reopen() == APR_SUCCESS ? 0 : -1;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    md_dir_remove(AT_FDCWD, dir);
     apr_pool_destroy(p);
-    return 0;
+    return temp_dir_remove();
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
