@@ -254,10 +254,12 @@ class Httpd:
 
     def apachectl(self, command):
         """As an administrator does it: the script of the distribution, with this configuration. Where it is not
-        installed (Debian has it in apache2, not in apache2-bin), httpd itself, which reads the configuration first, too."""
+        installed (Debian has it in apache2, not in apache2-bin), what it does: a configuration that `httpd -t`
+        refuses is not loaded."""
         tool = shutil.which("apache2ctl") or shutil.which("apachectl")
         if not tool:
-            return self.command("-k", command)
+            checked = self.configtest()
+            return checked if checked.returncode else self.command("-k", command)
         env = dict(self.env(), APACHE_CONFDIR=str(self.dir), APACHE_ENVVARS="/dev/null",
                    APACHE_RUN_DIR=str(self.dir), APACHE_LOCK_DIR=str(self.dir / "lock"),
                    APACHE_HTTPD=self.binary(), APACHE_ARGUMENTS=f"-f {self.conf}")
