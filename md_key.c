@@ -24,8 +24,10 @@
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
 
+#include "md_clock.h"
 #include "md_text.h"
 
+#define LAST_WORK apr_time_from_sec(1) /* for what is being made when the process is to end */
 #define RSA_DEFAULT_BITS 2048
 #define RSA_MAX_BITS     OPENSSL_RSA_MAX_MODULUS_BITS
 
@@ -294,7 +296,7 @@ const char *md_key_spec_problem(const md_key_spec_t *spec, apr_pool_t *p)
 
 /* ---- generation ---- */
 
-static int is_ending; /* accessed atomically */
+static apr_time_t end_at; /* by the steady clock; 0: not to end; accessed atomically */
 
 /* RSA keys take all of a core while they are made: no more at once than there are cores, and one as
  * one of them may take minutes. Threads that talk to CAs are not starved then. */
@@ -306,16 +308,23 @@ static struct {
 
 void md_key_end(void)
 {
-    __atomic_store_n(&is_ending, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&end_at, md_clock_steady() + LAST_WORK, __ATOMIC_RELAXED);
     pthread_mutex_lock(&making.mutex);
     pthread_cond_broadcast(&making.freed);
     pthread_mutex_unlock(&making.mutex);
 }
 
+static int is_ending(void)
+{
+    return __atomic_load_n(&end_at, __ATOMIC_RELAXED) != 0;
+}
+
 static int goes_on(EVP_PKEY_CTX *ctx)
 {
+    apr_time_t end = __atomic_load_n(&end_at, __ATOMIC_RELAXED);
+
     (void)ctx;
-    return !__atomic_load_n(&is_ending, __ATOMIC_RELAXED);
+    return !end || md_clock_steady() < end;
 }
 
 static void await_core(void)
@@ -323,7 +332,7 @@ static void await_core(void)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
     pthread_mutex_lock(&making.mutex);
-    while (making.count > cores && goes_on(NULL))
+    while (making.count > cores && !is_ending())
         pthread_cond_wait(&making.freed, &making.mutex);
     ++making.count;
     pthread_mutex_unlock(&making.mutex);
@@ -345,7 +354,7 @@ static EVP_PKEY *generate_rsa(int bits)
     if (ctx && EVP_PKEY_keygen_init(ctx) == 1 && EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, bits) == 1) {
         EVP_PKEY_CTX_set_cb(ctx, goes_on);
         await_core();
-        if (EVP_PKEY_generate(ctx, &pkey) != 1)
+        if (is_ending() || EVP_PKEY_generate(ctx, &pkey) != 1)
             pkey = NULL;
         free_core();
     }
@@ -370,7 +379,7 @@ apr_status_t md_key_generate(md_key_t **pkey, const md_key_spec_t *spec, md_err_
     *pkey = NULL;
     ERR_clear_error();
     pkey_new = spec->type == MD_KEY_EC ? generate_ec(spec->curve) : generate_rsa(bits);
-    if (!pkey_new && !goes_on(NULL))
+    if (!pkey_new && is_ending())
         return md_fail(err, APR_EINTR, "stopped while a private key was being made");
     if (!pkey_new)
         return md_openssl_fail(err, APR_ENOTIMPL,

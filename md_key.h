@@ -45,8 +45,9 @@ MD_MUST_CHECK
 apr_status_t md_key_generate(md_key_t **pkey, const md_key_spec_t *spec, md_err_t *err,
                              apr_pool_t *p);
 
-/* The process is to end: RSA keys that are being made, which may take minutes, and later ones
- * fail with APR_EINTR. */
+/* The process is to end: no more RSA keys are made, they fail with APR_EINTR. Those that are being
+ * made have a second to be done, as otherwise a server that is restarted again and again makes
+ * keys that nobody ever gets; what takes longer fails, too. */
 void md_key_end(void);
 
 /* PKCS#8 PEM; with a passphrase (bytes, may contain NUL) encrypted by PBES2, AES-256-CBC. The text
