@@ -403,18 +403,17 @@ static const struct {
 
 static void a_limit_holds_those_that_it_is_for(void **state)
 {
-    char *base = *state;
     md_issue_t *issue, *other;
     apr_time_t now = NOW;
     md_step_t step;
     size_t i;
 
+    (void)state;
     for (i = 0; i < sizeof(LIMITS) / sizeof(LIMITS[0]); ++i) {
         fake_answer_t limit = { "POST", "/new-order", 429, 0, "application/problem+json",
                                 "Retry-After: 600", LIMITS[i].body, 1 };
 
-        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
-        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        assert_int_equal(empty_store(), 0);
         fake_http_reset(p);
         fake_http_answer(limit);
         script_good_ca(1);
@@ -582,12 +581,11 @@ static void what_passes_is_waited_for(void **state)
           "{\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\",\"detail\":\"who?\"}" },
         { "/chall/1", 500, "text/html", "<html>" },
     };
-    char *base = *state;
     size_t i;
 
+    (void)state;
     for (i = 0; i < sizeof(PASSING) / sizeof(PASSING[0]); ++i) {
-        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
-        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        assert_int_equal(empty_store(), 0);
         fake_http_reset(p);
         answer(PASSING[i].url, PASSING[i].status, PASSING[i].type, PASSING[i].body,
                PASSING[i].status == 500 ? 1 : 3);
@@ -623,12 +621,11 @@ static const struct {
 
 static void refusals_are_understood_in_any_wrapping(void **state)
 {
-    char *base = *state;
     size_t i;
 
+    (void)state;
     for (i = 0; i < sizeof(REFUSALS) / sizeof(REFUSALS[0]); ++i) {
-        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
-        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        assert_int_equal(empty_store(), 0);
         fake_http_reset(p);
         answer("/new-order", REFUSALS[i].status, REFUSALS[i].type, REFUSALS[i].body, -1);
         script_good_ca(1);
@@ -836,14 +833,13 @@ static const struct { const char *answered, *later; } FAILED_ALONE[] = {
 
 static void a_challenge_that_failed_ends_the_attempt(void **state)
 {
-    char *base = *state;
     md_issue_t *issue;
     apr_time_t now;
     size_t i;
 
+    (void)state;
     for (i = 0; i < sizeof(FAILED_ALONE) / sizeof(FAILED_ALONE[0]); ++i) {
-        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
-        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        assert_int_equal(empty_store(), 0);
         fake_http_reset(p);
         answer("/order/1", 200, "application/json", ORDER("pending", ""), -1);
         answer("/authz/1", 200, "application/json",
@@ -929,12 +925,11 @@ static void what_failed_is_not_the_first_choice(void **state)
         { BOTH, "dns-77", "/chall/http-01" },
         { HTTP_FAILED, NULL, "/chall/tls-alpn-01" },
     };
-    char *base = *state;
     size_t i;
 
+    (void)state;
     for (i = 0; i < sizeof(CHOICES) / sizeof(CHOICES[0]); ++i) {
-        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
-        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        assert_int_equal(empty_store(), 0);
         fake_http_reset(p);
         answer("/authz/1", 200, "application/json", CHOICES[i].authz, -1);
         answer("/chall/http-01", 200, "application/json", "{}", -1);
@@ -984,13 +979,12 @@ static void connect_ca(md_issue_t *issue)
 /* What cannot be stored is not ordered, and what was ordered is not ordered again. */
 static void no_order_without_its_document(void **state)
 {
-    char *base = *state;
     md_issue_t *issue;
     int n, came = 1;
 
+    (void)state;
     for (n = 0; n < 100 && came; ++n) { /* 0: the disk is full all the time */
-        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
-        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        assert_int_equal(empty_store(), 0);
         fake_http_reset(p);
         script_good_ca(1);
         issue = issue_make();
@@ -1031,13 +1025,12 @@ static void nothing_is_asked_in_clear(void **state)
         { "POST", "/order/1", 200, NULL,
           ORDER("valid", ",\"certificate\":\"http://ca.test/cert/1\"") },
     };
-    char *base = *state;
     fake_answer_t a;
     size_t i;
 
+    (void)state;
     for (i = 0; i < sizeof(CLEAR) / sizeof(CLEAR[0]); ++i) {
-        md_dir_remove(AT_FDCWD, apr_pstrcat(p, base, "/md", NULL));
-        assert_int_equal(md_store_open(&store, apr_pstrcat(p, base, "/md", NULL), &err, p), 0);
+        assert_int_equal(empty_store(), 0);
         fake_http_reset(p);
         memset(&a, 0, sizeof(a));
         a.method = CLEAR[i].method;
