@@ -58,15 +58,23 @@ static apr_status_t unusable(md_err_t *err, apr_status_t rv, const char *path, c
                    path);
 }
 
-/* Nothing is wrong with the file: it is for another user to read. */
+/* Nothing is wrong with the content: it is for another user to read, or modes forbid it. */
 static apr_status_t not_permitted(md_err_t *err, apr_status_t rv, const char *path,
                                   const char *base, apr_pool_t *p)
 {
+    const char *closed = path;
     struct stat st;
     char *owner;
 
-    if ((stat(path, &st) != 0 && stat(base, &st) != 0) || st.st_uid == geteuid()
-        || apr_uid_name_get(&owner, st.st_uid, p) != APR_SUCCESS)
+    if (stat(path, &st) != 0) {
+        closed = base;
+        if (stat(base, &st) != 0)
+            return md_fail_system(err, rv, "cannot read %s", path);
+    }
+    if (st.st_uid == geteuid() && st.st_uid != 0)
+        return md_fail(err, rv, "cannot read %s: %s. Its owner needs permission: chmod u+rwX %s",
+                       path, md_err_text(rv, p), closed);
+    if (st.st_uid == geteuid() || apr_uid_name_get(&owner, st.st_uid, p) != APR_SUCCESS)
         return md_fail_system(err, rv, "cannot read %s", path);
     return md_fail(err, rv, "cannot read %s: %s. The store belongs to the user %s: run this as %s",
                    path, md_err_text(rv, p), owner, owner);

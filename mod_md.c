@@ -147,7 +147,9 @@ static const char *store_dir(const start_t *start)
  * least. */
 static const char *store_advice(const char *dir, apr_status_t rv, apr_pool_t *p)
 {
-    if (!dir || (rv != EROFS && !APR_STATUS_IS_EACCES(rv) && rv != EPERM))
+    int is_denied = APR_STATUS_IS_EACCES(rv) || rv == EPERM;
+
+    if (!dir || !(rv == EROFS || (is_denied && geteuid() == 0)))
         return "";
     return apr_psprintf(p, ". The server must be able to write there: set MDStoreDir to a place "
                         "such as /var/lib/apache2/md, and move there what the store has already; "
