@@ -29,10 +29,6 @@ md_reg_t *md_reg_make(md_store_t *store, const md_conf_t *conf, apr_array_header
 const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const char **pname,
                                 apr_pool_t *p);
 
-/* Follow renames: a configured domain without directory takes over the one with all, else most, of
- * its names that no configured domain uses. Never fails the start. */
-void md_reg_sync_names(md_reg_t *reg, apr_pool_t *p);
-
 /* The document of a domain. APR_ENOENT when there is none (not an md_fail), APR_EINVAL when it
  * lacks what it must have; *pjson is NULL then. */
 MD_MUST_CHECK
@@ -84,11 +80,5 @@ MD_MUST_CHECK
 apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domain,
                                    apr_array_header_t *certs, apr_array_header_t *keys,
                                    md_err_t *err, apr_pool_t *p);
-
-/* PEM of a tls-alpn-01 answer for a name: the domain's own key specs, RSA first, then any there.
- * APR_ENOENT. */
-MD_MUST_CHECK
-apr_status_t md_reg_alpn_answer(const md_reg_t *reg, const char *name, const char **pcert,
-                                const char **pkey, apr_pool_t *p);
 
 #endif

@@ -11,19 +11,7 @@
 #include "md_cert.h"
 #include "md_json.h"
 #include "md_key.h"
-
-typedef enum {
-    MD_STORE_ACCOUNTS,
-    MD_STORE_CHALLENGES,
-    MD_STORE_DOMAINS,
-    MD_STORE_STAGING,
-    MD_STORE_ARCHIVE,
-    MD_STORE_TMP,
-    MD_STORE_OCSP,
-    MD_STORE_GROUP_MAX
-} md_store_group_t;
-
-typedef struct md_store_t md_store_t;
+#include "md_store_group.h"
 
 /* Open or create the store at `base`, migrating older versions. What root makes in shared groups
  * belongs to the owner of `staging`. Fails when `md_store.json` exists and cannot be used: it holds

@@ -15,6 +15,7 @@
 #include "md_acme_authz.h"
 #include "md_http.h"
 #include "md_log.h"
+#include "md_rename.h"
 #include "md_renew.h"
 #include "md_text.h"
 
@@ -327,7 +328,7 @@ static apr_status_t step_activate(start_t *start)
     if (rv != APR_SUCCESS)
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, start->s, "activating what is staged without the "
                      "lock: %s", start->err.detail);
-    md_reg_sync_names(start->reg, start->tmp);
+    md_rename_follow(start->reg, start->tmp);
     md_stage_activate_all(start->reg, start->tmp);
     if (rv == APR_SUCCESS)
         md_store_unlock(lock);

@@ -117,7 +117,7 @@ static int answer_challenge(conn_rec *c, const char *server_name, const char **p
     name = apr_pstrdup(c->pool, server_name);
     ap_str_tolower(name);
     if (md_path_part_is_safe(name)
-        && md_reg_alpn_answer(process->reg, name, pcert, pkey, c->pool) == APR_SUCCESS)
+        && md_solver_alpn_answer(pcert, pkey, process->reg->store, name, c->pool) == APR_SUCCESS)
         return OK;
     ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, c, APLOGNO(10080)
                   "%s: unknown tls-alpn-01 challenge host", md_text_printable(name, c->pool));

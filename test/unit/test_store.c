@@ -23,6 +23,7 @@
 #include "../../md_jws.h"
 #include "../../md_limits.h"
 #include "../../md_reg.h"
+#include "../../md_rename.h"
 #include "../../md_renew.h"
 #include "../../md_text.h"
 #include "temp_dir.h"
@@ -320,7 +321,7 @@ static void settle(md_reg_t *reg)
 {
     int i;
 
-    md_reg_sync_names(reg, p);
+    md_rename_follow(reg, p);
     md_stage_activate_all(reg, p);
     md_reg_load(reg, p);
     for (i = 0; i < reg->domains->nelts; ++i)
@@ -990,10 +991,10 @@ static int rename_failing(int at, int is_crash)
     int came;
 
     fail_files_arm(at, is_crash, EIO);
-    md_reg_sync_names(make_reg("new.org " NAME), p);
+    md_rename_follow(make_reg("new.org " NAME), p);
     came = fail_files_disarm();
     assert_true(has_key(before.live) && has_key(before.staged) && has_key(before.account));
-    md_reg_sync_names(make_reg("new.org " NAME), p);
+    md_rename_follow(make_reg("new.org " NAME), p);
     assert_string_equal(key_in(MD_STORE_DOMAINS, "new.org", file), before.live);
     assert_true(has_key(before.staged) && has_key(before.account));
     if (!is_crash) /* a live certificate without its renewal is better than none */
@@ -1114,7 +1115,7 @@ static void an_old_child_writes_on(void **state)
     md_reg_t *reg;
 
     (void)state;
-    md_reg_sync_names(make_reg("new.org " NAME), p);
+    md_rename_follow(make_reg("new.org " NAME), p);
     stage_set(NAME);
     stale = key_in(MD_STORE_STAGING, NAME, "privkey.p-256.pem");
     settle(reg = make_reg("new.org " NAME));
