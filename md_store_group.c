@@ -4,7 +4,7 @@
 
 const md_group_t md_store_groups[] = {
     [MD_STORE_ACCOUNTS]   = { "accounts",   .is_open = 1, .encrypts = 1 },
-    [MD_STORE_CHALLENGES] = { "challenges", .is_open = 1, .is_shared = 1 },
+    [MD_STORE_CHALLENGES] = { "challenges", .is_open = 1, .is_shared = 1, .is_volatile = 1 },
     [MD_STORE_DOMAINS]    = { "domains" },
     [MD_STORE_STAGING]    = { "staging",    .is_open = 1, .encrypts = 1, .is_shared = 1 },
     [MD_STORE_ARCHIVE]    = { "archive" },
