@@ -204,7 +204,7 @@ static int send_text(request_rec *r, const char *text, apr_size_t len)
 }
 
 /* The token is not compared with the text: the file is the answer, whatever is asked. */
-static int answer(request_rec *r, const md_reg_t *reg, const md_domain_t *domain,
+static int answer(request_rec *r, const md_store_t *store, const md_domain_t *domain,
                   const char *token)
 {
     const char *text;
@@ -213,7 +213,7 @@ static int answer(request_rec *r, const md_reg_t *reg, const md_domain_t *domain
     apr_status_t rv;
 
     md_err_init(&err, r->pool);
-    rv = md_store_load_text(&text, &len, reg->store, MD_STORE_CHALLENGES, r->hostname,
+    rv = md_store_load_text(&text, &len, store, MD_STORE_CHALLENGES, r->hostname,
                             MD_HTTP01_FILE, MD_MAX_CHALLENGE, &err, r->pool);
     if (rv == APR_SUCCESS)
         return r->method_number == M_GET ? send_text(r, text, len) : HTTP_NOT_IMPLEMENTED;
@@ -227,20 +227,21 @@ static int answer(request_rec *r, const md_reg_t *reg, const md_domain_t *domain
     return HTTP_INTERNAL_SERVER_ERROR;
 }
 
+/* Who has no managed domain may be one, too: a2md works on domains of its own. */
 static int answer_http01(request_rec *r)
 {
     const md_process_t *process = mod_md_process();
     const char *path = r->parsed_uri.path, *token;
     const md_domain_t *domain;
 
-    if (!process->reg || !path || strncmp(path, WELL_KNOWN, strlen(WELL_KNOWN)) || !r->hostname)
+    if (!process->store || !path || strncmp(path, WELL_KNOWN, strlen(WELL_KNOWN)) || !r->hostname)
         return DECLINED;
     token = path + strlen(WELL_KNOWN);
-    domain = md_index_find(process->reg->index, r->hostname);
+    domain = process->reg ? md_index_find(process->reg->index, r->hostname) : NULL;
     if (!*token || strchr(token, '/') || is_not_ours(domain)
         || !md_path_part_is_safe(r->hostname))
         return DECLINED;
-    return answer(r, process->reg, domain, token);
+    return answer(r, process->store, domain, token);
 }
 
 void mod_md_http_hooks(void)
