@@ -247,15 +247,22 @@ apr_status_t md_store_find(const char *base, apr_pool_t *p)
            ? APR_EOF : APR_ENOENT;
 }
 
-apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p)
+md_store_t *md_store_at(const char *base, apr_pool_t *p)
 {
     md_store_t *store = apr_pcalloc(p, sizeof(*store));
+
+    store->base = apr_pstrdup(p, base);
+    return store;
+}
+
+apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p)
+{
+    md_store_t *store = md_store_at(base, p);
     const char *path = apr_pstrcat(p, base, "/" STORE_FILE, NULL);
     double version = 0.0;
     apr_status_t rv;
     int created = 0;
 
-    store->base = apr_pstrdup(p, base);
     apr_pool_cleanup_register(p, store, wipe_pass, apr_pool_cleanup_null);
     rv = md_dir_make(base, D_READ, &created, p);
     if (rv != APR_SUCCESS)
