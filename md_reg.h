@@ -5,6 +5,7 @@
 #define MD_REG_H
 
 #include "md_config.h"
+#include "md_live.h"
 #include "md_store.h"
 
 typedef struct md_reg_t {
@@ -49,12 +50,8 @@ MD_MUST_CHECK
 apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
                                 apr_pool_t *p);
 
-/* Read the live certificates of all domains into memory, for the life of `reg`, and see whether
- * their private keys fit. Without a store: static files alone. */
+/* Read what is served of all domains (md_live_load), for the life of `reg`. */
 void md_reg_load(md_reg_t *reg, apr_pool_t *p);
-
-/* Is what the store has for the domain complete, and valid at `now`? Looks at the disk. */
-int md_reg_is_live(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now, apr_pool_t *p);
 
 /* Settle the state (after md_reg_load), take over what only the store knows (contacts, account, CA
  * in use), and write md.json if anything differs. */

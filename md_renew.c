@@ -63,26 +63,28 @@ static apr_time_t certs_due(const apr_array_header_t *certs, const md_domain_t *
 
 apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
 {
+    const md_live_t *live = md_live_of(domain);
     apr_time_t due, obtained_due;
 
     if (domain->is_forced)
         return now;
-    due = domain->state == MD_STATE_INCOMPLETE ? now : certs_due(domain->certs, domain, now);
+    due = live->state == MD_STATE_INCOMPLETE ? now : certs_due(live->certs, domain, now);
     if (!domain->cert_files)
         return due;
     /* What was obtained for a domain with static files is not ordered again while it is good. */
-    obtained_due = certs_due(domain->obtained, domain, now);
+    obtained_due = certs_due(live->obtained, domain, now);
     return obtained_due > due ? obtained_due : due;
 }
 
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now)
 {
+    const apr_array_header_t *certs = md_live_of(domain)->certs;
     const md_cert_info_t *cert;
     apr_interval_time_t least = -1, left;
     int i;
 
-    for (i = 0; domain->certs && i < domain->certs->nelts; ++i) {
-        cert = APR_ARRAY_IDX(domain->certs, i, const md_cert_info_t *);
+    for (i = 0; certs && i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
         left = cert ? cert->validity.end - now : 0;
         if (least < 0 || left < least)
             least = left > 0 ? left : 0;
@@ -311,7 +313,7 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
     issue->wish.key_spec = renew->reg->conf->account_key;
     issue->wish.id = domain->ca_account;
     issue->solver = solver_conf(renew->reg, domain, &problem, renew->p);
-    issue->is_urgent = !renew->reg->is_tool && (domain->state != MD_STATE_COMPLETE
+    issue->is_urgent = !renew->reg->is_tool && (md_live_of(domain)->state != MD_STATE_COMPLETE
                                                 || !md_renew_time_left(domain, now));
     issue->solver.failed_type = renew->job->failed_challenge;
     problem = md_renew_problem(renew->reg, domain, renew->tmp);
@@ -478,7 +480,7 @@ static apr_time_t ready_at(const md_renew_t *renew, apr_time_t now)
     apr_interval_time_t left = md_renew_time_left(renew->domain, now);
     apr_time_t begins = begins_at(renew, now);
 
-    if (renew->domain->state != MD_STATE_COMPLETE || left == 0)
+    if (md_live_of(renew->domain)->state != MD_STATE_COMPLETE || left == 0)
         return delay < 0 ? begins + apr_time_from_sec(1) : begins;
     if (begins + delay > now + left)
         return begins > now + left ? begins : now + left;

@@ -66,12 +66,13 @@ static md_json_t *certs_to_json(const apr_array_header_t *certs,
 
 static md_json_t *served_certs(const md_domain_t *domain, apr_pool_t *p)
 {
+    const apr_array_header_t *certs = md_live_of(domain)->certs;
     apr_array_header_t *labels = md_strings_make(p);
     int i;
 
-    for (i = 0; i < domain->certs->nelts; ++i)
+    for (i = 0; i < certs->nelts; ++i)
         APR_ARRAY_PUSH(labels, const char *) = md_domain_cert_label(domain, i, p);
-    return certs_to_json(domain->certs, labels, p);
+    return certs_to_json(certs, labels, p);
 }
 
 static md_json_t *staged_certs(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)

@@ -406,7 +406,7 @@ static apr_status_t step_choose_watched(start_t *start)
     (void)start;
     for (i = 0; i < process->domains->nelts; ++i) {
         domain = domain_at(i);
-        domain->is_watched = domain->state != MD_STATE_ERROR
+        domain->is_watched = md_live_of(domain)->state != MD_STATE_ERROR
                              && (domain->is_used || domain->renew_mode != MD_RENEW_AUTO);
     }
     return APR_SUCCESS;

@@ -45,8 +45,8 @@ static int add_cert_files(server_rec *s, apr_pool_t *p, apr_array_header_t *cert
                      "host '%s' is covered by a Managed Domain, but certificate/key files are "
                      "already configured for it; both are used", s->server_hostname);
     ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10077)
-                 "%s[state=%d]: providing certificates for server %s", domain->name, domain->state,
-                 s->server_hostname);
+                 "%s[state=%d]: providing certificates for server %s", domain->name,
+                 md_live_of(domain)->state, s->server_hostname);
     return DONE;
 }
 

@@ -392,7 +392,8 @@ static void activation_takes_complete_sets_only(void **state)
     assert_int_equal(unlink(path("staging/b.org/pubcert.p-256.pem")), 0);
     put("staging/c.org/privkey.p-256.pem", "garbage");
     settle(reg = make_reg("a.org;b.org;c.org"));
-    assert_int_equal(APR_ARRAY_IDX(reg->domains, 0, md_domain_t *)->state, MD_STATE_COMPLETE);
+    assert_int_equal(md_live_of(APR_ARRAY_IDX(reg->domains, 0, md_domain_t *))->state,
+                     MD_STATE_COMPLETE);
     assert_int_equal(mode_of("staging/a.org"), -1);
     assert_true(mode_of("domains/a.org/job.json") != -1);
     assert_true(mode_of("staging/b.org/privkey.p-256.pem") != -1); /* to be continued */
@@ -446,7 +447,8 @@ static void every_document_damaged(void **state)
         reg = make_reg("a.org");
         md_reg_save_note(reg, p);
         settle(reg);
-        assert_int_equal(APR_ARRAY_IDX(reg->domains, 0, md_domain_t *)->state, MD_STATE_INCOMPLETE);
+        assert_int_equal(md_live_of(APR_ARRAY_IDX(reg->domains, 0, md_domain_t *))->state,
+                         MD_STATE_INCOMPLETE);
         assert_int_equal(md_store_load_json(&(md_json_t *){ NULL }, store, MD_STORE_DOMAINS, "a.org",
                                             "md.json", &err, p), APR_SUCCESS);
     }
@@ -944,9 +946,9 @@ static int activate_failing(int at, int is_crash, int error)
     assert_true(has_key(before.staged));
     assert_true(has_key(before.account));
     if (!is_crash)
-        assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+        assert_int_equal(md_live_of(only_domain(reg))->state, MD_STATE_COMPLETE);
     settle(reg = make_reg(NAME));
-    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_int_equal(md_live_of(only_domain(reg))->state, MD_STATE_COMPLETE);
     assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.staged);
     assert_true(has_key(before.live));
     assert_string_equal(key_in(MD_STORE_ACCOUNTS, "ACME-ca.test-0000", "account.pem"),
@@ -992,7 +994,7 @@ static void activation_on_a_read_only_disk(void **state)
     fail_files_arm(1, 1, EROFS);
     settle(reg);
     assert_true(fail_files_disarm());
-    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_int_equal(md_live_of(only_domain(reg))->state, MD_STATE_COMPLETE);
     assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.live);
     assert_string_equal(key_in(MD_STORE_STAGING, NAME, "privkey.p-256.pem"), before.staged);
     assert_true(md_store_exists(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p));
@@ -1063,7 +1065,7 @@ static void archive_cannot_be_made(void **state)
     md_dir_remove(AT_FDCWD, path("archive"));
     put("archive", "a file");
     settle(reg);
-    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_int_equal(md_live_of(only_domain(reg))->state, MD_STATE_COMPLETE);
     assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.live);
     assert_int_equal(unlink(path("archive")), 0);
     settle(make_reg(NAME));
@@ -1137,7 +1139,7 @@ static void an_old_child_writes_on(void **state)
     assert_string_equal(key_in(MD_STORE_DOMAINS, "new.org", "privkey.p-256.pem"), before.staged);
     assert_true(has_key(stale));
     settle(reg = make_reg(NAME)); /* back again, with that in its place */
-    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_int_equal(md_live_of(only_domain(reg))->state, MD_STATE_COMPLETE);
     assert_true(has_key(stale) && has_key(before.staged) && has_key(before.live));
 }
 
