@@ -221,6 +221,11 @@ static apr_status_t http01_setup(const task_t *task, md_err_t *err, apr_pool_t *
                               err, p);
 }
 
+static void remove_directory(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    md_store_remove(store, MD_STORE_CHALLENGES, name, NULL, p);
+}
+
 /* RFC 8737 3: a certificate for each key type, as the server may answer with any of them. */
 static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
 {
@@ -234,6 +239,8 @@ static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
 
     if (task->conf->acme_tls->nelts == 0)
         return md_fail(err, APR_ENOTIMPL, "no vhost of the domain has the protocol " MD_ALPN_ACME);
+    /* All that is there is shown, so nothing of an earlier token may be left. */
+    remove_directory(task->conf->store, task->identifier->value, p);
     md_sha256(digest, task->key_authz, strlen(task->key_authz));
     for (i = 0; i < specs->nelts && rv == APR_SUCCESS; ++i) {
         spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
@@ -247,11 +254,6 @@ static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
                                         md_key_spec_file(spec, MD_ALPN_PUBCERT, p), cert, err, p);
     }
     return rv;
-}
-
-static void remove_directory(const md_store_t *store, const char *name, apr_pool_t *p)
-{
-    md_store_remove(store, MD_STORE_CHALLENGES, name, NULL, p);
 }
 
 /* Why the type cannot work here, NULL if it can. */

@@ -739,43 +739,36 @@ apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domai
 
 /* ---- challenges ---- */
 
-static apr_status_t load_answer(const md_reg_t *reg, const char *name, const char *cert_file,
-                                const char *key_file, const char **pcert, const char **pkey,
-                                apr_pool_t *p)
+static void add_alpn_pair(apr_array_header_t *pairs, const md_reg_t *reg, const char *name,
+                          const char *cert_file)
 {
+    const char *suffix = cert_file + strlen(MD_ALPN_PUBCERT);
+    const char *key_file = apr_pstrcat(pairs->pool, MD_ALPN_PRIVKEY, suffix, NULL);
+    md_alpn_pair_t pair;
     apr_size_t len;
-    apr_status_t rv;
 
-    rv = md_store_load_text(pcert, &len, reg->store, MD_STORE_CHALLENGES, name, cert_file,
-                            MD_MAX_CHALLENGE, NULL, p);
-    if (rv == APR_SUCCESS)
-        rv = md_store_load_text(pkey, &len, reg->store, MD_STORE_CHALLENGES, name, key_file,
-                                MD_MAX_CHALLENGE, NULL, p);
-    return rv;
+    if (md_store_load_text(&pair.cert, &len, reg->store, MD_STORE_CHALLENGES, name, cert_file,
+                           MD_MAX_CHALLENGE, NULL, pairs->pool) == APR_SUCCESS
+        && md_store_load_text(&pair.key, &len, reg->store, MD_STORE_CHALLENGES, name, key_file,
+                              MD_MAX_CHALLENGE, NULL, pairs->pool) == APR_SUCCESS)
+        APR_ARRAY_PUSH(pairs, md_alpn_pair_t) = pair;
 }
 
 /* The RSA pair's files have no key name, others follow: this order is the one CAs prefer. */
-apr_status_t md_reg_alpn_answer(const md_reg_t *reg, const char *name, const char **pcert,
-                                const char **pkey, apr_pool_t *p)
+apr_array_header_t *md_reg_alpn_pairs(const md_reg_t *reg, const char *name, apr_pool_t *p)
 {
-    apr_array_header_t *files;
-    const char *file, *suffix;
+    static const char RSA[] = MD_ALPN_PUBCERT ".pem";
+    apr_array_header_t *pairs = apr_array_make(p, 2, sizeof(md_alpn_pair_t));
+    const apr_array_header_t *files = md_store_files(reg->store, MD_STORE_CHALLENGES, name, p);
+    const char *file;
     int i;
 
-    if (!name || !md_path_part_is_safe(name))
-        return APR_ENOENT;
-    if (load_answer(reg, name, MD_ALPN_PUBCERT ".pem", MD_ALPN_PRIVKEY ".pem", pcert, pkey, p)
-        == APR_SUCCESS)
-        return APR_SUCCESS;
-    files = md_store_files(reg->store, MD_STORE_CHALLENGES, name, p);
-    for (i = 0; i < files->nelts; ++i) {
+    if (md_strings_has(files, RSA))
+        add_alpn_pair(pairs, reg, name, RSA);
+    for (i = 0; i < files->nelts && pairs->nelts < MD_MAX_ALPN_PAIRS; ++i) {
         file = APR_ARRAY_IDX(files, i, const char *);
-        if (strncmp(file, MD_ALPN_PUBCERT, strlen(MD_ALPN_PUBCERT)))
-            continue;
-        suffix = file + strlen(MD_ALPN_PUBCERT);
-        if (load_answer(reg, name, file, apr_pstrcat(p, MD_ALPN_PRIVKEY, suffix, NULL), pcert,
-                        pkey, p) == APR_SUCCESS)
-            return APR_SUCCESS;
+        if (!strncmp(file, MD_ALPN_PUBCERT, strlen(MD_ALPN_PUBCERT)) && strcmp(file, RSA))
+            add_alpn_pair(pairs, reg, name, file);
     }
-    return APR_ENOENT;
+    return pairs;
 }

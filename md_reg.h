@@ -85,10 +85,14 @@ apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domai
                                    apr_array_header_t *certs, apr_array_header_t *keys,
                                    md_err_t *err, apr_pool_t *p);
 
-/* PEM of a tls-alpn-01 answer for a name: the domain's own key specs, RSA first, then any there.
- * APR_ENOENT. */
-MD_MUST_CHECK
-apr_status_t md_reg_alpn_answer(const md_reg_t *reg, const char *name, const char **pcert,
-                                const char **pkey, apr_pool_t *p);
+/* One of the pairs that answer tls-alpn-01 for a name, as PEM. */
+typedef struct md_alpn_pair_t {
+    const char *cert;
+    const char *key;
+} md_alpn_pair_t;
+
+/* All of `name` (in lower case) as array of md_alpn_pair_t, RSA first; empty when there is none.
+ * What they say is not checked. */
+apr_array_header_t *md_reg_alpn_pairs(const md_reg_t *reg, const char *name, apr_pool_t *p);
 
 #endif

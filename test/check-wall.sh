@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The wall and the layers of docs/architecture.md: a file includes only files before it in this list.
 cd "$(dirname "$0")/.." || exit 1
-order="md_limits md_log md_text md_err md_time md_clock md_file md_exec md_json
+order="md_limits md_log md_text md_err md_time md_clock md_file md_exec md_json md_hello
        md_key md_cert md_csr md_jws
        md_http md_store
        md_acme md_acme_acct md_acme_use md_acme_authz md_acme_order md_ari
