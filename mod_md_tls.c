@@ -247,6 +247,7 @@ static void see_message(int is_ours, int version, int content_type, const void *
     offer = apr_palloc(c->pool, sizeof(*offer));
     *offer = (offer_t){ c, protocols };
     SSL_set_ex_data(ssl, offer_index, offer);
+    SSL_set_options(ssl, SSL_OP_NO_TICKET); /* resuming a session shows no certificate at all */
 }
 
 static int pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)

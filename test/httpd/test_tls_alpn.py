@@ -184,6 +184,19 @@ def test_chain_file_stays_out_of_it(server, workdir):
         assert len(Shown(server, "a.test", version, alpn=None).certs) == 2
 
 
+def test_session_of_before(server, workdir):
+    """A client that could resume the session of an ordinary visit is shown the certificate, too."""
+    add_host(server, "first.test", files=[RSA])
+    add_host(server, "a.test", files=[RSA, EC])
+    server.start()
+    set_up(server, "a.test", EC)
+    for version in "-tls1_2", "-tls1_3":
+        session = workdir / f"session{version}"
+        Shown(server, "a.test", version, "-sess_out", session, alpn=None, data=REQUEST.decode())
+        assert "Reused," in Shown(server, "a.test", version, "-sess_in", session, alpn=None).text
+        Shown(server, "a.test", version, "-sess_in", session).assert_challenge()
+
+
 def test_names(server):
     """In whatever case; on no vhost; of nobody; and none at all."""
     add_host(server, "first.test", files=[RSA])
