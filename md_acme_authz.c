@@ -225,6 +225,11 @@ static apr_status_t http01_setup(const task_t *task, md_err_t *err, apr_pool_t *
                               err, p);
 }
 
+static void remove_directory(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    md_store_remove(store, MD_STORE_CHALLENGES, name, NULL, p);
+}
+
 /* RFC 8737 3: a certificate for each key type, as the server may answer with any of them. */
 static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
 {
@@ -238,6 +243,8 @@ static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
 
     if (task->conf->acme_tls->nelts == 0)
         return md_fail(err, APR_ENOTIMPL, "no vhost of the domain has the protocol " MD_ALPN_ACME);
+    /* All that is there is shown, so nothing of an earlier token may be left. */
+    remove_directory(task->conf->store, task->identifier->value, p);
     md_sha256(digest, task->key_authz, strlen(task->key_authz));
     for (i = 0; i < specs->nelts && rv == APR_SUCCESS; ++i) {
         spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
@@ -251,11 +258,6 @@ static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
                                         md_key_spec_file(spec, ALPN_PUBCERT, p), cert, err, p);
     }
     return rv;
-}
-
-static void remove_directory(const md_store_t *store, const char *name, apr_pool_t *p)
-{
-    md_store_remove(store, MD_STORE_CHALLENGES, name, NULL, p);
 }
 
 /* Why the type cannot work here, NULL if it can. */
@@ -460,43 +462,39 @@ void md_solver_teardown(const md_store_t *store, const char *setup, apr_pool_t *
 
 /* ---- answers ---- */
 
-static apr_status_t load_pair(const char **pcert, const char **pkey, const md_store_t *store,
-                              const char *name, const char *cert_file, const char *key_file,
-                              apr_pool_t *p)
+static void add_alpn_pair(apr_array_header_t *pairs, const md_store_t *store, const char *name,
+                          const char *cert_file)
 {
+    const char *suffix = cert_file + strlen(ALPN_PUBCERT);
+    const char *key_file = apr_pstrcat(pairs->pool, ALPN_PRIVKEY, suffix, NULL);
+    md_alpn_pair_t pair;
     apr_size_t len;
-    apr_status_t rv;
 
-    rv = md_store_load_text(pcert, &len, store, MD_STORE_CHALLENGES, name, cert_file,
-                            MD_MAX_CHALLENGE, NULL, p);
-    if (rv == APR_SUCCESS)
-        rv = md_store_load_text(pkey, &len, store, MD_STORE_CHALLENGES, name, key_file,
-                                MD_MAX_CHALLENGE, NULL, p);
-    return rv;
+    if (md_store_load_text(&pair.cert, &len, store, MD_STORE_CHALLENGES, name, cert_file,
+                           MD_MAX_CHALLENGE, NULL, pairs->pool) == APR_SUCCESS
+        && md_store_load_text(&pair.key, &len, store, MD_STORE_CHALLENGES, name, key_file,
+                              MD_MAX_CHALLENGE, NULL, pairs->pool) == APR_SUCCESS)
+        APR_ARRAY_PUSH(pairs, md_alpn_pair_t) = pair;
 }
 
 /* The RSA pair's files have no key name, others follow: this order is the one CAs prefer. */
-apr_status_t md_solver_alpn_answer(const char **pcert, const char **pkey,
-                                   const md_store_t *store, const char *name, apr_pool_t *p)
+apr_array_header_t *md_solver_alpn_pairs(const md_store_t *store, const char *name, apr_pool_t *p)
 {
-    apr_array_header_t *files;
-    const char *file, *suffix;
+    static const char RSA[] = ALPN_PUBCERT ".pem";
+    apr_array_header_t *pairs = apr_array_make(p, 2, sizeof(md_alpn_pair_t));
+    const apr_array_header_t *files;
+    const char *file;
     int i;
 
-    if (!name || !md_path_part_is_safe(name))
-        return APR_ENOENT;
-    if (load_pair(pcert, pkey, store, name, ALPN_PUBCERT ".pem", ALPN_PRIVKEY ".pem", p)
-        == APR_SUCCESS)
-        return APR_SUCCESS;
+    if (!md_path_part_is_safe(name))
+        return pairs;
     files = md_store_files(store, MD_STORE_CHALLENGES, name, p);
-    for (i = 0; i < files->nelts; ++i) {
+    if (md_strings_has(files, RSA))
+        add_alpn_pair(pairs, store, name, RSA);
+    for (i = 0; i < files->nelts && pairs->nelts < MD_MAX_ALPN_PAIRS; ++i) {
         file = APR_ARRAY_IDX(files, i, const char *);
-        if (strncmp(file, ALPN_PUBCERT, strlen(ALPN_PUBCERT)))
-            continue;
-        suffix = file + strlen(ALPN_PUBCERT);
-        if (load_pair(pcert, pkey, store, name, file,
-                      apr_pstrcat(p, ALPN_PRIVKEY, suffix, NULL), p) == APR_SUCCESS)
-            return APR_SUCCESS;
+        if (!strncmp(file, ALPN_PUBCERT, strlen(ALPN_PUBCERT)) && strcmp(file, RSA))
+            add_alpn_pair(pairs, store, name, file);
     }
-    return APR_ENOENT;
+    return pairs;
 }

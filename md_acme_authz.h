@@ -78,11 +78,15 @@ MD_MUST_CHECK
 apr_status_t md_challenge_answer(md_acme_t *acme, md_signer_t signer, const md_authz_t *authz,
                                  const md_challenge_t *challenge, md_err_t *err, apr_pool_t *p);
 
-/* What the server answers to acme-tls/1 for a name: PEM of a certificate that was set up and of its
- * key, RSA first, then any there. APR_ENOENT. */
-MD_MUST_CHECK
-apr_status_t md_solver_alpn_answer(const char **pcert, const char **pkey, const md_store_t *store,
-                                   const char *name, apr_pool_t *p);
+/* One of the pairs that answer tls-alpn-01 for a name, as PEM. */
+typedef struct md_alpn_pair_t {
+    const char *cert;
+    const char *key;
+} md_alpn_pair_t;
+
+/* All of `name` (in lower case) as array of md_alpn_pair_t, RSA first; empty when there is none.
+ * What they say is not checked. */
+apr_array_header_t *md_solver_alpn_pairs(const md_store_t *store, const char *name, apr_pool_t *p);
 
 /* Types that work here, in automatic order. Empty result: *pwhy tells for each why not. */
 apr_array_header_t *md_solver_usable(const md_solver_conf_t *conf, const char **pwhy,

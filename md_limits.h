@@ -8,6 +8,7 @@
 #define MD_MAX_HEADERS      (64 * 1024)   /* all response headers together */
 #define MD_MAX_FILE         (1024 * 1024) /* read back from the store: more than we write */
 #define MD_MAX_CHALLENGE    8191          /* an http-01 or tls-alpn-01 answer */
+#define MD_MAX_ALPN_PAIRS   8             /* keys with certificates for one tls-alpn-01 answer */
 #define MD_MAX_JSON_DEPTH   32            /* nesting of any document */
 #define MD_MAX_CHAIN        10            /* certificates in a chain */
 #define MD_MAX_JOB_LOG      128           /* entries in a job's log */

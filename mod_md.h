@@ -75,6 +75,9 @@ void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
  * added their names. NULL if there is none, or several. */
 const md_domain_t *mod_md_expected_domain(const server_rec *s);
 
+/* May acme-tls/1 be spoken on its connections? */
+int mod_md_offers_acme_tls(server_rec *s);
+
 /* Settle for which names acme-tls/1 is offered. */
 void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 

@@ -498,7 +498,7 @@ const md_domain_t *mod_md_expected_domain(const server_rec *s)
 
 /* ---- acme-tls/1 ---- */
 
-static int offers_acme_tls(server_rec *s)
+int mod_md_offers_acme_tls(server_rec *s)
 {
     return ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME);
 }
@@ -533,7 +533,7 @@ static void add_taker(finder_t *finder, server_rec *s, const char *name)
 {
     server_rec *found = apr_hash_get(finder->by_name, name, APR_HASH_KEY_STRING);
 
-    if (!found || (!finder->port && !offers_acme_tls(found)))
+    if (!found || (!finder->port && !mod_md_offers_acme_tls(found)))
         apr_hash_set(finder->by_name, name, APR_HASH_KEY_STRING, s);
 }
 
@@ -612,7 +612,7 @@ static void find_for_name(const finder_t *finder, const char *name, server_rec *
     if (!s)
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, finder->main_server, APLOGNO(10168)
                      "%s: no https server_rec found for %s", domain->name, name);
-    else if (!offers_acme_tls(s))
+    else if (!mod_md_offers_acme_tls(s))
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10169)
                      "%s: https server for %s does not have protocol " MD_ALPN_ACME
                      " enabled", domain->name, name);
