@@ -208,7 +208,7 @@ void md_engine_add(md_engine_t *engine, md_task_t *task)
 void md_engine_wake(md_engine_t *engine, md_task_t *task)
 {
     lock(engine);
-    task->is_woken = !task->is_active;
+    task->is_woken = 1;
     if (task->is_resting) {
         apr_skiplist_remove(engine->lanes->timed, task, NULL);
         lay_to_rest(engine, task);

@@ -26,7 +26,8 @@ typedef struct renewal_t {
     md_renewals_t *all;
     const md_domain_t *domain;
     struct renewal_t *next; /* ring of those with names in common, most often of itself alone */
-    int is_at_work;        /* so no other one of the ring may be */
+    int is_at_work;        /* so no other one of the ring may be, */
+    int is_waiting;        /* and this one wants to */
     int errors;            /* failed attempts in a row, though they could not be saved */
     apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
     md_renew_t *renew;     /* the run, NULL: none */
@@ -198,6 +199,7 @@ static int claim_ring(renewal_t *renewal)
         one = one->next;
     } while (one != renewal);
     renewal->is_at_work = is_free;
+    renewal->is_waiting = !is_free;
     unlock(renewal->all);
     return is_free;
 }
@@ -208,9 +210,10 @@ static void leave_ring(renewal_t *renewal)
 
     lock(renewal->all);
     renewal->is_at_work = 0;
-    unlock(renewal->all);
     for (one = renewal->next; one != renewal; one = one->next)
-        md_engine_wake(renewal->all->engine, &one->task);
+        if (one->is_waiting)
+            md_engine_wake(renewal->all->engine, &one->task);
+    unlock(renewal->all);
 }
 
 /* ---- when ---- */
