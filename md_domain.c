@@ -227,7 +227,7 @@ static const char *deficiency(const md_domain_t *domain, const md_cert_info_t *c
         return apr_psprintf(p, "certificate(%s) is missing", spec);
     if (md_cert_uncovered(cert, domain->names, p))
         return apr_psprintf(p, "certificate(%s) does not cover all domains.", spec);
-    if (domain->must_staple && !cert->must_staple)
+    if (domain->must_staple && !cert->must_staple && !domain->lacks_must_staple)
         return apr_psprintf(p, "'must-staple' is requested, but certificate(%s) has it not "
                             "enabled.", spec);
     if (!domain->must_staple && cert->must_staple)

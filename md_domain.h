@@ -65,6 +65,7 @@ typedef struct md_domain_t {
     const int *fits;                 /* for each of them: its private key is there and fits */
     apr_array_header_t *obtained;    /* what the store has, per key spec: the same but for static
                                         files */
+    int lacks_must_staple;           /* the CA of what is served was asked for it, in vain */
     int is_forced;                   /* renew it now, whatever mode and window say (a2md) */
 } md_domain_t;
 

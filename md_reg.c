@@ -11,6 +11,7 @@
 #include "md_acme_authz.h"
 #include "md_csr.h"
 #include "md_file.h"
+#include "md_job.h"
 #include "md_limits.h"
 #include "md_log.h"
 #include "md_text.h"
@@ -460,6 +461,22 @@ static apr_array_header_t *load_certs(const int **pfits, const load_t *load,
     return certs;
 }
 
+/* Another certificate of a CA that leaves out must-staple would be the same. */
+static int lacks_must_staple(const load_t *load, const md_domain_t *domain)
+{
+    const md_cert_info_t *cert;
+    md_job_t *job;
+    int i;
+
+    for (i = 0; domain->must_staple && i < domain->obtained->nelts; ++i) {
+        cert = APR_ARRAY_IDX(domain->obtained, i, const md_cert_info_t *);
+        if (cert && !cert->must_staple)
+            return md_job_load(&job, load->reg->store, MD_STORE_DOMAINS, domain->name, NULL,
+                               load->tmp) == APR_SUCCESS && job->lacks_must_staple;
+    }
+    return 0;
+}
+
 void md_reg_load(md_reg_t *reg, apr_pool_t *p)
 {
     load_t load = { .reg = reg, .p = p };
@@ -475,9 +492,11 @@ void md_reg_load(md_reg_t *reg, apr_pool_t *p)
         apr_pool_clear(load.tmp);
         domain = domain_at(reg, i);
         specs = md_domain_key_specs(domain, load.tmp);
-        if (reg->store)
+        if (reg->store) {
             domain->certs = domain->obtained = load_certs(&domain->fits, &load, domain, specs,
                                                           specs->nelts);
+            domain->lacks_must_staple = lacks_must_staple(&load, domain);
+        }
         if (domain->cert_files)
             domain->certs = load_certs(&domain->fits, &load, domain, NULL,
                                        domain->cert_files->nelts);
@@ -504,7 +523,8 @@ int md_reg_is_live(const md_reg_t *reg, const md_domain_t *domain, apr_time_t no
 
     quiet.is_dry_run = 1; /* damage is told when all is loaded */
     live.cert_files = live.pkey_files = NULL;
-    live.certs = load_certs(&live.fits, &load, &live, specs, specs->nelts);
+    live.certs = live.obtained = load_certs(&live.fits, &load, &live, specs, specs->nelts);
+    live.lacks_must_staple = lacks_must_staple(&load, &live);
     md_domain_assess(&live, p);
     return live.state == MD_STATE_COMPLETE && are_valid(live.certs, now);
 }

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "../../md_csr.h"
+#include "fake_ca.h"
 #include "fake_http.h"
 #include "many_domains.h"
 
@@ -248,6 +249,58 @@ static void a_tool_does_not_wait_for_hours(void **state)
     }
 }
 
+/* ---- a CA that takes 100 s for each answer beside one that is fast ---- */
+
+static int all_are_issued(int from, int count)
+{
+    int i;
+
+    (void)md_engine_run(engine);
+    for (i = from; i < from + count; ++i)
+        if (!job_of(i)->finished)
+            return 0;
+    return 1;
+}
+
+/* However many wait for the slow one, from whatever step on; nothing of it has come when the fast
+ * one has done all. */
+static void a_slow_ca_holds_up_no_other(void **state)
+{
+    static const struct { int slow; const char *held; } BESIDE[] = {
+        { 1, "https://slow.test/new-order" }, { 8, "https://slow.test/new-order" },
+        { 20, "https://slow.test/new-order" }, { 40, "https://slow.test/order/" },
+    };
+    apr_time_t end;
+    size_t b;
+    int i;
+
+    (void)state;
+    for (b = 0; b < sizeof(BESIDE) / sizeof(BESIDE[0]); ++b) {
+        fake_http_reset(p);
+        fake_ca_start();
+        fake_http_serve(fake_ca_serve);
+        fake_http_hold(BESIDE[b].held);
+        assert_int_equal(make_domains(BESIDE[b].slow + COUNT), 0);
+        for (i = 0; i < BESIDE[b].slow; ++i) /* they come first */
+            APR_ARRAY_IDX(domain_at(i)->ca_urls, 0, const char *) = "https://slow.test/dir";
+        assert_int_equal(make_engine(), 0);
+        end = apr_time_now() + apr_time_from_sec(60);
+        while (!all_are_issued(BESIDE[b].slow, COUNT)) {
+            apr_sleep(50000);
+            assert_true(apr_time_now() < end);
+        }
+        assert_int_equal(fake_http_count_prefix("https://ca.test/new-order"), COUNT);
+        assert_int_equal(fake_ca_count("cert", NULL), COUNT);
+        assert_true(fake_http_count_prefix(BESIDE[b].held) > 0);
+        for (i = 0; i < BESIDE[b].slow; ++i) {
+            assert_false(job_of(i)->finished);
+            assert_int_equal(job_of(i)->errors, 0);
+        }
+        md_http_stop(http);
+        md_engine_stop(engine);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +312,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_to_do_starts_no_thread, setup, teardown),
         cmocka_unit_test_setup_teardown(a_tool_makes_one_attempt_for_each, setup, teardown),
         cmocka_unit_test_setup_teardown(a_tool_does_not_wait_for_hours, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_slow_ca_holds_up_no_other, setup, teardown),
     };
 
     apr_initialize();
