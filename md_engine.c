@@ -184,15 +184,37 @@ apr_status_t md_engine_create(md_engine_t **pengine, const md_engine_host_t *hos
     return APR_SUCCESS;
 }
 
+/* Called locked. */
+static void lay_to_rest(md_engine_t *engine, md_task_t *task)
+{
+    if (task->is_woken)
+        task->due_at = md_clock_steady();
+    task->is_woken = 0;
+    task->is_resting = 1;
+    if (task->due_at != MD_TASK_NEVER)
+        apr_skiplist_insert(engine->lanes->timed, task);
+}
+
 void md_engine_add(md_engine_t *engine, md_task_t *task)
 {
     lock(engine);
     task->index = engine->task_count++;
     if (task->lane)
         (void)find_lane(engine, task->lane); /* others leave it its share from now on */
-    if (task->due_at != MD_TASK_NEVER)
-        apr_skiplist_insert(engine->lanes->timed, task);
+    lay_to_rest(engine, task);
     pthread_cond_signal(&engine->changed);
+    unlock(engine);
+}
+
+void md_engine_wake(md_engine_t *engine, md_task_t *task)
+{
+    lock(engine);
+    task->is_woken = 1;
+    if (task->is_resting) {
+        apr_skiplist_remove(engine->lanes->timed, task, NULL);
+        lay_to_rest(engine, task);
+        pthread_cond_signal(&engine->changed);
+    }
     unlock(engine);
 }
 
@@ -231,8 +253,11 @@ static md_task_t *take_from(md_engine_t *engine, lane_t *lane)
 
     ++engine->working;
     ++lane->working;
-    if (!may_begin(engine, lane))
-        return apr_skiplist_pop(lane->timed, NULL);
+    if (!may_begin(engine, lane)) {
+        task = apr_skiplist_pop(lane->timed, NULL);
+        task->is_resting = 0;
+        return task;
+    }
     task = apr_skiplist_pop(lane->waiting, NULL);
     task->at = lane;
     ++lane->in_flight;
@@ -323,8 +348,7 @@ static void put_back(md_engine_t *engine, md_task_t *task, md_task_next_t next)
             --task->at->in_flight;
         task->at = NULL;
         task->is_active = 0;
-        if (task->due_at != MD_TASK_NEVER)
-            apr_skiplist_insert(engine->lanes->timed, task);
+        lay_to_rest(engine, task);
         return;
     }
     if (task->at)

@@ -50,6 +50,8 @@ struct md_task_t {
     /* the engine's own */
     struct lane_t *at;             /* in flight: its lane; NULL: none */
     int is_active;                 /* in flight, or waits for a place */
+    int is_resting;
+    int is_woken;                  /* while it did not rest */
     apr_interval_time_t spent;     /* of the run, and of those it was cut into by long waits */
     int index;                     /* makes the order of a queue total */
 };
@@ -72,6 +74,10 @@ apr_status_t md_engine_create(md_engine_t **pengine, const md_engine_host_t *hos
 /* One more task, at any time, with kind, due_at and the lane that it will probably need (or NULL)
  * settled. It has to live as long as the engine. */
 void md_engine_add(md_engine_t *engine, md_task_t *task);
+
+/* What the task rests for may have come about: it is looked at now, or after what is in
+ * work. Any thread. */
+void md_engine_wake(md_engine_t *engine, md_task_t *task);
 
 /* Start what is due and return at once: how long until this is to be called again. Call from one
  * thread. */

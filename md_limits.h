@@ -6,7 +6,7 @@
 #define MD_MAX_ACME_BODY    (256 * 1024)  /* directory, orders, problem documents */
 #define MD_MAX_CHAIN_BODY   (128 * 1024)  /* PEM chain, RFC 8555 7.4.2 */
 #define MD_MAX_HEADERS      (64 * 1024)   /* all response headers together */
-#define MD_MAX_FILE         (1024 * 1024) /* read back from the store: more than we write */
+#define MD_MAX_FILE         (1024 * 1024) /* in the store, written or read */
 #define MD_MAX_CHALLENGE    8191          /* an http-01 or tls-alpn-01 answer */
 #define MD_MAX_ALPN_PAIRS   8             /* keys with certificates for one tls-alpn-01 answer */
 #define MD_MAX_JSON_DEPTH   32            /* nesting of any document */
@@ -22,7 +22,8 @@
 #define MD_MAX_SUBPROBLEM_TEXT (48 * 1024) /* all together */
 #define MD_MAX_JOB_DETAIL   400           /* text of an entry in a job's log */
 #define MD_MAX_REGISTRATION (32 * 1024)   /* the CA's account object, as it is kept */
-#define MD_MAX_NAMES        1000          /* authorizations in an order */
+#define MD_MAX_NAMES        1000          /* DNS names in an order; */
+#define MD_MAX_NAMES_TEXT   (64 * 1024)   /* all together: what a CA answers has each of them */
 #define MD_MAX_RETRY_AFTER  apr_time_from_sec(24 * 3600)
 #define MD_MAX_ASIDE        9             /* damaged copies of one file that are kept */
 #define MD_MAX_ARCHIVE      999           /* archived sets of one domain */

@@ -6,6 +6,7 @@
 #include <apr_strings.h>
 
 #include "md_file.h"
+#include "md_job.h"
 #include "md_limits.h"
 #include "md_log.h"
 #include "md_text.h"
@@ -161,14 +162,33 @@ static apr_array_header_t *load_certs(const int **pfits, const load_t *load,
     return certs;
 }
 
+/* Another certificate of a CA that leaves out must-staple would be the same. */
+static int lacks_must_staple(const load_t *load, const md_domain_t *domain,
+                             const apr_array_header_t *obtained)
+{
+    const md_cert_info_t *cert;
+    md_job_t *job;
+    int i;
+
+    for (i = 0; domain->must_staple && i < obtained->nelts; ++i) {
+        cert = APR_ARRAY_IDX(obtained, i, const md_cert_info_t *);
+        if (cert && !cert->must_staple)
+            return md_job_load(&job, load->store, MD_STORE_DOMAINS, domain->name, NULL, load->tmp)
+                       == APR_SUCCESS && job->lacks_must_staple;
+    }
+    return 0;
+}
+
 static const md_live_t *make_live(const load_t *load, const md_domain_t *domain, apr_time_t now)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, load->tmp);
     md_live_t *live = apr_pcalloc(load->p, sizeof(*live));
 
     live->since = now;
-    if (load->store)
+    if (load->store) {
         live->certs = live->obtained = load_certs(&live->fits, load, domain, specs, specs->nelts);
+        live->lacks_must_staple = lacks_must_staple(load, domain, live->obtained);
+    }
     if (domain->cert_files)
         live->certs = load_certs(&live->fits, load, domain, NULL, domain->cert_files->nelts);
     return live;
@@ -197,14 +217,16 @@ void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md
 /* ---- state ---- */
 
 /* Why this certificate is not what the domain needs, NULL if it is. */
-static const char *deficiency(const md_domain_t *domain, const md_cert_info_t *cert, int fits,
+static const char *deficiency(const md_domain_t *domain, const md_live_t *live, int i,
                               const char *spec, apr_pool_t *p)
 {
-    if (!cert || !cert->names || !fits)
+    const md_cert_info_t *cert = APR_ARRAY_IDX(live->certs, i, const md_cert_info_t *);
+
+    if (!cert || !cert->names || !live->fits[i])
         return apr_psprintf(p, "certificate(%s) is missing", spec);
     if (md_cert_uncovered(cert, domain->names, p))
         return apr_psprintf(p, "certificate(%s) does not cover all domains.", spec);
-    if (domain->must_staple && !cert->must_staple)
+    if (domain->must_staple && !cert->must_staple && !live->lacks_must_staple)
         return apr_psprintf(p, "'must-staple' is requested, but certificate(%s) has it not "
                             "enabled.", spec);
     if (!domain->must_staple && cert->must_staple)
@@ -228,9 +250,7 @@ static void settle(md_live_t *live, const md_domain_t *domain, apr_pool_t *p)
 
     live->state_descr = NULL;
     for (i = 0; i < live->certs->nelts && !live->state_descr; ++i)
-        live->state_descr = deficiency(domain,
-                                       APR_ARRAY_IDX(live->certs, i, const md_cert_info_t *),
-                                       live->fits[i], spec_label(domain, i, p), p);
+        live->state_descr = deficiency(domain, live, i, spec_label(domain, i, p), p);
     live->state = live->state_descr ? MD_STATE_INCOMPLETE : MD_STATE_COMPLETE;
 }
 
@@ -261,6 +281,7 @@ int md_live_is_sound(const md_store_t *store, const md_domain_t *domain, apr_tim
     md_live_t live = { .state = MD_STATE_UNKNOWN };
 
     live.certs = load_certs(&live.fits, &load, domain, specs, specs->nelts);
+    live.lacks_must_staple = lacks_must_staple(&load, domain, live.certs);
     settle(&live, domain, p);
     return live.state == MD_STATE_COMPLETE && are_valid(live.certs, now);
 }

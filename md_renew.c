@@ -185,21 +185,42 @@ static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *doma
     return conf;
 }
 
-const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+/* No CA issues so large a certificate, and no client takes it. */
+static const char *names_problem(const md_domain_t *domain, apr_pool_t *p)
+{
+    int i, count = domain->names->nelts;
+    apr_size_t len = 0;
+
+    for (i = 0; i < count; ++i)
+        len += strlen(APR_ARRAY_IDX(domain->names, i, const char *));
+    if (count <= MD_MAX_NAMES && len <= MD_MAX_NAMES_TEXT)
+        return NULL;
+    return apr_psprintf(p, "its %d names, %lu bytes in all, are too many for a certificate (CAs "
+                        "often take 100; here %d and %d bytes are the most): make several domains "
+                        "of them", count, (unsigned long)len, MD_MAX_NAMES, MD_MAX_NAMES_TEXT);
+}
+
+static const char *keys_problem(const md_domain_t *domain, apr_pool_t *p)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
     const char *why = NULL;
     int i;
 
-    for (i = 0; i < specs->nelts; ++i) {
+    for (i = 0; i < specs->nelts && !why; ++i)
         why = md_key_spec_problem(&APR_ARRAY_IDX(specs, i, md_key_spec_t), p);
-        if (why)
-            return apr_psprintf(p, "MDPrivateKeys: %s", why);
-    }
-    why = route_problem(reg, domain, p);
-    if (why)
-        return why;
-    solver_conf(reg, domain, &why, p);
+    return why ? apr_psprintf(p, "MDPrivateKeys: %s", why) : NULL;
+}
+
+const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    const char *why = names_problem(domain, p);
+
+    if (!why)
+        why = keys_problem(domain, p);
+    if (!why)
+        why = route_problem(reg, domain, p);
+    if (!why)
+        solver_conf(reg, domain, &why, p);
     return why;
 }
 

@@ -9,6 +9,7 @@
 #include <malloc.h>
 #endif
 
+#include <apr_hash.h>
 #include <apr_thread_mutex.h>
 
 #include "md_clock.h"
@@ -24,6 +25,9 @@ typedef struct renewal_t {
     md_task_t task;        /* first, as the engine hands it back */
     md_renewals_t *all;
     const md_domain_t *domain;
+    struct renewal_t *next; /* ring of those with names in common, most often of itself alone */
+    int is_at_work;        /* so no other one of the ring may be, */
+    int is_waiting;        /* and this one wants to */
     int errors;            /* failed attempts in a row, though they could not be saved */
     apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
     md_renew_t *renew;     /* the run, NULL: none */
@@ -44,6 +48,7 @@ typedef struct ca_t {
 struct md_renewals_t {
     const md_reg_t *reg;
     md_http_t *http;
+    md_engine_t *engine;
     renewal_t *list;
     int count;
 
@@ -138,6 +143,79 @@ static void use_ca(renewal_t *renewal)
         md_renew_use_ca(renewal->renew, ca->acme, ca->use);
 }
 
+/* ---- names in common ---- */
+
+/* For a name there is one answer to a challenge at a time. So domains that share names work one
+ * after the other, and the CA may know by then that we control them. */
+
+static int is_in_ring(const renewal_t *ring, const renewal_t *renewal)
+{
+    const renewal_t *one = ring;
+
+    do {
+        if (one == renewal)
+            return 1;
+        one = one->next;
+    } while (one != ring);
+    return 0;
+}
+
+static void join_rings(renewal_t *a, renewal_t *b)
+{
+    renewal_t *next = a->next;
+
+    a->next = b->next;
+    b->next = next;
+}
+
+/* seen: name -> a renewal that has it. */
+static void make_ring(renewal_t *renewal, apr_hash_t *seen)
+{
+    const apr_array_header_t *names = renewal->domain->names;
+    const char *name;
+    renewal_t *other;
+    int i;
+
+    renewal->next = renewal;
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        other = apr_hash_get(seen, name, APR_HASH_KEY_STRING);
+        if (!other)
+            apr_hash_set(seen, name, APR_HASH_KEY_STRING, renewal);
+        else if (!is_in_ring(other, renewal))
+            join_rings(other, renewal);
+    }
+}
+
+/* 0: another one is at work. */
+static int claim_ring(renewal_t *renewal)
+{
+    const renewal_t *one = renewal;
+    int is_free = 1;
+
+    lock(renewal->all);
+    do {
+        is_free &= !one->is_at_work;
+        one = one->next;
+    } while (one != renewal);
+    renewal->is_at_work = is_free;
+    renewal->is_waiting = !is_free;
+    unlock(renewal->all);
+    return is_free;
+}
+
+static void leave_ring(renewal_t *renewal)
+{
+    renewal_t *one;
+
+    lock(renewal->all);
+    renewal->is_at_work = 0;
+    for (one = renewal->next; one != renewal; one = one->next)
+        if (one->is_waiting)
+            md_engine_wake(renewal->all->engine, &one->task);
+    unlock(renewal->all);
+}
+
 /* ---- when ---- */
 
 /* The next regular round, which follows its predecessor by MDCheckInterval, more or less. */
@@ -224,6 +302,8 @@ static md_task_next_t look(md_task_t *task)
         apr_pool_destroy(tmp);
     }
     task->urgency = md_renew_time_left(renewal->domain, md_clock_now());
+    if (next == MD_TASK_AGAIN && !claim_ring(renewal))
+        return rest_until(renewal, MD_TASK_NEVER); /* it is woken */
     return next;
 }
 
@@ -236,6 +316,7 @@ static void drop_run(renewal_t *renewal)
     if (renewal->pool)
         apr_pool_destroy(renewal->pool);
     renewal->pool = NULL;
+    leave_ring(renewal);
 }
 
 static int begin(renewal_t *renewal)
@@ -287,6 +368,7 @@ static md_task_next_t without_memory(renewal_t *renewal)
     rest_until(renewal, md_clock_steady() + BROKEN_AFTER);
     if (renewal->all->reg->is_tool)
         keep_result(renewal, &err);
+    leave_ring(renewal);
     return MD_TASK_REST;
 }
 
@@ -344,7 +426,9 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
     md_renewals_t *all = apr_pcalloc(p, sizeof(*all));
     md_domain_t *domain;
     renewal_t *renewal;
+    apr_hash_t *seen;
     apr_status_t rv;
+    apr_pool_t *tmp;
     int i;
 
     all->reg = reg;
@@ -357,6 +441,8 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot create a mutex for renewals");
     all->list = apr_pcalloc(p, sizeof(renewal_t) * (size_t)(reg->domains->nelts + 1));
+    apr_pool_create(&tmp, p);
+    seen = apr_hash_make(tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
         domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
         if (!domain->is_watched)
@@ -366,7 +452,9 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
         renewal->domain = domain;
         renewal->task.kind = &RENEWAL;
         renewal->task.lane = md_renew_due_ca(reg, domain, 0);
+        make_ring(renewal, seen);
     }
+    apr_pool_destroy(tmp);
     *prenewals = all;
     return APR_SUCCESS;
 }
@@ -375,6 +463,7 @@ void md_renewals_add(md_renewals_t *renewals, md_engine_t *engine)
 {
     int i;
 
+    renewals->engine = engine;
     for (i = 0; i < renewals->count; ++i)
         md_engine_add(engine, &renewals->list[i].task);
 }

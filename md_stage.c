@@ -96,6 +96,19 @@ static void settle_account(md_domain_t *staged, const md_reg_t *reg, apr_pool_t 
     staged->ca_account = md_acct_find_id(reg->store, &wish, p);
 }
 
+static int lacks_must_staple(const staged_t *set, apr_pool_t *p)
+{
+    const md_cert_t *leaf;
+    int i;
+
+    for (i = 0; set->domain->must_staple && i < set->chains->nelts; ++i) {
+        leaf = md_chain_leaf(APR_ARRAY_IDX(set->chains, i, apr_array_header_t *));
+        if (!md_cert_info(leaf, p)->must_staple)
+            return 1;
+    }
+    return 0;
+}
+
 /* All in tmp, job.json last: with it the set is complete (md_store_recover). */
 static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const char *name,
                               md_err_t *err, apr_pool_t *p)
@@ -124,6 +137,11 @@ static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const ch
         return rv;
     (void)md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p);
     job->group = MD_STORE_TMP;
+    job->lacks_must_staple = lacks_must_staple(set, p);
+    if (job->lacks_must_staple)
+        md_log(MD_LOG_WARNING, "md[%s]: the CA leaves out 'must-staple', which MDMustStaple "
+               "requests; the certificate is used as it is, and the CA is asked again when it is "
+               "renewed", name);
     if (!reg->is_tool) /* what is in the log counts as an event that was handled */
         md_job_log(job, apr_time_now(), "message-installed", NULL, NULL);
     return md_job_save(job, reg->store, err, p);

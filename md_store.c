@@ -242,6 +242,10 @@ static apr_status_t save(const md_store_t *store, md_store_group_t group, const 
     apr_status_t rv;
     md_place_t place;
 
+    if (len > MD_MAX_FILE) /* nobody could read it */
+        return md_fail(err, APR_EINVAL, "cannot write %s: it would have %lu bytes, of %d at most",
+                       md_store_path(store, group, name, file, p), (unsigned long)len,
+                       MD_MAX_FILE);
     rv = md_place_check(name, file, err);
     if (rv == APR_SUCCESS)
         rv = md_place_make_dirs(store, group, name, err, p);

@@ -6,14 +6,17 @@ import os
 import pathlib
 import re
 import shutil
+import socketserver
+import ssl
 import subprocess
+import threading
 
 import pytest
 
 import scripted_ca as ca_is
 import stores
 from ports import free_ports
-from servers import PROJECT, run
+from servers import PROJECT, make_pair, make_server_cert, run
 
 TOOL = pathlib.Path(os.environ["MD_MODULE"]).parents[1] / "a2md" if "MD_MODULE" in os.environ else PROJECT / "a2md"
 CA = "https://ca.test/dir"
@@ -647,6 +650,79 @@ def test_delreg_loses_no_key_to_a_strange_answer(at_scripted, code):
         assert (tool.store / "accounts" / account / "account.pem").exists()
         tool.ca.calm()
     tool.ok("acme", "validate", account, options=at_ca)
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """By https. It only notes who trusts it so far as to ask it for a tunnel."""
+    daemon_threads = allow_reuse_address = True
+
+    class Handler(socketserver.StreamRequestHandler):
+        def setup(self):
+            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+            super().setup()
+
+        def handle(self):
+            self.server.asked.append(self.rfile.readline())
+            self.wfile.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    def __init__(self, cert, key):
+        super().__init__(("127.0.0.1", 0), self.Handler)
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.load_cert_chain(cert, key)
+        self.asked = []
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def handle_error(self, request, client_address):
+        pass  # who does not trust it
+
+
+def newreg_where_all_is_trusted(tool, trusted, workdir, *options):
+    """Where the system's directory of roots has `trusted`: libcurl has that directory built in."""
+    hashed = workdir / "certs"
+    if not hashed.exists():
+        hashed.mkdir()
+        (hashed / "root.pem").write_bytes(trusted.read_bytes())
+        assert run("openssl", "rehash", hashed).returncode == 0
+        (hashed / "ca-certificates.crt").write_bytes(make_pair(workdir, "bundle", "DNS:bundle.test")[0].read_bytes())
+    return run("unshare", "-m", "sh", "-c", f'mount --bind {hashed} /etc/ssl/certs && exec "$@"', "sh", TOOL, *tool.options,
+               *options, "-a", tool.ca.directory_url, "-t", "accepted", "acme", "newreg", "x@example.org", timeout=60)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_own_roots_for_the_ca_are_the_only_ones(tool, ca, workdir):
+    tool.ca = ca
+    other, _ = make_pair(workdir, "other.test", "DNS:other.test")
+    if newreg_where_all_is_trusted(tool, ca.ca_file, workdir).returncode:
+        pytest.skip("a libcurl without such a directory")
+    before = len(ca.accounts)
+    refused = newreg_where_all_is_trusted(tool, ca.ca_file, workdir, "-C", other)
+    assert refused.returncode == 1 and "Unsuccessful in contacting ACME server" in refused.stderr
+    assert "MDCACertificateFile must name a file with its root certificate" in refused.stderr
+    assert len(ca.accounts) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_own_roots_for_a_proxy_are_the_only_ones(at_scripted, workdir):
+    tool = at_scripted
+    tool.ok("add", "a.test")  # so there is a store
+    cert, key = make_server_cert(workdir)
+    other, _ = make_pair(workdir, "other.test", "DNS:other.test")
+    with Proxy(cert, key) as proxy:
+        route = {"proxy-url": f"https://localhost:{proxy.server_address[1]}"}
+        note = tool.store / "httpd.json"
+        note.write_text(json.dumps({"route": route}))
+        assert newreg_where_all_is_trusted(tool, cert, workdir).returncode == 1
+        if not proxy.asked:
+            pytest.skip("a libcurl without such a directory")
+        proxy.asked.clear()
+        note.write_text(json.dumps({"route": {**route, "proxy-ca-certs": str(other)}}))
+        refused = newreg_where_all_is_trusted(tool, cert, workdir)
+        assert refused.returncode == 1 and "MDHttpProxyCACertificateFile" in refused.stderr, refused.stderr
+        assert not proxy.asked
+        note.write_text(json.dumps({"route": {**route, "proxy-ca-certs": str(cert)}}))
+        assert newreg_where_all_is_trusted(tool, cert, workdir).returncode == 1
+        assert proxy.asked == [f"CONNECT 127.0.0.1:{tool.ca.port} HTTP/1.1\r\n".encode()]
+        proxy.shutdown()
 
 
 def test_registrations_at_the_same_time(at_ca):

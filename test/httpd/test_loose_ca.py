@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What real CAs, and what stands in front of them, get wrong without meaning harm: it works, in the
 first attempt where that is possible, and nobody suffers for another."""
+import contextlib
 import email.utils
 import json
 import time
@@ -97,7 +98,8 @@ def test_a_domain_that_is_unauthorized_is_no_account(server, ca):
 @pytest.mark.parametrize("ctype", ["application/json", "text/plain", "text/html"])
 def test_bad_nonce_of_any_type(server, ca, ctype):
     bad = {"type": ACME + "badNonce", "detail": "the nonce is not known"}
-    for kind in "newAccount", "newOrder", "authz", "challenge", "finalize", "certificate":
+    ca.authz_polls = 1
+    for kind in "newAccount", "newOrder", "authz", "challenge", "order", "finalize", "certificate":
         ca.script(kind, said(400, bad, ctype), nth=1)
     domain(server, "one.example.org")
     server.start()
@@ -158,7 +160,7 @@ def test_a_problem_at_the_directory(server, ca, code):
 # ---- long texts ----
 
 def test_a_long_text_is_kept_whole(server, ca):
-    detail = "Grüße:\n" + "x" * 6000 + " https://ca.test/unpause?jwt=the-end"
+    detail = "Grüße:\n" + "x" * 8192 + " https://ca.test/unpause?jwt=the-end"
     ca.script("newOrder", ca_is.problem("rateLimited", detail, 429, retry_after=600))
     domain(server, "one.example.org")
     server.start()
@@ -180,6 +182,27 @@ def test_subproblems_are_kept_and_bounded(server, ca):
     assert kept == subs[:100]
     server.graceful()
     assert "the record begins anew" not in server.error_log()
+
+
+def test_too_many_names(server, ca):
+    """A domain of which nothing could be ordered, nor read back, harms no other."""
+    names = [f"{'x' * 60}.{'y' * 60}.{'z' * 60}.n{i}.example.org" for i in range(1400)]
+    server.add_md_conf("<MDomain many.example.org>\n" + "\n".join(f"MDMember {name}" for name in names)
+                       + "\n</MDomain>")
+    server.add_vhost("many.example.org")
+    server.log_level = "info"  # it is not for each name
+    told = server.configtest()
+    assert told.returncode == 0
+    assert "AH10173: md[many.example.org]: its 1401 names, 278906 bytes in all, are too many" in told.stderr
+    assert "make several domains of them" in told.stderr
+    domain(server, "one.example.org")
+    server.start()
+    server.await_md("one.example.org")
+    assert last(server, "many.example.org")["detail"].startswith("its 1401 names")
+    server.graceful()
+    assert "begins anew" not in server.error_log()
+    assert server.store_json("domains", "many.example.org", "md.json")["domains"][1:] == names
+    assert ca.count("newOrder") == 1
 
 
 # ---- what passes ----
@@ -269,6 +292,9 @@ def test_a_challenge_that_failed_alone(server, ca):
     answered = [rq.path.rsplit("/", 1)[1] for rq in ca.select("challenge") if rq.payload is not None]
     assert answered == ["http-01", "tls-alpn-01"]
     assert ca.count("newOrder") == 2
+    told = [entry for entry in server.store_json("staging", "one.example.org", "job.json")["log"]["entries"]
+            if entry["type"] == "renewal-error"]
+    assert len(told) == 1 and told[0]["status"] == error["type"] and error["detail"] in told[0]["detail"]
 
 
 # ---- certificates ----
@@ -307,12 +333,64 @@ def test_what_was_issued_is_kept_while_another_key_is_refused(server, ca):
     assert sum(order.downloaded for order in ca.orders) == 2
 
 
+def test_a_ca_that_leaves_out_must_staple(server, ca):
+    """Another certificate would be the same, and each is one of a limited number."""
+    domain(server, "one.example.org", extra="MDMustStaple on")
+    server.start()
+    server.await_md("one.example.org")
+    for _ in range(3):
+        server.graceful()
+        wait_for(lambda: server.md_status("one.example.org")["state"] == 2, what="a complete set")
+        assert server.watchdog_pid()
+    assert server.error_log().count("the CA leaves out 'must-staple'") == 1
+    assert ca.count("newOrder") == 1
+    server.md_conf = [text.replace("MDMustStaple on", "") for text in server.md_conf]
+    server.graceful()
+    assert server.md_status("one.example.org")["state"] == 2
+
+
+def test_a_ca_that_refuses_must_staple(server, ca):
+    """It is the same order that is finalized, when a reload asks for it."""
+    ca.script("finalize", ca_is.problem("badCSR", "no must-staple here", 400))
+    domain(server, "one.example.org", extra="MDMustStaple on")
+    server.start()
+    for i in range(3):
+        server.wait_log(r"AH10056: processing one.example.org: no must-staple here", count=i + 1)
+        server.graceful()
+    assert ca.count("newOrder") == 1
+
+
 # ---- slow answers ----
 
-def test_a_first_answer_that_takes_long(server, ca):
-    """Nothing is asked for twice, and nothing is an error."""
-    ca.script("newOrder", ca_is.slow(40), times=1)
-    domain(server, "one.example.org")
-    server.start()
-    server.await_md("one.example.org", 100)
-    assert ca.count("newOrder") == 1 and not server.problems()
+SLOW = ["directory", "newNonce", "newAccount", "newOrder", "challenge", "finalize", "certificate"]
+
+
+def test_a_first_answer_that_takes_long(server, workdir):
+    """Nothing is asked for twice, and nothing is an error; each is the slow one of a CA of its own."""
+    with contextlib.ExitStack() as stack:
+        cas = {kind: stack.enter_context(ca_is.ScriptedCA(workdir / kind)) for kind in SLOW}
+        for kind, ca in cas.items():
+            ca.script(kind, ca_is.slow(40), times=1)
+            domain(server, f"{kind.lower()}.example.org", extra=f"MDCertificateAuthority {ca.directory_url}\n"
+                   f"MDCACertificateFile {ca.ca_file}")
+        server.start()
+        server.await_md([f"{kind.lower()}.example.org" for kind in SLOW], 100)
+        for kind, ca in cas.items():
+            assert ca.count("newOrder") == len(ca.accounts) == 1, kind
+            assert ca.count(kind) == 1, kind
+        assert not server.problems()
+
+
+def test_a_ca_that_takes_100_seconds_for_each_answer(server, ca, workdir):
+    """The certificates of another one are there before its first answer is."""
+    with ca_is.ScriptedCA(workdir / "slow") as slow:
+        slow.script("*", ca_is.slow(100))
+        for i in range(40):
+            domain(server, f"slow{i}.example.org", extra=f"MDCertificateAuthority {slow.directory_url}\n"
+                   f"MDCACertificateFile {slow.ca_file}")
+        names = others(server, 40)
+        server.start()
+        server.await_md(names)
+        assert slow.requests and not [rq for rq in slow.requests if rq.status]
+        assert ca.count("newOrder") == 40 and ca.count("newAccount") == 1
+        assert not server.problems()

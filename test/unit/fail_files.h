@@ -18,6 +18,7 @@ static struct {
     int is_crash;    /* it and all that follow have no effect */
     int error;       /* errno of those that fail */
     int count;       /* calls so far */
+    int is_hasty;    /* nothing has to survive a crash of the system */
 } fail_files;
 
 static void fail_files_arm(int at, int is_crash, int error)
@@ -101,7 +102,9 @@ ssize_t write(int fd, const void *data, size_t len)
 
 int fsync(int fd)
 {
-    return fails() ? -1 : (int)syscall(SYS_fsync, fd);
+    if (fails())
+        return -1;
+    return fail_files.is_hasty ? 0 : (int)syscall(SYS_fsync, fd);
 }
 
 int fchmod(int fd, mode_t mode)

@@ -16,6 +16,7 @@ struct md_http_t {
 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t stopped = PTHREAD_COND_INITIALIZER;
 static fake_answer_t script[MAX_ANSWERS];
 static int script_len;
 static struct { char *url, *body; } made[MAX_REQUESTS];
@@ -23,6 +24,8 @@ static int made_count;
 static int fail_at;
 static apr_status_t fail_rv;
 static struct { const char *url; void (*happens)(void); } meanwhile;
+static int (*serve)(fake_answer_t *answer, const md_request_t *request, apr_pool_t *p);
+static const char *held;
 
 void fake_http_reset(apr_pool_t *p)
 {
@@ -35,6 +38,8 @@ void fake_http_reset(apr_pool_t *p)
     script_len = 0;
     fail_at = 0;
     meanwhile.url = NULL;
+    serve = NULL;
+    held = NULL;
 }
 
 void fake_http_answer(fake_answer_t answer)
@@ -61,6 +66,17 @@ void fake_http_meanwhile(const char *url_suffix, void (*happens)(void))
 {
     meanwhile.url = url_suffix;
     meanwhile.happens = happens;
+}
+
+void fake_http_serve(int (*function)(fake_answer_t *answer, const md_request_t *request,
+                                     apr_pool_t *p))
+{
+    serve = function;
+}
+
+void fake_http_hold(const char *url_prefix)
+{
+    held = url_prefix;
 }
 
 static int ends_with(const char *text, const char *suffix)
@@ -118,7 +134,10 @@ apr_status_t md_http_create(md_http_t **phttp, const char *user_agent, md_err_t 
 
 void md_http_stop(md_http_t *http)
 {
+    pthread_mutex_lock(&mutex);
     __atomic_store_n(&http->stopped, 1, __ATOMIC_RELAXED);
+    pthread_cond_broadcast(&stopped);
+    pthread_mutex_unlock(&mutex);
 }
 
 void md_http_idle(md_http_t *http)
@@ -144,7 +163,7 @@ static void add_headers(apr_table_t *headers, const char *lines, apr_pool_t *p)
     for (line = apr_strtok(copy, "\n", &last); line; line = apr_strtok(NULL, "\n", &last)) {
         colon = strchr(line, ':');
         *colon = '\0';
-        apr_table_add(headers, line, colon + 2);
+        apr_table_set(headers, line, colon[1] ? colon + 2 : "");
     }
 }
 
@@ -159,40 +178,59 @@ static md_response_t *respond(const fake_answer_t *answer, apr_pool_t *p)
     if (answer->type)
         apr_table_setn(response->headers, "Content-Type", answer->type);
     if (answer->headers)
-        add_headers(response->headers, answer->headers, p);
+        add_headers(response->headers, answer->headers, p); /* may be another nonce */
     response->body = answer->body ? answer->body : "";
     response->len = strlen(response->body);
     return response;
 }
 
+/* Called locked. */
+static void note(const md_request_t *request)
+{
+    if (made_count == MAX_REQUESTS)
+        return;
+    made[made_count].url = strdup(request->url);
+    made[made_count++].body = request->body ? strdup(request->body) : NULL;
+}
+
+/* Called locked. */
+static apr_status_t answer_request(md_response_t **presponse, const md_request_t *request,
+                                   md_err_t *err, apr_pool_t *p)
+{
+    fake_answer_t served = { .times = 1 }, *answer;
+
+    answer = serve && serve(&served, request, p) ? &served : find(request);
+    if (meanwhile.url && ends_with(request->url, meanwhile.url))
+        meanwhile.happens();
+    if (answer && answer->times > 0)
+        --answer->times;
+    if (fail_at > 0 && --fail_at == 0)
+        return md_fail(err, fail_rv, "made to fail");
+    if (!answer)
+        return md_fail(err, APR_ECONNREFUSED, "not in the script");
+    if (answer->status == 0)
+        return md_fail(err, answer->rv, "scripted failure");
+    *presponse = respond(answer, p);
+    if ((*presponse)->len > request->max_body)
+        return md_fail(err, APR_EGENERAL, "response too large");
+    return APR_SUCCESS;
+}
+
 apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
                               const md_request_t *request, md_err_t *err, apr_pool_t *p)
 {
-    apr_status_t rv = APR_SUCCESS;
-    fake_answer_t *answer;
+    apr_status_t rv;
 
-    if (__atomic_load_n(&http->stopped, __ATOMIC_RELAXED))
-        return md_fail(err, APR_EINTR, "stopped");
     pthread_mutex_lock(&mutex);
-    if (made_count < MAX_REQUESTS) {
-        made[made_count].url = strdup(request->url);
-        made[made_count++].body = request->body ? strdup(request->body) : NULL;
-    }
-    answer = find(request);
-    if (meanwhile.url && ends_with(request->url, meanwhile.url))
-        meanwhile.happens();
-    if (fail_at > 0 && --fail_at == 0)
-        rv = md_fail(err, fail_rv, "made to fail");
-    else if (!answer)
-        rv = md_fail(err, APR_ECONNREFUSED, "not in the script");
-    else if (answer->status == 0)
-        rv = md_fail(err, answer->rv, "scripted failure");
+    if (!__atomic_load_n(&http->stopped, __ATOMIC_RELAXED))
+        note(request);
+    while (held && !strncmp(request->url, held, strlen(held))
+           && !__atomic_load_n(&http->stopped, __ATOMIC_RELAXED))
+        pthread_cond_wait(&stopped, &mutex);
+    if (__atomic_load_n(&http->stopped, __ATOMIC_RELAXED))
+        rv = md_fail(err, APR_EINTR, "stopped");
     else
-        *presponse = respond(answer, p);
-    if (rv == APR_SUCCESS && (*presponse)->len > request->max_body)
-        rv = md_fail(err, APR_EGENERAL, "response too large");
-    if (answer && answer->times > 0)
-        --answer->times;
+        rv = answer_request(presponse, request, err, p);
     pthread_mutex_unlock(&mutex);
     return rv;
 }

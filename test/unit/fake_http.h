@@ -31,6 +31,14 @@ void fake_http_fail_at(int n, apr_status_t rv);
 /* Call `happens` whenever this is asked for, before the answer. */
 void fake_http_meanwhile(const char *url_suffix, void (*happens)(void));
 
+/* Ask `serve` before the script. It fills in the answer and returns 1, or 0: that is for the script.
+ * Strings live in `p`. Called by one thread at a time. */
+void fake_http_serve(int (*serve)(fake_answer_t *answer, const md_request_t *request,
+                                  apr_pool_t *p));
+
+/* Whatever begins so is not answered before md_http_stop. */
+void fake_http_hold(const char *url_prefix);
+
 /* Requests made so far, how many with this suffix, and the n-th of these's body (JWS). */
 int fake_http_count(const char *url_suffix);
 int fake_http_count_prefix(const char *url_prefix);

@@ -10,6 +10,7 @@
 
 #include "../../md_acme_order.c"
 #include "../../md_file.h"
+#include "../../md_jws.h"
 #include "fail_files.h"
 #include "fake_http.h"
 #include "temp_dir.h"
@@ -518,6 +519,41 @@ static void an_account_that_is_gone_is_replaced(void **state)
     assert_string_equal(issue->acct->url, CA "/acct/2");
 }
 
+/* The key alone, of an attempt that was interrupted: it goes when its account was ended at the CA, and
+ * for no other refusal. */
+static void a_staged_key_is_kept_while_it_is_good(void **state)
+{
+    static const struct { int status; const char *type, *body; int is_kept; } NO[] = {
+        { 401, "application/problem+json", UNAUTHORIZED, 0 },
+        { 403, "application/problem+json",
+          "{\"type\":\"urn:ietf:params:acme:error:externalAccountRequired\"}", 1 },
+        { 429, "application/problem+json",
+          "{\"type\":\"urn:ietf:params:acme:error:rateLimited\"}", 1 },
+        { 403, "application/problem+json",
+          "{\"type\":\"urn:ietf:params:acme:error:userActionRequired\"}", 1 },
+        { 500, "text/html", "<html>", 1 }, { 503, "text/html", "<html>", 1 },
+    };
+    md_key_t *key, *after;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(NO) / sizeof(NO[0]); ++i) {
+        assert_int_equal(empty_store(), 0);
+        fake_http_reset(p);
+        assert_int_equal(md_key_generate(&key, &EC, &err, p), APR_SUCCESS);
+        assert_int_equal(md_store_save_key(store, MD_STORE_STAGING, NAME, "account.pem", key, &err,
+                                           p), APR_SUCCESS);
+        answer("/new-acct", NO[i].status, NO[i].type, NO[i].body, NO[i].is_kept ? 20 : 2);
+        script_good_ca(1);
+        assert_int_equal(run(issue_make(), NULL), NO[i].is_kept ? MD_STEP_FAILED : MD_STEP_DONE);
+        assert_int_equal(md_store_load_key(&after, store, MD_STORE_STAGING, NAME, "account.pem",
+                                           &err, p), APR_SUCCESS);
+        assert_int_equal(!strcmp(md_jwk_thumbprint(after, p), md_jwk_thumbprint(key, p)),
+                         NO[i].is_kept);
+        md_err_clear(&err);
+    }
+}
+
 /* Something in front of the CA refuses the look at the account once. */
 static void an_account_is_asked_for_by_its_key(void **state)
 {
@@ -606,6 +642,7 @@ static const struct {
     { 400, "application/json", "{\"message\":\"the words\"}", NULL, "the words", 0 },
     { 400, "application/json", "{\"title\":\"the words\"}", NULL, "the words", 0 },
     { 403, "text/plain", "the words", NULL, "the words", 0 },
+    { 403, "text/plain", "the \033[31mwords", NULL, "the ?[31mwords", 0 },
     { 400, "application/json",
       "{\"type\":\"urn:ietf:params:acme:error:rejectedIdentifier\",\"detail\":\"the words\"}",
       "urn:ietf:params:acme:error:rejectedIdentifier", "the words", 1 },
@@ -638,6 +675,10 @@ static void refusals_are_understood_in_any_wrapping(void **state)
             assert_null(err.type);
     }
 }
+
+/* 157 bytes. */
+#define NESTED "{\"type\":\"urn:ietf:params:acme:error:rejectedIdentifier\",\"detail\":\"no such\"," \
+    "\"subproblems\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}"
 
 /* Whatever a CA sends: what is kept of it can be read back. */
 static void subproblems_are_bounded(void **state)
@@ -673,6 +714,30 @@ static void subproblems_are_bounded(void **state)
     md_json_set_str(problem, "subproblems", "none");
     (void)md_problem_fail(&err, problem, "");
     assert_null(err.subproblems);
+    assert_int_equal(md_json_parse(&problem, NESTED, strlen(NESTED), &err, p), 0);
+    (void)md_problem_fail(&err, problem, "");
+    assert_null(err.subproblems);
+}
+
+/* What is kept of an account, too, whatever the CA tells about it. */
+static void a_large_account_can_be_read_back(void **state)
+{
+    fake_answer_t large = { "POST", "/new-acct", 201, 0, "application/json",
+                            "Location: " CA "/acct/1", NULL, -1 };
+    char *filler = apr_pcalloc(p, 250001);
+    md_acct_t *acct;
+
+    (void)state;
+    memset(filler, 'x', 250000);
+    large.body = apr_pstrcat(p, "{\"status\":\"valid\",\"contact\":[\"", filler, "\"]}", NULL);
+    fake_http_answer(large);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(md_acct_load(&acct, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
+    assert_string_equal(acct->url, CA "/acct/1");
+    assert_null(acct->registration);
+    assert_string_equal(APR_ARRAY_IDX(acct->contacts, 0, const char *),
+                        "mailto:admin@example.org");
 }
 
 static void repeats_after_bad_nonce(void **state)
@@ -942,6 +1007,26 @@ static void what_failed_is_not_the_first_choice(void **state)
     }
 }
 
+static void the_automatic_order_begins_with_http_01(void **state)
+{
+    static const struct { int http, https; const char *types; } PORTS[] = {
+        { 1, 1, "http-01 tls-alpn-01" }, { 1, 0, "http-01" }, { 0, 1, "tls-alpn-01" },
+        { 0, 0, NULL },
+    };
+    md_issue_t *issue = issue_with_both_types(NULL);
+    const char *why;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(PORTS) / sizeof(PORTS[0]); ++i) {
+        issue->solver.http_reachable = PORTS[i].http;
+        issue->solver.https_reachable = PORTS[i].https;
+        assert_string_equal(apr_array_pstrcat(p, md_solver_usable(&issue->solver, &why, p), ' '),
+                            PORTS[i].types ? PORTS[i].types : "");
+        assert_int_equal(why != NULL, !PORTS[i].types);
+    }
+}
+
 /* Neither names that were not ordered, nor set-ups that are not ours. */
 static void a_ca_gets_no_answer_for_other_names(void **state)
 {
@@ -1007,6 +1092,8 @@ static void no_order_without_its_document(void **state)
 static void nothing_is_asked_in_clear(void **state)
 {
     static const struct { const char *method, *url; int status; const char *headers, *body; } CLEAR[] = {
+        { "GET", "/dir", 200, "Replay-Nonce:", "{\"newNonce\":\"http://ca.test/nonce\","
+          "\"newAccount\":\"" CA "/new-acct\",\"newOrder\":\"" CA "/new-order\"}" },
         { "GET", "/dir", 200, NULL, "{\"newNonce\":\"" CA "/nonce\",\"newAccount\":\"http://ca.test"
           "/new-acct\",\"newOrder\":\"" CA "/new-order\"}" },
         { "GET", "/dir", 200, NULL, "{\"newNonce\":\"" CA "/nonce\",\"newAccount\":\"" CA
@@ -1212,6 +1299,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(contact_and_terms_are_asked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(a_late_answer_does_no_harm, setup, teardown),
         cmocka_unit_test_setup_teardown(what_failed_is_not_the_first_choice, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_automatic_order_begins_with_http_01, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_staged_key_is_kept_while_it_is_good, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_large_account_can_be_read_back, setup, teardown),
         cmocka_unit_test_setup_teardown(a_ca_gets_no_answer_for_other_names, setup, teardown),
         cmocka_unit_test_setup_teardown(no_order_without_its_document, setup, teardown),
         cmocka_unit_test_setup_teardown(identifiers_are_of_a_type, setup, teardown),

@@ -10,28 +10,12 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include <apr_strings.h>
-
-#include "../../md_config.h"
 #include "../../md_csr.h"
-#include "../../md_file.h"
-#include "../../md_job.h"
-#include "../../md_renewals.h"
-#include "../../md_text.h"
+#include "fake_ca.h"
 #include "fake_http.h"
-#include "temp_dir.h"
+#include "many_domains.h"
 
-#define CA    "https://ca.test"
 #define COUNT 40
-
-static apr_pool_t *p;
-static md_store_t *store;
-static md_reg_t *reg;
-static md_conf_t *conf;
-static md_engine_t *engine;
-static md_renewals_t *renewals;
-static md_http_t *http;
-static md_err_t err;
 
 static const fake_answer_t SCRIPT[] = {
     { "GET", "/dir", 200, 0, "application/json", NULL,
@@ -48,62 +32,14 @@ static const fake_answer_t SCRIPT[] = {
     { 0 }
 };
 
-static const char *name_of(int i)
-{
-    return apr_psprintf(p, "d%d.example.org", i);
-}
-
-/* As a host does. */
-static int make_engine(void)
-{
-    md_engine_host_t host = { conf->renew_concurrency, md_renewals_open, md_renewals_close, NULL };
-
-    if (md_http_create(&http, "test", &err, p) != APR_SUCCESS
-        || md_renewals_create(&renewals, reg, http, &err, p) != APR_SUCCESS)
-        return -1;
-    host.baton = renewals;
-    if (md_engine_create(&engine, &host, &err, p) != APR_SUCCESS)
-        return -1;
-    md_renewals_add(renewals, engine);
-    return 0;
-}
-
 static int setup(void **state)
 {
-    static const md_key_spec_t P256 = { .type = MD_KEY_EC, .curve = "P-256" };
-    apr_array_header_t *domains;
-    md_conf_t *set;
-    md_domain_t *domain = NULL;
-    const char *name;
-    int i;
-
     (void)state;
     apr_pool_create(&p, NULL);
     md_err_init(&err, p);
     fake_http_reset(p);
     fake_http_script(SCRIPT);
-    if (temp_dir_make() != 0 || md_store_open(&store, temp_dir, &err, p) != APR_SUCCESS)
-        return -1;
-    set = md_conf_make(p);
-    set->key_specs = apr_array_make(p, 1, sizeof(md_key_spec_t));
-    APR_ARRAY_PUSH(set->key_specs, md_key_spec_t) = P256;
-    set->ca_urls = md_strings_make(p);
-    APR_ARRAY_PUSH(set->ca_urls, const char *) = CA "/dir";
-    set->contact = "a@example.org";
-    conf = md_conf_merge(&md_conf_defaults, set, p);
-    domains = apr_array_make(p, COUNT, sizeof(md_domain_t *));
-    for (i = 0; i < COUNT; ++i) {
-        name = name_of(i);
-        assert_null(md_config_define(&domain, 1, &name, p));
-        md_config_complete(domain, set, p);
-        domain->is_watched = 1;
-        APR_ARRAY_PUSH(domains, md_domain_t *) = domain;
-    }
-    reg = md_reg_make(store, conf, domains, p);
-    md_reg_load(reg, p);
-    for (i = 0; i < COUNT; ++i)
-        md_reg_assess(reg, APR_ARRAY_IDX(domains, i, md_domain_t *), p);
-    return make_engine();
+    return temp_dir_make() != 0 || make_domains(COUNT) != 0 ? -1 : make_engine();
 }
 
 static int teardown(void **state)
@@ -111,14 +47,6 @@ static int teardown(void **state)
     (void)state;
     apr_pool_destroy(p); /* ends threads, which write */
     return temp_dir_remove();
-}
-
-static md_job_t *job_of(int i)
-{
-    md_job_t *job;
-
-    (void)md_job_load(&job, store, MD_STORE_STAGING, name_of(i), NULL, p);
-    return job;
 }
 
 /* Ticks until the engine has nothing to do for a while; its threads are gone then. */
@@ -254,7 +182,7 @@ static void nothing_to_do_starts_no_thread(void **state)
 
     (void)state;
     for (i = 0; i < COUNT; ++i)
-        APR_ARRAY_IDX(reg->domains, i, md_domain_t *)->is_watched = 0;
+        domain_at(i)->is_watched = 0;
     assert_int_equal(make_engine(), 0);
     assert_true(md_engine_run(engine) > apr_time_from_sec(3600));
     assert_int_equal(fake_http_count(""), 0);
@@ -266,7 +194,7 @@ static void become_a_tool(void)
 
     reg->is_tool = 1;
     for (i = 0; i < COUNT; ++i)
-        APR_ARRAY_IDX(reg->domains, i, md_domain_t *)->is_forced = 1;
+        domain_at(i)->is_forced = 1;
 }
 
 /* Whatever a server noted before, and without a note of its own. */
@@ -321,6 +249,58 @@ static void a_tool_does_not_wait_for_hours(void **state)
     }
 }
 
+/* ---- a CA that takes 100 s for each answer beside one that is fast ---- */
+
+static int all_are_issued(int from, int count)
+{
+    int i;
+
+    (void)md_engine_run(engine);
+    for (i = from; i < from + count; ++i)
+        if (!job_of(i)->finished)
+            return 0;
+    return 1;
+}
+
+/* However many wait for the slow one, from whatever step on; nothing of it has come when the fast
+ * one has done all. */
+static void a_slow_ca_holds_up_no_other(void **state)
+{
+    static const struct { int slow; const char *held; } BESIDE[] = {
+        { 1, "https://slow.test/new-order" }, { 8, "https://slow.test/new-order" },
+        { 20, "https://slow.test/new-order" }, { 40, "https://slow.test/order/" },
+    };
+    apr_time_t end;
+    size_t b;
+    int i;
+
+    (void)state;
+    for (b = 0; b < sizeof(BESIDE) / sizeof(BESIDE[0]); ++b) {
+        fake_http_reset(p);
+        fake_ca_start();
+        fake_http_serve(fake_ca_serve);
+        fake_http_hold(BESIDE[b].held);
+        assert_int_equal(make_domains(BESIDE[b].slow + COUNT), 0);
+        for (i = 0; i < BESIDE[b].slow; ++i) /* they come first */
+            APR_ARRAY_IDX(domain_at(i)->ca_urls, 0, const char *) = "https://slow.test/dir";
+        assert_int_equal(make_engine(), 0);
+        end = apr_time_now() + apr_time_from_sec(60);
+        while (!all_are_issued(BESIDE[b].slow, COUNT)) {
+            apr_sleep(50000);
+            assert_true(apr_time_now() < end);
+        }
+        assert_int_equal(fake_http_count_prefix("https://ca.test/new-order"), COUNT);
+        assert_int_equal(fake_ca_count("cert", NULL), COUNT);
+        assert_true(fake_http_count_prefix(BESIDE[b].held) > 0);
+        for (i = 0; i < BESIDE[b].slow; ++i) {
+            assert_false(job_of(i)->finished);
+            assert_int_equal(job_of(i)->errors, 0);
+        }
+        md_http_stop(http);
+        md_engine_stop(engine);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -332,6 +312,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_to_do_starts_no_thread, setup, teardown),
         cmocka_unit_test_setup_teardown(a_tool_makes_one_attempt_for_each, setup, teardown),
         cmocka_unit_test_setup_teardown(a_tool_does_not_wait_for_hours, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_slow_ca_holds_up_no_other, setup, teardown),
     };
 
     apr_initialize();

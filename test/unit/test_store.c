@@ -1245,11 +1245,33 @@ static int teardown(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* One maximum for both ways. */
+static void nothing_is_written_that_cannot_be_read(void **state)
+{
+    char *text = apr_pcalloc(p, MD_MAX_FILE + 2);
+    const char *there;
+    apr_size_t len;
+
+    (void)state;
+    memset(text, 'x', MD_MAX_FILE);
+    assert_int_equal(md_store_save_text(store, MD_STORE_STAGING, "a.org", "text", text, &err, p), 0);
+    assert_int_equal(md_store_load_text(&there, &len, store, MD_STORE_STAGING, "a.org", "text",
+                                        MD_MAX_FILE, &err, p), 0);
+    assert_int_equal(len, MD_MAX_FILE);
+    text[MD_MAX_FILE] = 'x';
+    assert_int_equal(md_store_save_text(store, MD_STORE_STAGING, "a.org", "text", text, &err, p),
+                     APR_EINVAL);
+    assert_non_null(strstr(err.detail, "it would have 1048577 bytes, of 1048576 at most"));
+    assert_int_equal(md_store_load_text(&there, &len, store, MD_STORE_STAGING, "a.org", "text",
+                                        MD_MAX_FILE, &err, p), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(keys_are_encrypted_where_others_can_read), TEST(only_directories_are_in_groups),
         TEST(children_can_pass_the_parents_that_are_made), TEST(nothing_leaves_the_store),
+        TEST(nothing_is_written_that_cannot_be_read),
         TEST(the_central_file_is_never_replaced), TEST(a_store_of_version_1_is_migrated),
         TEST(activation_archives_and_recovers), TEST(accounts_get_free_numbers),
         TEST(jobs_both_ways), TEST(damaged_jobs_are_fresh_jobs), TEST(back_off_doubles_up_to_a_day),

@@ -33,6 +33,7 @@ static apr_pool_t *p;
 static md_engine_t *engine;
 static md_err_t err;
 static job_t jobs[200];
+static md_task_t *woken_early;
 static int is_released, at_work, most_at_work, is_open, opened, finished;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
@@ -41,7 +42,11 @@ static md_task_next_t look(md_task_t *task)
 {
     job_t *job = (job_t *)task;
 
-    ++job->looks;
+    __atomic_add_fetch(&job->looks, 1, __ATOMIC_SEQ_CST);
+    if (woken_early == task) { /* it is woken before it rests */
+        woken_early = NULL;
+        md_engine_wake(engine, task);
+    }
     task->lane = job->lane;
     task->due_at = MD_TASK_NEVER;
     return job->steps > 0 ? MD_TASK_AGAIN : MD_TASK_REST;
@@ -300,6 +305,32 @@ static void tasks_come_at_any_time(void **state)
     assert_false(is_open);
 }
 
+/* One that rests, for ever even, is looked at when it is woken, and one that is being looked at once
+ * more. */
+static void a_task_that_rests_can_be_woken(void **state)
+{
+    job_t *job = &jobs[0];
+    int i;
+
+    (void)state;
+    job->task.kind = &KIND;
+    job->task.lane = job->lane = "lane";
+    job->next = MD_TASK_AGAIN;
+    job->task.due_at = MD_TASK_NEVER;
+    md_engine_add(engine, &job->task);
+    AWAIT(md_engine_run(engine) > apr_time_from_sec(3600));
+    assert_int_equal(job->looks, 0);
+    for (i = 0; i < 20; ++i) {
+        __atomic_store_n(&job->done, 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&job->steps, 1, __ATOMIC_SEQ_CST);
+        md_engine_wake(engine, &job->task);
+        AWAIT(is_done(job));
+    }
+    woken_early = &job->task;
+    md_engine_wake(engine, &job->task);
+    AWAIT(__atomic_load_n(&job->looks, __ATOMIC_SEQ_CST) >= 22);
+}
+
 static void stop_ends_what_waits(void **state)
 {
     job_t *job;
@@ -371,6 +402,7 @@ int main(void)
         TEST(waiting_for_a_thread_is_not_its_own_time),
         TEST(a_long_wait_gives_up_its_place),
         TEST(tasks_come_at_any_time),
+        TEST(a_task_that_rests_can_be_woken),
         TEST(stop_ends_what_waits),
         TEST(without_a_thread_nothing_is_kept),
         TEST(few_threads_do_all_the_work),

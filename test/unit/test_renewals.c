@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Renewals of many domains over days, in time that flies: what one meets is not felt by others, and
+ * nobody is asked more often than told. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "fail_files.h"
+#include "fake_ca.h"
+#include "fake_clock.h"
+#include "fake_http.h"
+#include "many_domains.h"
+#include "../../md_log.h"
+#include "../../md_renew.h"
+
+#define COUNT 50
+#define ONE   25 /* whom it concerns */
+#define HOUR  apr_time_from_sec(3600)
+
+static int setup(void **state)
+{
+    (void)state;
+    apr_pool_create(&p, NULL);
+    md_err_init(&err, p);
+    fail_files.is_hasty = 1;
+    fake_clock_set();
+    return temp_dir_make();
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    md_log_set(NULL, NULL);
+    fake_http_reset(p);
+    apr_pool_destroy(p);
+    return temp_dir_remove();
+}
+
+/* Whatever is due within that time. */
+static void pass(apr_interval_time_t time)
+{
+    apr_time_t end = fake_steady + time;
+    apr_interval_time_t wait;
+
+    while (fake_steady < end) {
+        md_engine_drive(engine);
+        wait = md_engine_run(engine);
+        fake_clock_add(wait < end - fake_steady ? wait : end - fake_steady);
+    }
+}
+
+static void start(int count, fake_refuse_fn *refuse)
+{
+    fake_ca_start();
+    fake_ca.refuse = refuse;
+    fake_http_reset(p);
+    fake_http_serve(fake_ca_serve);
+    assert_int_equal(make_domains(count), 0);
+    assert_int_equal(make_engine(), 0);
+}
+
+static int is_issued(int i)
+{
+    return job_of(i)->finished;
+}
+
+/* ---- one that is refused ---- */
+
+typedef struct way_t {
+    const char *kind;
+    int status;
+    const char *type, *headers, *body;
+    const char *problem;          /* of challenge and order */
+    apr_interval_time_t told;     /* at least so long until it is asked for again */
+    const char *detail;           /* that is told */
+} way_t;
+
+#define PROBLEM "application/problem+json"
+static const way_t WAYS[] = {
+    { "new-order", 403, PROBLEM, NULL, FAKE_PROBLEM("rejectedIdentifier", "not you"), NULL,
+      12 * HOUR, "not you" },
+    { "new-order", 429, PROBLEM, "Retry-After: 21600", FAKE_PROBLEM("rateLimited", "too many"),
+      NULL, 6 * HOUR, "too many" },
+    { "new-order", 403, PROBLEM, NULL, FAKE_PROBLEM("unauthorized", "not you"), NULL, 0,
+      "not you" },
+    { "new-order", 403, PROBLEM, NULL, FAKE_PROBLEM("caa", "CAA forbids it"), NULL, 0,
+      "CAA forbids it" },
+    { "chall", 200, "application/json", NULL, "{}", FAKE_PROBLEM("connection", "no route"), 0,
+      "no route" },
+    { "order", 0, NULL, NULL, NULL, FAKE_PROBLEM("dns", "no such name"), 0, "no such name" },
+    { "finalize", 400, PROBLEM, NULL, FAKE_PROBLEM("badCSR", "no such curve"), NULL, 12 * HOUR,
+      "no such curve" },
+    { "cert", 200, "application/pem-certificate-chain", NULL, NULL, NULL, 12 * HOUR,
+      "another private key" },
+    { "new-order", 500, NULL, NULL, NULL, NULL, 0, "unexpected HTTP status 500" },
+    { "new-order", 403, "text/html", NULL, "<html>", NULL, 0, "unexpected HTTP status 403" },
+    { "new-order", 400, PROBLEM, NULL, FAKE_PROBLEM("invalidProfile", "no such profile"), NULL,
+      12 * HOUR, "no such profile" },
+};
+static const way_t *way;
+
+static const char *chain_for_another_key(fake_order_t *order, apr_pool_t *pool)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    const char *pem;
+
+    X509_REQ_set_pubkey(order->csr, key);
+    pem = fake_ca_issue(order->csr, fake_ca.key, pool);
+    EVP_PKEY_free(key);
+    return pem;
+}
+
+static int refuse_one(fake_answer_t *answer, const char *kind, fake_order_t *order,
+                      apr_pool_t *pool)
+{
+    if (!order || strcmp(order->name, name_of(ONE)) || strcmp(kind, way->kind))
+        return 0;
+    order->problem = way->problem;
+    if (!way->status) /* the CA goes on with that */
+        return 0;
+    answer->status = way->status;
+    answer->type = way->type;
+    answer->headers = way->headers;
+    answer->body = !strcmp(kind, "cert") ? chain_for_another_key(order, pool) : way->body;
+    return 1;
+}
+
+/* The requests for all but one, as a text. */
+static const char *requests_of_others(void)
+{
+    apr_array_header_t *list = md_strings_make(p);
+    int i;
+
+    for (i = 0; i < fake_ca.logged; ++i)
+        if (strcmp(fake_ca.log[i].name, name_of(ONE)))
+            APR_ARRAY_PUSH(list, const char *) = apr_pstrcat(p, fake_ca.log[i].kind, " ",
+                                                             fake_ca.log[i].name, NULL);
+    return apr_array_pstrcat(p, list, '\n');
+}
+
+/* Each attempt comes no earlier than the back-off of the n-th failure, or what was told: their
+ * number. One that is refused late goes on with its order. */
+static int check_gaps(apr_interval_time_t told)
+{
+    const char *kind = !strcmp(way->kind, "order") ? "new-order" : way->kind;
+    apr_interval_time_t least = conf->retry_delay / 2;
+    apr_time_t before = 0;
+    int i, count = 0;
+
+    for (i = 0; i < fake_ca.logged; ++i) {
+        if (strcmp(fake_ca.log[i].kind, kind) || strcmp(fake_ca.log[i].name, name_of(ONE)))
+            continue;
+        if (count > 1)
+            least = least * 2 < 12 * HOUR ? least * 2 : 12 * HOUR;
+        if (count > 0) {
+            assert_true(fake_ca.log[i].at - before >= least);
+            assert_true(fake_ca.log[i].at - before >= told);
+        }
+        before = fake_ca.log[i].at;
+        ++count;
+    }
+    return count;
+}
+
+static int told_in_log(const md_job_t *job, const char *text)
+{
+    const char *detail;
+    apr_size_t i;
+
+    for (i = 0; i < md_json_size(job->log); ++i) {
+        detail = md_json_get_str(md_json_at(job->log, i, p), "detail");
+        if (detail && strstr(detail, text))
+            return 1;
+    }
+    return 0;
+}
+
+static void what_one_meets_is_not_felt_by_others(void **state)
+{
+    const way_t none = { .kind = "none" };
+    const char *alone;
+    size_t w;
+    int i, attempts;
+
+    (void)state;
+    way = &none;
+    start(COUNT, refuse_one);
+    pass(HOUR / 60);
+    alone = requests_of_others();
+    assert_int_equal(fake_ca.logged, COUNT * 6);
+    for (w = 0; w < sizeof(WAYS) / sizeof(WAYS[0]); ++w) {
+        way = &WAYS[w];
+        start(COUNT, refuse_one);
+        pass(HOUR / 60);
+        for (i = 0; i < COUNT; ++i)
+            assert_int_equal(is_issued(i), i != ONE);
+        if (strcmp(requests_of_others(), alone))
+            fail_msg("way %d: %s\nin place of\n%s", (int)w, requests_of_others(), alone);
+        pass(72 * HOUR);
+        attempts = check_gaps(way->told);
+        assert_in_range(attempts, way->told ? 2 : 8, way->told == 12 * HOUR ? 6 : 18);
+        assert_int_equal(job_of(ONE)->errors, attempts);
+        if (!told_in_log(job_of(ONE), way->detail))
+            fail_msg("way %d: '%s' is not told: %s", (int)w, way->detail,
+                     md_json_text(job_of(ONE)->log, 0, p));
+        assert_string_equal(requests_of_others(), alone);
+        assert_int_equal(fake_http_count("/new-acct"), 1);
+    }
+}
+
+/* ---- names in common ---- */
+
+static apr_time_t looks_at[20]; /* the CA, by order */
+
+/* It takes two seconds, and then looks for what is served on port 80. */
+static int validate(fake_answer_t *answer, const char *kind, fake_order_t *order, apr_pool_t *pool)
+{
+    int i = (int)(order - fake_ca.orders), k;
+    const char *text, *token;
+    apr_size_t len;
+
+    if (order && !strcmp(kind, "chall")) {
+        looks_at[i] = fake_date + apr_time_from_sec(2);
+        answer->type = "application/json";
+        answer->body = "{\"status\":\"processing\"}";
+        return 1;
+    }
+    if (!order || strcmp(kind, "order") || looks_at[i] > fake_date)
+        return 0;
+    for (k = 0; k < order->count; ++k) {
+        token = apr_psprintf(pool, "token%d.", i * FAKE_NAMES + k);
+        if (!order->proven
+            && (md_store_load_text(&text, &len, store, MD_STORE_CHALLENGES, order->names[k],
+                                   "acme-http-01.txt", 1000, NULL, pool) != APR_SUCCESS
+                || strncmp(text, token, strlen(token))))
+            order->problem = FAKE_PROBLEM("unauthorized", "another token");
+    }
+    order->proven = (1 << order->count) - 1;
+    return 0;
+}
+
+/* d1 with both of its neighbours, of which d0 is first: none overwrites what another one serves. */
+static void make_sharing_domains(void)
+{
+    static const char *const SHARED[][2] = { { "a.example.net", NULL },
+                                             { "a.example.net", "b.example.net" },
+                                             { "b.example.net", NULL }, { NULL, NULL } };
+    int i, k;
+
+    fake_ca_start();
+    fake_ca.refuse = validate;
+    fake_http_reset(p);
+    fake_http_serve(fake_ca_serve);
+    assert_int_equal(make_domains(4), 0);
+    for (i = 0; i < 4; ++i)
+        for (k = 0; k < 2 && SHARED[i][k]; ++k)
+            APR_ARRAY_PUSH(domain_at(i)->names, const char *) = SHARED[i][k];
+    memset(looks_at, 0, sizeof(looks_at));
+}
+
+static void domains_that_share_names_do_not_disturb_each_other(void **state)
+{
+    int i;
+
+    (void)state;
+    make_sharing_domains();
+    assert_int_equal(make_engine(), 0);
+    pass(HOUR / 60);
+    assert_int_equal(fake_ca_count("new-order", NULL), 4);
+    for (i = 0; i < 4; ++i) {
+        assert_true(is_issued(i));
+        assert_false(told_in_log(job_of(i), "another token"));
+    }
+    make_sharing_domains();
+    for (i = 0; i < 4; ++i)
+        domain_at(i)->is_forced = 1;
+    reg->is_tool = 1;
+    assert_int_equal(make_engine(), 0);
+    md_engine_drive(engine);
+    for (i = 0; i < 4; ++i)
+        assert_int_equal(md_renewals_result(renewals, i)->rv, APR_SUCCESS);
+    assert_int_equal(fake_ca_count("new-order", NULL), 4);
+}
+
+/* ---- one domain ---- */
+
+static int is_sound; /* the CA, by now */
+
+static int forbid(fake_answer_t *answer, const char *kind, fake_order_t *order, apr_pool_t *pool)
+{
+    (void)order;
+    (void)pool;
+    if (is_sound || strcmp(kind, "new-order"))
+        return 0;
+    answer->status = 403;
+    answer->type = PROBLEM;
+    answer->body = FAKE_PROBLEM("caa", "CAA forbids it");
+    return 1;
+}
+
+static apr_time_t failed_at[100]; /* as the log tells */
+static int failures;
+
+static void count_failures(const char *file, int line, md_log_level_t level, const char *msg)
+{
+    (void)file;
+    (void)line;
+    (void)level;
+    if (strstr(msg, "AH10056") && failures < 100)
+        failed_at[failures++] = fake_steady;
+}
+
+static int is_told(md_log_level_t level)
+{
+    return level <= MD_LOG_ERR;
+}
+
+static void start_one(fake_refuse_fn *refuse)
+{
+    is_sound = failures = 0;
+    md_log_set(count_failures, is_told);
+    start(1, refuse);
+}
+
+/* The disk is full after the first attempt. */
+static void back_off_needs_no_disk(void **state)
+{
+    apr_interval_time_t least;
+    int i;
+
+    (void)state;
+    start_one(forbid);
+    pass(apr_time_from_sec(5));
+    assert_int_equal(failures, 1);
+    fail_files_arm(1, 1, ENOSPC);
+    pass(24 * HOUR);
+    assert_true(fail_files_disarm());
+    assert_in_range(failures, 8, 15);
+    least = conf->retry_delay / 2;
+    for (i = 1; i < failures; ++i) {
+        assert_true(failed_at[i] - failed_at[i - 1] >= least);
+        least = least * 2 < 12 * HOUR ? least * 2 : 12 * HOUR;
+    }
+    assert_int_equal(fake_ca_count("new-order", NULL), 1); /* as it could not have been kept */
+    is_sound = 1;
+    pass(36 * HOUR);
+    assert_true(is_issued(0));
+}
+
+/* What was noted while the clock was wrong is not believed, by this process or the next. */
+static void a_clock_that_was_ahead_delays_nothing(void **state)
+{
+    const apr_interval_time_t ahead = 400 * 24 * HOUR;
+    int restarted;
+
+    (void)state;
+    for (restarted = 0; restarted < 2; ++restarted) {
+        fake_date += ahead;
+        start_one(forbid);
+        pass(apr_time_from_sec(5));
+        assert_int_equal(failures, 1);
+        fake_date -= ahead;
+        is_sound = 1;
+        if (restarted)
+            assert_int_equal(make_engine(), 0);
+        pass(conf->check_interval);
+        assert_true(is_issued(0));
+    }
+}
+
+/* Each answer takes so long, and there are so many of them, that it would never end. */
+static int dawdle(fake_answer_t *answer, const char *kind, fake_order_t *order, apr_pool_t *pool)
+{
+    int i;
+
+    fake_ca.orders[0].names[0] = name_of(0);
+    if (strcmp(md_renew_due_ca(reg, domain_at(0), job_of(0)->errors), CA "/dir"))
+        return 0; /* it is the turn of the other one */
+    fake_clock_add(apr_time_from_sec(100));
+    if (!order || !strcmp(kind, "authz"))
+        return 0;
+    answer->type = "application/json";
+    answer->headers = "Location: " CA "/order/0";
+    answer->body = "{\"status\":\"pending\",\"finalize\":\"" CA "/finalize/0\",\"authorizations\":[";
+    for (i = 0; i < 1000; ++i)
+        answer->body = apr_pstrcat(pool, answer->body, i ? "," : "", "\"" CA "/authz/0\"", NULL);
+    answer->body = apr_pstrcat(pool, answer->body, "]}", NULL);
+    return 1;
+}
+
+static void a_run_without_an_end_is_a_failure(void **state)
+{
+    apr_time_t began;
+
+    (void)state;
+    fake_ca_start();
+    fake_ca.refuse = dawdle;
+    fake_http_reset(p);
+    fake_http_serve(fake_ca_serve);
+    failures = 0;
+    md_log_set(count_failures, is_told);
+    assert_int_equal(make_domains(1), 0);
+    APR_ARRAY_PUSH(domain_at(0)->ca_urls, const char *) = "https://other.test/dir";
+    conf->retry_failover = 2;
+    assert_int_equal(make_engine(), 0);
+    began = fake_steady;
+    pass(3 * HOUR);
+    assert_int_equal(failures, 2);
+    assert_true(failed_at[0] - began < HOUR + HOUR / 10);
+    assert_true(told_in_log(job_of(0), "was asked again and again and waited for"));
+    assert_true(is_issued(0));
+    assert_true(fake_http_count_prefix("https://other.test/") > 0);
+}
+
+/* ---- what the CA asks for ---- */
+
+static const struct {
+    int status;
+    const char *type, *body;
+} BUSY[] = {
+    { 429, "text/html", "<html>" },
+    { 503, "text/plain", "busy" },
+    { 503, PROBLEM, FAKE_PROBLEM("serverInternal", "busy") },
+    { 429, PROBLEM, FAKE_PROBLEM("rateLimited", "too many") },
+};
+static int busy;
+
+static int be_busy_once(fake_answer_t *answer, const char *kind, fake_order_t *order,
+                        apr_pool_t *pool)
+{
+    (void)order;
+    (void)pool;
+    if (strcmp(kind, "new-order") || is_sound++)
+        return 0;
+    answer->status = BUSY[busy].status;
+    answer->type = BUSY[busy].type;
+    answer->body = BUSY[busy].body;
+    answer->headers = "Retry-After: 12";
+    return 1;
+}
+
+static void a_time_that_is_told_at_newOrder_is_obeyed(void **state)
+{
+    apr_time_t first, second;
+
+    (void)state;
+    for (busy = 0; busy < (int)(sizeof(BUSY) / sizeof(BUSY[0])); ++busy) {
+        start_one(be_busy_once);
+        pass(HOUR / 60);
+        assert_true(is_issued(0));
+        first = fake_ca.log[0].at;
+        second = fake_ca.log[1].at;
+        assert_string_equal(fake_ca.log[1].kind, "new-order");
+        assert_true(second - first >= apr_time_from_sec(12));
+    }
+}
+
+/* Three seconds pending, three seconds processing, and a day is asked for each time. */
+static int ask_for_patience(fake_answer_t *answer, const char *kind, fake_order_t *order,
+                            apr_pool_t *pool)
+{
+    static apr_time_t until;
+
+    if (!order || !strcmp(kind, "new-order") || !strcmp(kind, "cert"))
+        return 0;
+    answer->headers = "Retry-After: 86400";
+    if (!strcmp(kind, "chall") || !strcmp(kind, "finalize"))
+        until = fake_date + apr_time_from_sec(3);
+    if (until <= fake_date || strcmp(kind, "order"))
+        return 0;
+    answer->type = "application/json";
+    answer->body = apr_psprintf(pool, "{\"status\":\"%s\",\"finalize\":\"" CA "/finalize/0\"}",
+                                order->csr ? "processing" : "pending");
+    return 1;
+}
+
+static void a_site_without_certificate_is_not_that_patient(void **state)
+{
+    (void)state;
+    start_one(ask_for_patience);
+    pass(HOUR / 60);
+    assert_true(is_issued(0));
+    assert_int_equal(failures, 0);
+    assert_in_range(fake_ca_count("order", NULL), 2, 20);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(what_one_meets_is_not_felt_by_others),
+        TEST(domains_that_share_names_do_not_disturb_each_other),
+        TEST(back_off_needs_no_disk),
+        TEST(a_clock_that_was_ahead_delays_nothing),
+        TEST(a_run_without_an_end_is_a_failure),
+        TEST(a_time_that_is_told_at_newOrder_is_obeyed),
+        TEST(a_site_without_certificate_is_not_that_patient),
+    };
+
+    apr_initialize();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
