@@ -127,16 +127,17 @@ static int refuse_one(fake_answer_t *answer, const char *kind, fake_order_t *ord
     return 1;
 }
 
-/* The requests for all but one, as a text. */
+/* The requests for each but one, in their order, as a text. */
 static const char *requests_of_others(void)
 {
     apr_array_header_t *list = md_strings_make(p);
-    int i;
+    int i, k;
 
-    for (i = 0; i < fake_ca.logged; ++i)
-        if (strcmp(fake_ca.log[i].name, name_of(ONE)))
-            APR_ARRAY_PUSH(list, const char *) = apr_pstrcat(p, fake_ca.log[i].kind, " ",
-                                                             fake_ca.log[i].name, NULL);
+    for (k = 0; k < COUNT; ++k)
+        for (i = 0; i < fake_ca.logged && k != ONE; ++i)
+            if (!strcmp(fake_ca.log[i].name, name_of(k)))
+                APR_ARRAY_PUSH(list, const char *) = apr_pstrcat(p, fake_ca.log[i].kind, " ",
+                                                                 name_of(k), NULL);
     return apr_array_pstrcat(p, list, '\n');
 }
 
