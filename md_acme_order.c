@@ -727,6 +727,7 @@ static apr_status_t remember_setup(md_issue_t *issue, const char *setup, md_err_
 
 /* How far it is with one authorization, and what was chosen to prove it. */
 typedef struct proof_t {
+    const char *url;                 /* of the authorization; what the CA lists later may differ */
     const md_authz_t *authz;         /* NULL: not looked at in this run */
     const md_challenge_t *challenge; /* set up; NULL: not yet, or there is nothing to prove */
     int is_answered;                 /* the CA was told to look */
@@ -777,15 +778,14 @@ static int is_unseen(const proof_t *proof)
     return !proof->authz;
 }
 
-static apr_status_t see_authz(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
-                              apr_pool_t *tmp)
+static apr_status_t see_authz(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
 {
     md_authz_t *authz;
     apr_status_t rv;
 
     (void)tmp;
     issue->activity = "Starting challenges for domains";
-    rv = look(&authz, issue, url, err, issue->proof_pool);
+    rv = look(&authz, issue, proof->url, err, issue->proof_pool);
     if (rv == APR_SUCCESS)
         rv = md_authz_check(authz, NULL, err, issue->proof_pool);
     if (rv == APR_SUCCESS)
@@ -798,13 +798,11 @@ static int is_unset(const proof_t *proof)
     return is_pending(proof) && !proof->challenge;
 }
 
-static apr_status_t set_up(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
-                           apr_pool_t *tmp)
+static apr_status_t set_up(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
 {
     const char *setup;
     apr_status_t rv;
 
-    (void)url;
     issue->activity = apr_psprintf(issue->p, "Setting up challenge for domain %s",
                                    proof->authz->shown_name);
     rv = md_solver_setup(&proof->challenge, &setup, proof->authz, issue->acct->thumbprint,
@@ -830,12 +828,11 @@ static apr_status_t tell(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_p
     return rv;
 }
 
-static apr_status_t answer_challenge(md_issue_t *issue, proof_t *proof, const char *url,
-                                     md_err_t *err, apr_pool_t *tmp)
+static apr_status_t answer_challenge(md_issue_t *issue, proof_t *proof, md_err_t *err,
+                                     apr_pool_t *tmp)
 {
     apr_status_t rv = APR_SUCCESS;
 
-    (void)url;
     issue->activity = "Starting challenges for domains";
     if (md_text_same(proof->challenge->status, "pending") || !proof->challenge->status)
         rv = tell(issue, proof, err, tmp); /* else an earlier run did */
@@ -845,8 +842,7 @@ static apr_status_t answer_challenge(md_issue_t *issue, proof_t *proof, const ch
 
 static const struct {
     int (*is_open)(const proof_t *proof);
-    apr_status_t (*take)(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
-                         apr_pool_t *tmp);
+    apr_status_t (*take)(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp);
 } PASSES[] = {
     { is_unseen, see_authz },
     { is_unset, set_up },
@@ -860,13 +856,16 @@ static proof_t *proof_at(const md_issue_t *issue, int i)
 
 static void make_proofs(md_issue_t *issue)
 {
+    const apr_array_header_t *urls = issue->order->authorizations;
+    proof_t proof = { NULL };
     int i;
 
     apr_pool_create(&issue->proof_pool, issue->p);
-    issue->proofs = apr_array_make(issue->proof_pool, issue->order->authorizations->nelts + 1,
-                                   sizeof(proof_t));
-    for (i = 0; i < issue->order->authorizations->nelts; ++i)
-        memset(apr_array_push(issue->proofs), 0, sizeof(proof_t));
+    issue->proofs = apr_array_make(issue->proof_pool, urls->nelts + 1, sizeof(proof_t));
+    for (i = 0; i < urls->nelts; ++i) {
+        proof.url = apr_pstrdup(issue->proof_pool, APR_ARRAY_IDX(urls, i, const char *));
+        APR_ARRAY_PUSH(issue->proofs, proof_t) = proof;
+    }
 }
 
 /* Take the next proof of the earliest pass that is not over. 0: all are. */
@@ -878,9 +877,7 @@ static int prove(apr_status_t *prv, md_issue_t *issue, md_err_t *err, apr_pool_t
     for (pass = 0; pass < sizeof(PASSES) / sizeof(PASSES[0]); ++pass)
         for (i = 0; i < issue->proofs->nelts; ++i)
             if (PASSES[pass].is_open(proof_at(issue, i))) {
-                *prv = PASSES[pass].take(issue, proof_at(issue, i),
-                                         APR_ARRAY_IDX(issue->order->authorizations, i,
-                                                       const char *), err, tmp);
+                *prv = PASSES[pass].take(issue, proof_at(issue, i), err, tmp);
                 return 1;
             }
     return 0;
@@ -888,8 +885,7 @@ static int prove(apr_status_t *prv, md_issue_t *issue, md_err_t *err, apr_pool_t
 
 /* An authorization of an order that has been pending for a while: what its challenge failed by may
  * be told by it alone. A problem with a challenge that is still pending wants another answer. */
-static apr_status_t look_again(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
-                               apr_pool_t *tmp)
+static apr_status_t look_again(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
 {
     const md_challenge_t *challenge;
     md_authz_t *authz;
@@ -897,7 +893,7 @@ static apr_status_t look_again(md_issue_t *issue, proof_t *proof, const char *ur
 
     if (!proof->challenge)
         return APR_SUCCESS;
-    rv = look(&authz, issue, url, err, tmp);
+    rv = look(&authz, issue, proof->url, err, tmp);
     if (rv == APR_SUCCESS)
         rv = md_authz_check(authz, proof->challenge->type, err, tmp);
     if (APR_STATUS_IS_EINVAL(rv))
@@ -922,9 +918,7 @@ static md_step_t watch(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_poo
     if (issue->to_look_at > 0) {
         --issue->to_look_at;
         i = issue->next_look++ % issue->proofs->nelts;
-        if (look_again(issue, proof_at(issue, i),
-                       APR_ARRAY_IDX(issue->order->authorizations, i, const char *), err, tmp)
-            == APR_SUCCESS)
+        if (look_again(issue, proof_at(issue, i), err, tmp) == APR_SUCCESS)
             return MD_STEP_AGAIN;
         return APR_STATUS_IS_EINVAL(err->rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
     }

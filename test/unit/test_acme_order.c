@@ -1180,6 +1180,27 @@ static void identifiers_are_of_a_type(void **state)
     }
 }
 
+#define AUTHZ_URL(n) "\"" CA "/" n "/authz/1\""
+
+/* What the CA lists while we wait is not what we began with. */
+static void authorizations_do_not_vanish(void **state)
+{
+    static const char MANY[] =
+        "{\"status\":\"pending\",\"authorizations\":[" AUTHZ_URL("1") "," AUTHZ_URL("2") ","
+        AUTHZ_URL("3") "," AUTHZ_URL("4") "," AUTHZ_URL("5") "," AUTHZ_URL("6") ","
+        AUTHZ_URL("7") "," AUTHZ_URL("8") "],\"finalize\":\"" CA "/order/1/finalize\"}";
+    fake_answer_t many = NEW_ORDER;
+
+    (void)state;
+    many.body = MANY;
+    fake_http_answer(many);
+    answer("/order/1", 200, "application/json", ORDER("pending", ""), -1);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "still reports order"));
+    assert_true(fake_http_count("/8/authz/1") > 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1227,6 +1248,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(an_order_that_expires_in_work_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(an_account_is_found_while_it_is_moved, setup, teardown),
+        cmocka_unit_test_setup_teardown(authorizations_do_not_vanish, setup, teardown),
     };
 
     apr_initialize();
