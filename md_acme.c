@@ -213,6 +213,7 @@ static apr_status_t status_of_http(int status)
     case 403:
         return APR_EACCES;
     case 404:
+    case 410:
         return APR_ENOENT;
     default:
         return APR_EGENERAL;

@@ -205,6 +205,12 @@ static md_step_t give_up_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp
     drop_order(issue, tmp);
     if (!was_resumed)
         return MD_STEP_FAILED;
+    if (md_store_exists(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, tmp)) {
+        md_fail(err, APR_EGENERAL, "cannot remove %s, the document of an order that is of no use "
+                "any more", md_store_path(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON,
+                                          tmp));
+        return MD_STEP_FAILED; /* or it would be resumed again and again */
+    }
     md_log(MD_LOG_DEBUG, "md[%s]: earlier order dropped: %s", issue->name,
            err->detail ? err->detail : "");
     md_err_clear(err);
@@ -652,6 +658,15 @@ static int order_is_ours(const md_issue_t *issue, const md_json_t *json, apr_poo
     return md_names_normalise(values, tmp)->nelts == issue->identifiers->nelts;
 }
 
+/* Does the CA say that it has no such order (any more), or none for this account? There is no
+ * problem type for that: some call the request malformed. */
+static int is_gone(const md_err_t *err)
+{
+    return err->http_status / 100 == 4
+           && (APR_STATUS_IS_ENOENT(err->rv) || APR_STATUS_IS_EACCES(err->rv)
+               || APR_STATUS_IS_EINVAL(err->rv));
+}
+
 /* The order of an earlier run, as the CA sees it now. */
 static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_time_t now,
                               md_err_t *err, apr_pool_t *tmp)
@@ -672,7 +687,7 @@ static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_ti
         issue->order->setups = setups;
     issue->order->waiting_since = md_json_get_time(staged, "waiting-since");
     rv = fetch(&reply, issue, url, NULL, MD_MAX_ACME_BODY, err, tmp);
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_EACCES(rv))
+    if (rv != APR_SUCCESS && is_gone(err))
         return give_up_order(issue, err, tmp);
     if (rv == APR_SUCCESS)
         rv = see_order(issue, reply->json, err);

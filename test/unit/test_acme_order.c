@@ -1180,6 +1180,50 @@ static void identifiers_are_of_a_type(void **state)
     }
 }
 
+/* CAs answer for an order that they know no more as they like; Boulder does so by a malformed one. */
+static void an_order_that_is_gone_is_replaced(void **state)
+{
+    static const struct { int status; const char *body; } GONE[] = { /* the empty ones: twice */
+        { 404, "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"No order\"}" },
+        { 400, "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"No order\"}" },
+        { 403, "{\"type\":\"urn:ietf:params:acme:error:unauthorized\",\"detail\":\"No\"}" },
+        { 404, "" }, { 410, "{\"detail\":\"No order\"}" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(GONE) / sizeof(GONE[0]); ++i) {
+        assert_int_equal(empty_store(), APR_SUCCESS);
+        fake_http_reset(p);
+        stage_order_that_waits(0, NULL);
+        answer("/order/1", GONE[i].status, "application/problem+json", GONE[i].body,
+               *GONE[i].body ? 1 : 2);
+        script_good_ca(1);
+        md_err_clear(&err);
+        if (run(issue_make(), NULL) != MD_STEP_DONE)
+            fail_msg("%d %s: %s", GONE[i].status, GONE[i].body, err.detail);
+        assert_int_equal(fake_http_count("/new-order"), 1);
+    }
+}
+
+/* A disk that has become read-only keeps it: that is no reason to ask the CA without end. */
+static void an_order_that_stays_is_an_error(void **state)
+{
+    md_step_t step;
+
+    (void)state;
+    stage_order_that_waits(0, NULL);
+    answer("/order/1", 403, "text/plain", "", -1);
+    script_good_ca(1);
+    connect_ca(issue_make());
+    fail_files_arm(1, 1, EROFS);
+    step = run(issue_make(), NULL);
+    fail_files_disarm();
+    assert_int_equal(step, MD_STEP_FAILED);
+    assert_int_equal(fake_http_count("/order/1"), 1);
+    assert_non_null(strstr(err.detail, "order.json"));
+}
+
 #define AUTHZ_URL(n) "\"" CA "/" n "/authz/1\""
 
 /* What the CA lists while we wait is not what we began with. */
@@ -1248,6 +1292,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(an_order_that_expires_in_work_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(an_account_is_found_while_it_is_moved, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_order_that_is_gone_is_replaced, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_order_that_stays_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(authorizations_do_not_vanish, setup, teardown),
     };
 
