@@ -313,16 +313,18 @@ static const char *words_of(const md_reply_t *reply, apr_pool_t *p)
     return len > 0 ? apr_pstrcat(p, ": ", apr_pstrmemdup(p, text, len), NULL) : "";
 }
 
-/* The CA is busy: ask it for nothing until the time it tells, or ever slower. */
+/* The CA is busy: ask it for nothing until the time it tells, or ever slower. What it says to many
+ * that asked at the same time counts once. */
 static void slow_down(md_acme_t *acme, apr_time_t retry_after)
 {
-    apr_time_t until;
+    apr_time_t now = apr_time_now(), until;
 
     lock(acme);
-    acme->pace = acme->pace ? acme->pace * 2 : PACE_FIRST;
+    if (acme->hold_until <= now)
+        acme->pace = acme->pace ? acme->pace * 2 : PACE_FIRST;
     if (acme->pace > PACE_MOST)
         acme->pace = PACE_MOST;
-    until = retry_after ? retry_after : apr_time_now() + acme->pace;
+    until = retry_after > now ? retry_after : now + acme->pace;
     if (until > acme->hold_until)
         acme->hold_until = until;
     unlock(acme);

@@ -1224,6 +1224,49 @@ static void an_order_that_stays_is_an_error(void **state)
     assert_non_null(strstr(err.detail, "order.json"));
 }
 
+static apr_status_t ask(md_acme_t *acme)
+{
+    md_signer_t signer = { .kid = CA "/acct/1" };
+    md_reply_t *reply;
+    md_key_t *key;
+
+    assert_int_equal(md_key_generate(&key, &EC, &err, p), APR_SUCCESS);
+    signer.key = key;
+    return md_acme_fetch(&reply, acme, signer, CA "/order/1", NULL, 1000, &err, p);
+}
+
+/* Many that are refused at once are one reason to slow down, and a CA that wants to be asked again
+ * at once does not get it. */
+static void a_busy_ca_is_asked_slower_and_not_never(void **state)
+{
+    static const char *const HEADERS[] = { NULL, "Retry-After: 0", "Retry-After: 1000000000" };
+    fake_answer_t busy = { "POST", "/order/1", 503, 0, "text/plain", NULL, "", -1 };
+    md_acct_use_t *use = md_acct_use_create(p);
+    apr_time_t now = NOW;
+    md_issue_t *issue;
+    size_t i;
+    int n;
+
+    (void)state;
+    for (i = 0; i < sizeof(HEADERS) / sizeof(HEADERS[0]); ++i) {
+        fake_http_reset(p);
+        busy.headers = HEADERS[i];
+        fake_http_answer(busy);
+        script_good_ca(1);
+        issue = issue_make();
+        assert_int_equal(md_acme_load_directory(issue->acme, NOW, &err, p), APR_SUCCESS);
+        for (n = 0; n < 20; ++n)
+            assert_int_not_equal(ask(issue->acme), APR_SUCCESS);
+        assert_true(md_acme_hold_until(issue->acme) > NOW + apr_time_from_msec(500));
+        if (i < 2)
+            assert_true(md_acme_hold_until(issue->acme) < NOW + apr_time_from_sec(4));
+    }
+    for (n = 0; n < 20; ++n)
+        md_acct_use_hold(use, 0, now);
+    assert_true(md_acct_use_wait(use, "a", now) > now);
+    assert_true(md_acct_use_wait(use, "a", now) <= now + apr_time_from_sec(5));
+}
+
 #define AUTHZ_URL(n) "\"" CA "/" n "/authz/1\""
 
 /* What the CA lists while we wait is not what we began with. */
@@ -1293,6 +1336,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_order_that_expires_in_work_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(an_account_is_found_while_it_is_moved, setup, teardown),
         cmocka_unit_test_setup_teardown(an_order_that_is_gone_is_replaced, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_busy_ca_is_asked_slower_and_not_never, setup, teardown),
         cmocka_unit_test_setup_teardown(an_order_that_stays_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(authorizations_do_not_vanish, setup, teardown),
     };
