@@ -137,6 +137,8 @@ apr_time_t md_acct_use_wait(md_acct_use_t *use, const char *name, apr_time_t now
     apr_time_t until = 0;
 
     lock(use);
+    if (use->hold_until > now + 2 * HOLD_MOST) /* the clock was set back */
+        use->hold_until = now;
     if (use->first[0] && !strcmp(use->first, name) && now < use->hold_until)
         until = 0;
     else if (use->hold_until > now)

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "../../md_acme_order.c"
+#include "../../md_clock.h"
 #include "../../md_file.h"
 #include "fail_files.h"
 #include "fake_http.h"
@@ -1267,6 +1268,77 @@ static void a_busy_ca_is_asked_slower_and_not_never(void **state)
     assert_true(md_acct_use_wait(use, "a", now) <= now + apr_time_from_sec(5));
 }
 
+/* Whatever was to be waited for when the clock was ahead. */
+static void a_clock_that_is_set_back_holds_nobody(void **state)
+{
+    const apr_interval_time_t years = apr_time_from_sec(APR_INT64_C(100000000));
+    md_acct_use_t *use = md_acct_use_create(p);
+    md_issue_t *issue = issue_make();
+    apr_time_t now = NOW;
+
+    (void)state;
+    fake_http_answer((fake_answer_t){ .url = "/dir", .status = 500, .times = 1 });
+    script_good_ca(1);
+    assert_int_not_equal(md_acme_load_directory(issue->acme, now + years, &err, p), APR_SUCCESS);
+    assert_int_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_SUCCESS);
+    md_acct_use_hold(use, 0, now + years);
+    assert_int_equal(md_acct_use_wait(use, "a", now), 0);
+    assert_true(md_acct_use_wait(use, "b", now) > now); /* `a` tries first */
+}
+
+static apr_interval_time_t passed; /* in the test's own time */
+
+apr_time_t md_clock_now(void)
+{
+    return apr_time_now();
+}
+
+apr_time_t md_clock_steady(void)
+{
+    return apr_time_now() + passed;
+}
+
+static void time_out(void)
+{
+    passed += apr_time_from_sec(30);
+}
+
+/* A CA that does not answer costs the time of one, and not that of each in turn. */
+static void one_failure_serves_all_however_long_it_took(void **state)
+{
+    md_issue_t *issue = issue_make();
+    apr_time_t now = NOW;
+
+    (void)state;
+    fake_http_answer((fake_answer_t){ .url = "/dir", .rv = APR_TIMEUP, .times = -1 });
+    fake_http_meanwhile("/dir", time_out);
+    assert_int_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_TIMEUP);
+    now += apr_time_from_sec(31);
+    md_err_clear(&err);
+    assert_int_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_TIMEUP);
+    assert_int_equal(fake_http_count("/dir"), 1);
+}
+
+/* What is the same text is not the same failure. */
+static void a_failure_is_told_as_it_was_last(void **state)
+{
+    fake_answer_t busy = { "GET", "/dir", 503, 0, "text/plain", "Retry-After: 100", "", 1 };
+    md_issue_t *issue = issue_make();
+    apr_time_t now = NOW;
+
+    (void)state;
+    fake_http_answer(busy);
+    busy.headers = "Retry-After: 1000";
+    fake_http_answer(busy);
+    assert_int_not_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_SUCCESS);
+    now += apr_time_from_sec(10);
+    assert_int_not_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_SUCCESS);
+    md_err_clear(&err);
+    assert_int_not_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_SUCCESS);
+    assert_int_equal(fake_http_count("/dir"), 2);
+    assert_true(err.retry_after > now + apr_time_from_sec(900));
+}
+
 #define AUTHZ_URL(n) "\"" CA "/" n "/authz/1\""
 
 /* What the CA lists while we wait is not what we began with. */
@@ -1337,6 +1409,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_account_is_found_while_it_is_moved, setup, teardown),
         cmocka_unit_test_setup_teardown(an_order_that_is_gone_is_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(a_busy_ca_is_asked_slower_and_not_never, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_clock_that_is_set_back_holds_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_failure_is_told_as_it_was_last, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_failure_serves_all_however_long_it_took, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(an_order_that_stays_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(authorizations_do_not_vanish, setup, teardown),
     };
