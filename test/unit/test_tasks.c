@@ -83,6 +83,7 @@ static void end(md_task_t *task, md_task_why_t why)
 }
 
 static const md_task_kind_t KIND = { look, step, end, APR_INT64_C(1000000) };
+static const md_task_kind_t PATIENT = { look, step, end, APR_INT64_C(3600000000) };
 
 static apr_status_t host_open(void *baton)
 {
@@ -269,12 +270,11 @@ static void waiting_for_a_thread_is_not_its_own_time(void **state)
 
 static void a_long_wait_gives_up_its_place(void **state)
 {
-    const md_task_kind_t patient = { look, step, end, apr_time_from_sec(3600) };
     job_t *job;
 
     (void)state;
     job = add(0, "lane", 2);
-    job->task.kind = &patient;
+    job->task.kind = &PATIENT;
     job->next = MD_TASK_WAIT;
     job->pause = apr_time_from_sec(100);
     AWAIT(was_ended(job, MD_TASK_LONG_WAIT));
@@ -312,6 +312,23 @@ static void stop_ends_what_waits(void **state)
     md_engine_stop(engine);
     assert_int_equal(was_ended(job, MD_TASK_STOPPED), 1);
     assert_false(is_open);
+}
+
+/* With fewer threads than lanes, one that always has work does not keep them for itself. */
+static void few_threads_serve_all_lanes(void **state)
+{
+    static const char *const LANES[] = { "a", "b", "c" };
+    job_t *job;
+    int i;
+
+    (void)state;
+    md_engine_stop(engine);
+    make_engine(1);
+    for (i = 0; i < 3; ++i) {
+        job = add(i, LANES[i], i == 2 ? 10 : 1 << 30);
+        job->task.kind = &PATIENT;
+    }
+    AWAIT(is_done(&jobs[2]));
 }
 
 /* ---- threads that cannot be made ---- */
@@ -372,6 +389,7 @@ int main(void)
         TEST(a_long_wait_gives_up_its_place),
         TEST(tasks_come_at_any_time),
         TEST(stop_ends_what_waits),
+        TEST(few_threads_serve_all_lanes),
         TEST(without_a_thread_nothing_is_kept),
         TEST(few_threads_do_all_the_work),
     };
