@@ -573,7 +573,9 @@ void md_engine_drive(md_engine_t *engine)
 {
     lock(engine);
     engine->is_driven = 1;
-    work(engine); /* with others that it calls, or alone */
+    /* Until all is done: who joins the others must not miss one that begins meanwhile. */
+    while (!engine->is_stopping && has_work(engine, md_clock_steady()))
+        work(engine); /* with others that it calls, or alone */
     unlock(engine);
     join_threads(engine);
 }
