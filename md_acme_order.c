@@ -317,8 +317,8 @@ static md_step_t wait_long(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
     if (!order->waiting_since || order->waiting_since > now)
         order->waiting_since = now;
     else if (now - order->waiting_since > LONG_WAIT) {
-        md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %s; it is looked at "
-                "again with the next attempt", order->url, ORDER_STATUS[order->status],
+        md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %s; it is checked "
+                "again at the next attempt", order->url, ORDER_STATUS[order->status],
                 md_duration_print(now - order->waiting_since, tmp));
         order->waiting_since = now;
     }
@@ -780,7 +780,7 @@ static apr_status_t look(md_authz_t **pauthz, md_issue_t *issue, const char *url
 
     rv = md_authz_fetch(pauthz, issue->acme, md_acct_signer(issue->acct), url, err, p);
     if (rv == APR_SUCCESS && !identifier_of(issue, *pauthz))
-        rv = md_fail(err, APR_EINVAL, "the CA wants the control over '%s' to be proven, which was "
+        rv = md_fail(err, APR_EINVAL, "the CA wants control over '%s' to be proven, which was "
                      "not ordered", (*pauthz)->identifier.value);
     return rv;
 }
@@ -1042,9 +1042,9 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
         return rv;
     rv = md_chain_from_pem(&chain, reply->body, reply->len, err, tmp);
     if (rv != APR_SUCCESS || chain->nelts == 0)
-        return md_fail(err, APR_EINVAL, "what the CA delivered at %s is no certificate chain: %s",
-                       issue->order->certificate, rv != APR_SUCCESS ? apr_pstrdup(tmp, err->detail)
-                                         : "the chain holds no certificate");
+        return md_fail(err, APR_EINVAL, "what the CA delivered at %s is not a certificate "
+                       "chain: %s", issue->order->certificate, rv != APR_SUCCESS
+                       ? apr_pstrdup(tmp, err->detail) : "the chain holds no certificate");
     chain = md_chain_sort(chain, key, tmp);
     rv = md_chain_check(chain, key, values_of(issue->identifiers, tmp), now, err, tmp);
     if (rv != APR_SUCCESS) {
@@ -1097,7 +1097,7 @@ static void explain(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
             return;
         }
     }
-    md_fail(err, APR_EINVAL, "the CA made the order invalid and gives no reason");
+    md_fail(err, APR_EINVAL, "the CA made the order invalid without giving a reason");
 }
 
 static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)

@@ -358,7 +358,7 @@ static apr_status_t explain(CURL *curl, const exchange_t *x, const md_request_t 
     apr_status_t rv = lack_of_descriptors(code);
 
     if (rv != APR_SUCCESS) {
-        md_fail(err, rv, "no file descriptor is left for a connection: raise the limit of open "
+        md_fail(err, rv, "no file descriptor is left for a connection: raise the limit on open "
                 "files of this server");
         return md_err_blame(err, MD_SCOPE_SELF, 0);
     }
