@@ -511,17 +511,17 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
     return md_acme_check_url(issue->acme, (*preply)->location, err, tmp);
 }
 
-/* Does the text speak of one of the names, or of a domain above it? */
+/* Does the text speak of one of the names, or of a domain above it? A top-level domain is in many
+ * texts, as in the address of a page about limits. */
 static int speaks_of(const char *text, const apr_array_header_t *identifiers)
 {
     const char *name;
     int i;
 
     for (i = 0; i < identifiers->nelts; ++i)
-        for (name = APR_ARRAY_IDX(identifiers, i, md_identifier_t).value;
-             name && strchr(name, '.');
-             name = strchr(name + 1, '.'))
-            if (strcasestr(text, *name == '.' ? name + 1 : name))
+        for (name = APR_ARRAY_IDX(identifiers, i, md_identifier_t).value; strchr(name, '.');
+             name = strchr(name, '.') + 1)
+            if (strcasestr(text, name))
                 return 1;
     return 0;
 }

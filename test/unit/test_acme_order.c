@@ -393,6 +393,9 @@ static const struct {
     int holds_all;
 } LIMITS[] = {
     { LIMITED("too many new orders (300) from this account in the last 3h", ""), 1 },
+    { LIMITED("too many new orders (300) from this account in the last 3h0m0s, retry after "
+              "2026-01-01 00:00:00 UTC: see https://letsencrypt.org/docs/rate-limits/"
+              "#new-orders-per-account", ""), 1 },
     { LIMITED("too many certificates (5) already issued for this exact set of identifiers in the "
               "last 168h, see https://ca.test/account", ""), 0 },
     { LIMITED("too many certificates (50) already issued for \\\"example.org\\\" by this account",
