@@ -16,7 +16,7 @@
 #define TRACE8     15
 
 static const a2md_command_t COMMANDS[] = {
-    { "add", "name [name...]", "add a managed domain with these DNS names, called by the first",
+    { "add", "name [name...]", "add a managed domain with these DNS names, named after the first",
       "", 1, 1, 1, a2md_add },
     { "update", "name [domains name... | ca url [proto] | account [id] | contacts address... |\n"
       "    agreement [accepted|url]]", "change a managed domain; -a gives it another CA", "", 1, 1,

@@ -94,7 +94,7 @@ part_unit() {
     say "unit tests, about 1 minute"
     unit gcc 'test_*'
     unit asan 'test_*'
-    unit tsan 'test_engine*'
+    unit tsan 'test_[et][na]*' # test_engine, test_tasks
 }
 
 # module <build> [slow]: pytest prints a summary such as `3 failed, 40 passed in 60.0s`. conftest.py limits each test;

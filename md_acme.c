@@ -10,6 +10,7 @@
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
+#include "md_clock.h"
 #include "md_jws.h"
 #include "md_limits.h"
 #include "md_log.h"
@@ -47,6 +48,7 @@ md_acme_t *md_acme_create(md_http_t *http, const char *url, const md_route_t *ro
                           apr_pool_t *p)
 {
     md_acme_t *acme = apr_pcalloc(p, sizeof(*acme));
+    apr_pool_t *err_pool;
 
     acme->p = p;
     acme->http = http;
@@ -54,7 +56,8 @@ md_acme_t *md_acme_create(md_http_t *http, const char *url, const md_route_t *ro
     acme->route.ca_file = apr_pstrdup(p, route->ca_file);
     acme->route.proxy_url = apr_pstrdup(p, route->proxy_url);
     acme->route.proxy_ca_file = apr_pstrdup(p, route->proxy_ca_file);
-    md_err_init(&acme->dir_err, p);
+    apr_pool_create(&err_pool, p);
+    md_err_init(&acme->dir_err, err_pool);
     if (apr_thread_mutex_create(&acme->mutex, APR_THREAD_MUTEX_DEFAULT, p) != APR_SUCCESS)
         return NULL;
     return acme;
@@ -87,6 +90,8 @@ apr_time_t md_acme_hold_until(md_acme_t *acme)
     apr_time_t until;
 
     lock(acme);
+    if (acme->hold_until > apr_time_now() + MD_MAX_RETRY_AFTER) /* the clock was set back */
+        acme->hold_until = 0;
     until = acme->hold_until;
     unlock(acme);
     return until;
@@ -213,6 +218,7 @@ static apr_status_t status_of_http(int status)
     case 403:
         return APR_EACCES;
     case 404:
+    case 410:
         return APR_ENOENT;
     default:
         return APR_EGENERAL;
@@ -312,16 +318,18 @@ static const char *words_of(const md_reply_t *reply, apr_pool_t *p)
     return len > 0 ? apr_pstrcat(p, ": ", apr_pstrmemdup(p, text, len), NULL) : "";
 }
 
-/* The CA is busy: ask it for nothing until the time it tells, or ever slower. */
+/* The CA is busy: ask it for nothing until the time it tells, or ever slower. What it says to many
+ * that asked at the same time counts once. */
 static void slow_down(md_acme_t *acme, apr_time_t retry_after)
 {
-    apr_time_t until;
+    apr_time_t now = apr_time_now(), until;
 
     lock(acme);
-    acme->pace = acme->pace ? acme->pace * 2 : PACE_FIRST;
+    if (acme->hold_until <= now)
+        acme->pace = acme->pace ? acme->pace * 2 : PACE_FIRST;
     if (acme->pace > PACE_MOST)
         acme->pace = PACE_MOST;
-    until = retry_after ? retry_after : apr_time_now() + acme->pace;
+    until = retry_after > now ? retry_after : now + acme->pace;
     if (until > acme->hold_until)
         acme->hold_until = until;
     unlock(acme);
@@ -704,7 +712,8 @@ static apr_status_t recent_failure(md_acme_t *acme, apr_time_t now, md_err_t *er
     apr_status_t rv = APR_SUCCESS;
 
     lock(acme);
-    if (acme->dir_failed_until > now) {
+    /* far in the future if the clock was set back since */
+    if (acme->dir_failed_until > now && acme->dir_failed_until < now + 2 * DIRECTORY_RESPITE) {
         md_err_copy(err, &acme->dir_err);
         rv = err->rv;
     }
@@ -716,14 +725,15 @@ static void remember_failure(md_acme_t *acme, apr_time_t now, const md_err_t *er
 {
     lock(acme);
     acme->dir_failed_until = now + DIRECTORY_RESPITE;
-    if (!acme->dir_err.detail || strcmp(acme->dir_err.detail, err->detail))
-        md_err_copy(&acme->dir_err, err);
+    apr_pool_clear(acme->dir_err.p); /* many CAs number their failures: each has another text */
+    md_err_copy(&acme->dir_err, err);
     unlock(acme);
 }
 
 apr_status_t md_acme_load_directory(md_acme_t *acme, apr_time_t now, md_err_t *err,
                                     apr_pool_t *p)
 {
+    apr_time_t began = md_clock_steady();
     md_directory_t *dir = NULL;
     apr_status_t rv;
 
@@ -734,7 +744,7 @@ apr_status_t md_acme_load_directory(md_acme_t *acme, apr_time_t now, md_err_t *e
         return rv;
     rv = directory_get(&dir, acme, err, p);
     if (rv != APR_SUCCESS) {
-        remember_failure(acme, now, err);
+        remember_failure(acme, now + (md_clock_steady() - began), err); /* it may take long */
         return rv;
     }
     directory_keep(acme, dir);

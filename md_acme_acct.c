@@ -442,8 +442,8 @@ static apr_status_t check_wish(md_acme_t *acme, const md_acct_wish_t *wish, md_e
     int i;
 
     if (wish->contacts->nelts == 0)
-        return md_fail(err, APR_EINVAL, "No contact information is configured: the CA %s needs an "
-                       "address for the account: set MDContactEmail or ServerAdmin",
+        return md_fail(err, APR_EINVAL, "No contact information is configured, but the CA %s needs "
+                       "an address for the account. Set MDContactEmail or ServerAdmin",
                        md_acme_url(acme));
     for (i = 0; i < wish->contacts->nelts; ++i) {
         contact = APR_ARRAY_IDX(wish->contacts, i, const char *);
@@ -489,8 +489,8 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     if (rv != APR_SUCCESS)
         return rv;
     if (!reply->json)
-        return md_fail(err, APR_EINVAL, "newAccount: HTTP status %d, but no JSON (%s)",
-                       reply->status, reply->media_type);
+        return md_fail(err, APR_EINVAL, "newAccount: HTTP status %d, but the answer is not "
+                       "JSON (%s)", reply->status, reply->media_type);
     acct->url = reply->location;
     acct->ca_url = wish->ca_url;
     acct->status = md_json_get_str(reply->json, "status");

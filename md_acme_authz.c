@@ -266,7 +266,7 @@ static const char *http01_problem(const md_solver_conf_t *conf)
     return conf->http_reachable ? NULL
            : "The challenge type 'http-01' is disabled because the server seems not to be "
              "reachable on public port 80: add 'Listen 80', or 'MDPortMap 80:<port>' with the "
-             "local port where it arrives. ";
+             "local port where connections to it arrive. ";
 }
 
 static const char *alpn_problem(const md_solver_conf_t *conf)
@@ -274,7 +274,7 @@ static const char *alpn_problem(const md_solver_conf_t *conf)
     if (!conf->https_reachable)
         return "The challenge type 'tls-alpn-01' is disabled because the server seems not to be "
                "reachable on public port 443: add 'Listen 443', or 'MDPortMap 443:<port>' with "
-               "the local port where it arrives. ";
+               "the local port where connections to it arrive. ";
     return conf->acme_tls->nelts > 0 ? NULL
            : "The challenge type 'tls-alpn-01' is disabled because no https vhost of the domain "
              "speaks the protocol 'acme-tls/1': add 'Protocols h2 http/1.1 acme-tls/1' there. ";

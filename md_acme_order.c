@@ -211,6 +211,12 @@ static md_step_t give_up_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp
     drop_order(issue, tmp);
     if (!was_resumed)
         return MD_STEP_FAILED;
+    if (md_store_exists(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, tmp)) {
+        md_fail(err, APR_EGENERAL, "cannot remove %s, the document of an order that is of no use "
+                "any more", md_store_path(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON,
+                                          tmp));
+        return MD_STEP_FAILED; /* or it would be resumed again and again */
+    }
     md_log(MD_LOG_DEBUG, "md[%s]: earlier order dropped: %s", issue->name,
            err->detail ? err->detail : "");
     md_err_clear(err);
@@ -317,8 +323,8 @@ static md_step_t wait_long(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
     if (!order->waiting_since || order->waiting_since > now)
         order->waiting_since = now;
     else if (now - order->waiting_since > LONG_WAIT) {
-        md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %s; it is looked at "
-                "again with the next attempt", order->url, ORDER_STATUS[order->status],
+        md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %s; it is checked "
+                "again at the next attempt", order->url, ORDER_STATUS[order->status],
                 md_duration_print(now - order->waiting_since, tmp));
         order->waiting_since = now;
     }
@@ -511,17 +517,17 @@ static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_er
     return md_acme_check_url(issue->acme, (*preply)->location, err, tmp);
 }
 
-/* Does the text speak of one of the names, or of a domain above it? */
+/* Does the text speak of one of the names, or of a domain above it? A top-level domain is in many
+ * texts, as in the address of a page about limits. */
 static int speaks_of(const char *text, const apr_array_header_t *identifiers)
 {
     const char *name;
     int i;
 
     for (i = 0; i < identifiers->nelts; ++i)
-        for (name = APR_ARRAY_IDX(identifiers, i, md_identifier_t).value;
-             name && strchr(name, '.');
-             name = strchr(name + 1, '.'))
-            if (strcasestr(text, *name == '.' ? name + 1 : name))
+        for (name = APR_ARRAY_IDX(identifiers, i, md_identifier_t).value; strchr(name, '.');
+             name = strchr(name, '.') + 1)
+            if (strcasestr(text, name))
                 return 1;
     return 0;
 }
@@ -658,6 +664,15 @@ static int order_is_ours(const md_issue_t *issue, const md_json_t *json, apr_poo
     return md_names_normalise(values, tmp)->nelts == issue->identifiers->nelts;
 }
 
+/* Does the CA say that it has no such order (any more), or none for this account? There is no
+ * problem type for that: some call the request malformed. */
+static int is_gone(const md_err_t *err)
+{
+    return err->http_status / 100 == 4
+           && (APR_STATUS_IS_ENOENT(err->rv) || APR_STATUS_IS_EACCES(err->rv)
+               || APR_STATUS_IS_EINVAL(err->rv));
+}
+
 /* The order of an earlier run, as the CA sees it now. */
 static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_time_t now,
                               md_err_t *err, apr_pool_t *tmp)
@@ -678,7 +693,7 @@ static md_step_t resume_order(md_issue_t *issue, const md_json_t *staged, apr_ti
         issue->order->setups = setups;
     issue->order->waiting_since = md_json_get_time(staged, "waiting-since");
     rv = fetch(&reply, issue, url, NULL, MD_MAX_ACME_BODY, err, tmp);
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_EACCES(rv))
+    if (rv != APR_SUCCESS && is_gone(err))
         return give_up_order(issue, err, tmp);
     if (rv == APR_SUCCESS)
         rv = see_order(issue, reply->json, err);
@@ -743,6 +758,7 @@ static apr_status_t save_setups(md_issue_t *issue, md_err_t *err, apr_pool_t *tm
 
 /* How far it is with one authorization, and what was chosen to prove it. */
 typedef struct proof_t {
+    const char *url;                 /* of the authorization; what the CA lists later may differ */
     const md_authz_t *authz;         /* NULL: not looked at in this run */
     const md_challenge_t *challenge; /* set up; NULL: not yet, or there is nothing to prove */
     int is_answered;                 /* the CA was told to look */
@@ -780,7 +796,7 @@ static apr_status_t look(md_authz_t **pauthz, md_issue_t *issue, const char *url
 
     rv = md_authz_fetch(pauthz, issue->acme, md_acct_signer(issue->acct), url, err, p);
     if (rv == APR_SUCCESS && !identifier_of(issue, *pauthz))
-        rv = md_fail(err, APR_EINVAL, "the CA wants the control over '%s' to be proven, which was "
+        rv = md_fail(err, APR_EINVAL, "the CA wants control over '%s' to be proven, which was "
                      "not ordered", (*pauthz)->identifier.value);
     return rv;
 }
@@ -793,15 +809,14 @@ static int is_unseen(const proof_t *proof)
     return !proof->authz;
 }
 
-static apr_status_t see_authz(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
-                              apr_pool_t *tmp)
+static apr_status_t see_authz(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
 {
     md_authz_t *authz;
     apr_status_t rv;
 
     (void)tmp;
     issue->activity = "Starting challenges for domains";
-    rv = look(&authz, issue, url, err, issue->proof_pool);
+    rv = look(&authz, issue, proof->url, err, issue->proof_pool);
     if (rv == APR_SUCCESS)
         rv = md_authz_check(authz, NULL, err, issue->proof_pool);
     if (rv == APR_SUCCESS)
@@ -814,13 +829,11 @@ static int is_unset(const proof_t *proof)
     return is_pending(proof) && !proof->challenge;
 }
 
-static apr_status_t set_up(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
-                           apr_pool_t *tmp)
+static apr_status_t set_up(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
 {
     const char *setup;
     apr_status_t rv;
 
-    (void)url;
     issue->activity = apr_psprintf(issue->p, "Setting up challenge for domain %s",
                                    proof->authz->shown_name);
     rv = md_solver_setup(&proof->challenge, &setup, proof->authz, issue->acct->thumbprint,
@@ -846,12 +859,11 @@ static apr_status_t tell(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_p
     return rv;
 }
 
-static apr_status_t answer_challenge(md_issue_t *issue, proof_t *proof, const char *url,
-                                     md_err_t *err, apr_pool_t *tmp)
+static apr_status_t answer_challenge(md_issue_t *issue, proof_t *proof, md_err_t *err,
+                                     apr_pool_t *tmp)
 {
     apr_status_t rv;
 
-    (void)url;
     issue->activity = "Starting challenges for domains";
     rv = save_setups(issue, err, tmp);
     if (rv == APR_SUCCESS
@@ -863,8 +875,7 @@ static apr_status_t answer_challenge(md_issue_t *issue, proof_t *proof, const ch
 
 static const struct {
     int (*is_open)(const proof_t *proof);
-    apr_status_t (*take)(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
-                         apr_pool_t *tmp);
+    apr_status_t (*take)(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp);
 } PASSES[] = {
     { is_unseen, see_authz },
     { is_unset, set_up },
@@ -878,13 +889,16 @@ static proof_t *proof_at(const md_issue_t *issue, int i)
 
 static void make_proofs(md_issue_t *issue)
 {
+    const apr_array_header_t *urls = issue->order->authorizations;
+    proof_t proof = { NULL };
     int i;
 
     apr_pool_create(&issue->proof_pool, issue->p);
-    issue->proofs = apr_array_make(issue->proof_pool, issue->order->authorizations->nelts + 1,
-                                   sizeof(proof_t));
-    for (i = 0; i < issue->order->authorizations->nelts; ++i)
-        memset(apr_array_push(issue->proofs), 0, sizeof(proof_t));
+    issue->proofs = apr_array_make(issue->proof_pool, urls->nelts + 1, sizeof(proof_t));
+    for (i = 0; i < urls->nelts; ++i) {
+        proof.url = apr_pstrdup(issue->proof_pool, APR_ARRAY_IDX(urls, i, const char *));
+        APR_ARRAY_PUSH(issue->proofs, proof_t) = proof;
+    }
 }
 
 /* Take the next proof of the earliest pass that is not over. 0: all are. */
@@ -896,9 +910,7 @@ static int prove(apr_status_t *prv, md_issue_t *issue, md_err_t *err, apr_pool_t
     for (pass = 0; pass < sizeof(PASSES) / sizeof(PASSES[0]); ++pass)
         for (i = 0; i < issue->proofs->nelts; ++i)
             if (PASSES[pass].is_open(proof_at(issue, i))) {
-                *prv = PASSES[pass].take(issue, proof_at(issue, i),
-                                         APR_ARRAY_IDX(issue->order->authorizations, i,
-                                                       const char *), err, tmp);
+                *prv = PASSES[pass].take(issue, proof_at(issue, i), err, tmp);
                 return 1;
             }
     return 0;
@@ -906,8 +918,7 @@ static int prove(apr_status_t *prv, md_issue_t *issue, md_err_t *err, apr_pool_t
 
 /* An authorization of an order that has been pending for a while: what its challenge failed by may
  * be told by it alone. A problem with a challenge that is still pending wants another answer. */
-static apr_status_t look_again(md_issue_t *issue, proof_t *proof, const char *url, md_err_t *err,
-                               apr_pool_t *tmp)
+static apr_status_t look_again(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
 {
     const md_challenge_t *challenge;
     md_authz_t *authz;
@@ -915,7 +926,7 @@ static apr_status_t look_again(md_issue_t *issue, proof_t *proof, const char *ur
 
     if (!proof->challenge)
         return APR_SUCCESS;
-    rv = look(&authz, issue, url, err, tmp);
+    rv = look(&authz, issue, proof->url, err, tmp);
     if (rv == APR_SUCCESS)
         rv = md_authz_check(authz, proof->challenge->type, err, tmp);
     if (APR_STATUS_IS_EINVAL(rv))
@@ -940,9 +951,7 @@ static md_step_t watch(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_poo
     if (issue->to_look_at > 0) {
         --issue->to_look_at;
         i = issue->next_look++ % issue->proofs->nelts;
-        if (look_again(issue, proof_at(issue, i),
-                       APR_ARRAY_IDX(issue->order->authorizations, i, const char *), err, tmp)
-            == APR_SUCCESS)
+        if (look_again(issue, proof_at(issue, i), err, tmp) == APR_SUCCESS)
             return MD_STEP_AGAIN;
         return APR_STATUS_IS_EINVAL(err->rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
     }
@@ -1051,9 +1060,9 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
         return rv;
     rv = md_chain_from_pem(&chain, reply->body, reply->len, err, tmp);
     if (rv != APR_SUCCESS || chain->nelts == 0)
-        return md_fail(err, APR_EINVAL, "what the CA delivered at %s is no certificate chain: %s",
-                       issue->order->certificate, rv != APR_SUCCESS ? apr_pstrdup(tmp, err->detail)
-                                         : "the chain holds no certificate");
+        return md_fail(err, APR_EINVAL, "what the CA delivered at %s is not a certificate "
+                       "chain: %s", issue->order->certificate, rv != APR_SUCCESS
+                       ? apr_pstrdup(tmp, err->detail) : "the chain holds no certificate");
     chain = md_chain_sort(chain, key, tmp);
     rv = md_chain_check(chain, key, values_of(issue->identifiers, tmp), now, err, tmp);
     if (rv != APR_SUCCESS) {
@@ -1106,7 +1115,7 @@ static void explain(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
             return;
         }
     }
-    md_fail(err, APR_EINVAL, "the CA made the order invalid and gives no reason");
+    md_fail(err, APR_EINVAL, "the CA made the order invalid without giving a reason");
 }
 
 static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)

@@ -122,12 +122,13 @@ void md_acct_use_hold(md_acct_use_t *use, apr_time_t retry_after, apr_time_t now
     apr_interval_time_t delay;
 
     lock(use);
-    delay = HOLD_FIRST << (use->holds < 6 ? use->holds : 6);
+    if (use->hold_until <= now || use->first[0]) /* else it is one of many that asked at once */
+        ++use->holds;
+    delay = HOLD_FIRST << (use->holds < 7 ? use->holds - 1 : 6);
     if (retry_after > now)
         delay = retry_after - now;
     use->hold_until = now + (delay < HOLD_MOST ? delay : HOLD_MOST);
     use->first[0] = '\0';
-    ++use->holds;
     unlock(use);
 }
 
@@ -136,6 +137,8 @@ apr_time_t md_acct_use_wait(md_acct_use_t *use, const char *name, apr_time_t now
     apr_time_t until = 0;
 
     lock(use);
+    if (use->hold_until > now + 2 * HOLD_MOST) /* the clock was set back */
+        use->hold_until = now;
     if (use->first[0] && !strcmp(use->first, name) && now < use->hold_until)
         until = 0;
     else if (use->hold_until > now)

@@ -35,6 +35,7 @@ typedef struct lane_t {
     apr_skiplist *waiting; /* by urgency: for a place in flight */
     int in_flight;         /* queued or being worked on */
     int working;           /* threads at it */
+    apr_uint64_t turn;     /* the last one that it had */
     struct lane_t *next;
 } lane_t;
 
@@ -55,6 +56,7 @@ struct md_engine_t {
     lane_t *lanes;         /* the first is that of looks */
     int lane_count;        /* without it */
     int task_count;
+    apr_uint64_t turns;    /* how often a task was taken */
     int working;           /* threads at work on a task */
     int idle;              /* threads that wait for work */
     int alive;             /* threads, without that of the caller of md_engine_drive */
@@ -253,6 +255,8 @@ static md_task_t *take_from(md_engine_t *engine, lane_t *lane)
 
     ++engine->working;
     ++lane->working;
+    if (lane->name) /* looks come first, as they tell what is urgent */
+        lane->turn = ++engine->turns;
     if (!may_begin(engine, lane)) {
         task = apr_skiplist_pop(lane->timed, NULL);
         task->is_resting = 0;
@@ -264,7 +268,12 @@ static md_task_t *take_from(md_engine_t *engine, lane_t *lane)
     return task;
 }
 
-/* From the lane with the fewest threads at work; NULL if nothing is due. */
+static int comes_before(const lane_t *a, const lane_t *b)
+{
+    return a->working != b->working ? a->working < b->working : a->turn < b->turn;
+}
+
+/* From the lane with the fewest threads at work, in turn; NULL if nothing is due. */
 static md_task_t *take(md_engine_t *engine, apr_time_t now)
 {
     lane_t *lane, *best = NULL;
@@ -273,7 +282,7 @@ static md_task_t *take(md_engine_t *engine, apr_time_t now)
         return NULL;
     for (lane = engine->lanes; lane; lane = lane->next)
         if (has_due(engine, lane, now) && may_work(engine, lane)
-            && (!best || lane->working < best->working))
+            && (!best || comes_before(lane, best)))
             best = lane;
     return best ? take_from(engine, best) : NULL;
 }
@@ -591,7 +600,9 @@ void md_engine_drive(md_engine_t *engine)
 {
     lock(engine);
     engine->is_driven = 1;
-    work(engine); /* with others that it calls, or alone */
+    /* Until all is done: who joins the others must not miss one that begins meanwhile. */
+    while (!engine->is_stopping && has_work(engine, md_clock_steady()))
+        work(engine); /* with others that it calls, or alone */
     unlock(engine);
     join_threads(engine);
 }

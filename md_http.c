@@ -155,12 +155,12 @@ static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
         return 0;
     while (end > 0 && strchr("\r\n \t", data[end - 1])) /* RFC 9110 5.5 */
         --end;
-    if (end >= 5 && !strncmp(data, "HTTP/", 5)) {
+    line = apr_pstrmemdup(x->p, data, end); /* as libcurl promises no NUL behind it */
+    if (!strncmp(line, "HTTP/", 5)) {
         apr_table_clear(x->response->headers);
-        x->is_answered = strncmp(data + strcspn(data, " "), " 1", 2) != 0;
+        x->is_answered = strncmp(line + strcspn(line, " "), " 1", 2) != 0;
         return len;
     }
-    line = apr_pstrmemdup(x->p, data, end);
     colon = strchr(line, ':');
     if (colon) {
         *colon++ = '\0';
@@ -358,7 +358,7 @@ static apr_status_t explain(CURL *curl, const exchange_t *x, const md_request_t 
     apr_status_t rv = lack_of_descriptors(code);
 
     if (rv != APR_SUCCESS) {
-        md_fail(err, rv, "no file descriptor is left for a connection: raise the limit of open "
+        md_fail(err, rv, "no file descriptor is left for a connection: raise the limit on open "
                 "files of this server");
         return md_err_blame(err, MD_SCOPE_SELF, 0);
     }

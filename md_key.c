@@ -383,7 +383,7 @@ apr_status_t md_key_generate(md_key_t **pkey, const md_key_spec_t *spec, md_err_
         return md_fail(err, APR_EINTR, "stopped while a private key was being made");
     if (!pkey_new)
         return md_openssl_fail(err, APR_ENOTIMPL,
-                               apr_psprintf(p, "cannot generate a private key of type '%s', check "
+                               apr_psprintf(p, "cannot generate a private key of type '%s'; check "
                                             "MDPrivateKeys", md_key_spec_name(spec)));
     *pkey = wrap(pkey_new, p);
     return APR_SUCCESS;

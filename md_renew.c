@@ -300,8 +300,9 @@ static apr_status_t prepare_staging(md_renew_t *renew)
     if (staged_at && !strcmp(staged_at, renew->ca_url))
         return APR_SUCCESS;
     if (staged_at)
-        md_log(MD_LOG_INFO, "md[%s]: no certificate from %s after %d attempts, the "
-               "next CA is %s", renew->domain->name, staged_at, renew->job->errors, renew->ca_url);
+        md_log(MD_LOG_INFO, "md[%s]: no certificate from %s after %d attempts; the "
+               "next CA to try is %s", renew->domain->name, staged_at, renew->job->errors,
+               renew->ca_url);
     md_stage_reset(renew->reg->store, renew->domain->name, renew->tmp);
     staged.ca_url = renew->ca_url;
     staged.ca_account = NULL;
@@ -449,7 +450,7 @@ static void note_account(md_renew_t *renew)
     md_err_init(&err, renew->tmp);
     rv = save_account(renew, acct, &err);
     if (rv != APR_SUCCESS)
-        md_log(MD_LOG_WARNING, "md[%s]: cannot note the account in use: %s",
+        md_log(MD_LOG_WARNING, "md[%s]: cannot note which account is in use: %s",
                renew->domain->name, err.detail ? err.detail : "nothing is staged");
 }
 
@@ -614,9 +615,9 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
 void md_renew_overdue(md_renew_t *renew, apr_time_t now, unsigned char dice)
 {
     apr_pool_clear(renew->tmp);
-    md_fail(&renew->err, APR_TIMEUP, "the CA at %s was asked again and again and waited for, and "
-            "did not come to an end; what is done so far is kept, the next attempt goes on from "
-            "there", renew->ca_url);
+    md_fail(&renew->err, APR_TIMEUP, "the CA at %s was asked and waited for again and again, but "
+            "did not come to an end. What has been done so far is kept; the next attempt goes on "
+            "from there", renew->ca_url);
     fail(renew, now, dice);
 }
 
@@ -638,7 +639,7 @@ md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice)
 
     apr_pool_clear(renew->tmp);
     if (renew->err.rv == APR_SUCCESS && !renew->issue.use)
-        md_fail(&renew->err, APR_ENOMEM, "no memory for the CA");
+        md_fail(&renew->err, APR_ENOMEM, "no memory to talk to the CA");
     if (renew->err.rv == APR_SUCCESS)
         step = md_issue_step(&renew->issue, now, &renew->err);
     note_account(renew);

@@ -36,8 +36,7 @@ typedef struct renewal_t {
     md_err_t result;       /* of a single attempt */
 } renewal_t;
 
-/* A CA in use, and the account there for an external one (or none), of its own pool: many threads
- * work with it. */
+/* A CA in use, and the account there for an external one (or none). Many threads work with both. */
 typedef struct ca_t {
     const char *eab_kid, *eab_hmac;
     md_acme_t *acme;
@@ -87,33 +86,41 @@ static apr_status_t destroy_pool(void *pool)
     return APR_SUCCESS;
 }
 
-/* At the same CA all share directory, nonces and pace. Called locked. */
-static md_acme_t *find_acme(md_renewals_t *all, const char *url, const md_route_t *route,
-                            apr_pool_t *p)
+/* A pool that lives as long as the renewals. Called locked. */
+static apr_pool_t *own_pool(md_renewals_t *all)
 {
+    apr_pool_t *pool = md_engine_pool();
+
+    if (pool)
+        apr_pool_cleanup_register(all->p, pool, destroy_pool, apr_pool_cleanup_null);
+    return pool;
+}
+
+/* At the same CA all share directory, nonces and pace. Called locked. */
+static md_acme_t *find_acme(md_renewals_t *all, const char *url, const md_route_t *route)
+{
+    apr_pool_t *pool;
     ca_t *ca;
 
     for (ca = all->cas; ca; ca = ca->next)
         if (md_acme_is(ca->acme, url, route))
             return ca->acme;
-    return md_acme_create(all->http, url, route, p);
+    pool = own_pool(all);
+    return pool ? md_acme_create(all->http, url, route, pool) : NULL;
 }
 
-/* Called locked. */
+/* CA and account each take memory under a lock of their own, from a pool of their own. Called
+ * locked. */
 static ca_t *add_ca(md_renewals_t *all, const char *url, const md_route_t *route,
                     const md_domain_t *domain)
 {
-    apr_pool_t *pool = md_engine_pool();
-    ca_t *ca;
+    ca_t *ca = apr_pcalloc(all->p, sizeof(*ca));
+    apr_pool_t *pool = own_pool(all);
 
-    if (!pool)
-        return NULL;
-    apr_pool_cleanup_register(all->p, pool, destroy_pool, apr_pool_cleanup_null);
-    ca = apr_pcalloc(pool, sizeof(*ca));
     ca->eab_kid = domain->eab_kid;
     ca->eab_hmac = domain->eab_hmac;
-    ca->acme = find_acme(all, url, route, pool);
-    ca->use = md_acct_use_create(pool);
+    ca->acme = find_acme(all, url, route);
+    ca->use = pool ? md_acct_use_create(pool) : NULL;
     if (!ca->acme || !ca->use)
         return NULL;
     ca->next = all->cas;

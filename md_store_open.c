@@ -56,8 +56,8 @@ static apr_status_t unusable(md_err_t *err, apr_status_t rv, const char *path, c
 {
     return md_fail(err, rv, "The central store file md/md_store.json seems to exist, but %s. It "
                    "holds the key to the private keys in the store: repair %s or restore it from "
-                   "a backup. If it is removed, a new one and new ACME accounts are made", why,
-                   path);
+                   "a backup. If it is removed, a new one is made, and new ACME accounts are "
+                   "registered", why, path);
 }
 
 /* Nothing is wrong with the content: it is for another user to read, or modes forbid it. */

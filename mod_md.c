@@ -152,7 +152,7 @@ static const char *store_advice(const char *dir, apr_status_t rv, apr_pool_t *p)
     if (!dir || !(rv == EROFS || (is_denied && geteuid() == 0)))
         return "";
     return apr_psprintf(p, ". The server must be able to write there: set MDStoreDir to a place "
-                        "such as /var/lib/apache2/md, and move there what the store has already; "
+                        "such as /var/lib/apache2/md, and move there what is in the store already; "
                         "or, where systemd forbids it, allow it with 'ReadWritePaths=%s' in the "
                         "unit of the service", dir);
 }

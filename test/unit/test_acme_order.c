@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "../../md_acme_order.c"
+#include "../../md_clock.h"
 #include "../../md_file.h"
 #include "../../md_jws.h"
 #include "fail_files.h"
@@ -393,6 +394,9 @@ static const struct {
     int holds_all;
 } LIMITS[] = {
     { LIMITED("too many new orders (300) from this account in the last 3h", ""), 1 },
+    { LIMITED("too many new orders (300) from this account in the last 3h0m0s, retry after "
+              "2026-01-01 00:00:00 UTC: see https://letsencrypt.org/docs/rate-limits/"
+              "#new-orders-per-account", ""), 1 },
     { LIMITED("too many certificates (5) already issued for this exact set of identifiers in the "
               "last 168h, see https://ca.test/account", ""), 0 },
     { LIMITED("too many certificates (50) already issued for \\\"example.org\\\" by this account",
@@ -1267,6 +1271,185 @@ static void identifiers_are_of_a_type(void **state)
     }
 }
 
+/* CAs answer for an order that they know no more as they like; Boulder does so by a malformed one. */
+static void an_order_that_is_gone_is_replaced(void **state)
+{
+    static const struct { int status; const char *body; } GONE[] = { /* the empty ones: twice */
+        { 404, "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"No order\"}" },
+        { 400, "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"No order\"}" },
+        { 403, "{\"type\":\"urn:ietf:params:acme:error:unauthorized\",\"detail\":\"No\"}" },
+        { 404, "" }, { 410, "{\"detail\":\"No order\"}" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(GONE) / sizeof(GONE[0]); ++i) {
+        assert_int_equal(empty_store(), APR_SUCCESS);
+        fake_http_reset(p);
+        stage_order_that_waits(0, NULL);
+        answer("/order/1", GONE[i].status, "application/problem+json", GONE[i].body,
+               *GONE[i].body ? 1 : 2);
+        script_good_ca(1);
+        md_err_clear(&err);
+        if (run(issue_make(), NULL) != MD_STEP_DONE)
+            fail_msg("%d %s: %s", GONE[i].status, GONE[i].body, err.detail);
+        assert_int_equal(fake_http_count("/new-order"), 1);
+    }
+}
+
+/* A disk that has become read-only keeps it: that is no reason to ask the CA without end. */
+static void an_order_that_stays_is_an_error(void **state)
+{
+    md_step_t step;
+
+    (void)state;
+    stage_order_that_waits(0, NULL);
+    answer("/order/1", 403, "text/plain", "", -1);
+    script_good_ca(1);
+    connect_ca(issue_make());
+    fail_files_arm(1, 1, EROFS);
+    step = run(issue_make(), NULL);
+    fail_files_disarm();
+    assert_int_equal(step, MD_STEP_FAILED);
+    assert_int_equal(fake_http_count("/order/1"), 1);
+    assert_non_null(strstr(err.detail, "order.json"));
+}
+
+static apr_status_t ask(md_acme_t *acme)
+{
+    md_signer_t signer = { .kid = CA "/acct/1" };
+    md_reply_t *reply;
+    md_key_t *key;
+
+    assert_int_equal(md_key_generate(&key, &EC, &err, p), APR_SUCCESS);
+    signer.key = key;
+    return md_acme_fetch(&reply, acme, signer, CA "/order/1", NULL, 1000, &err, p);
+}
+
+/* Many that are refused at once are one reason to slow down, and a CA that wants to be asked again
+ * at once does not get it. */
+static void a_busy_ca_is_asked_slower_and_not_never(void **state)
+{
+    static const char *const HEADERS[] = { NULL, "Retry-After: 0", "Retry-After: 1000000000" };
+    fake_answer_t busy = { "POST", "/order/1", 503, 0, "text/plain", NULL, "", -1 };
+    md_acct_use_t *use = md_acct_use_create(p);
+    apr_time_t now = NOW;
+    md_issue_t *issue;
+    size_t i;
+    int n;
+
+    (void)state;
+    for (i = 0; i < sizeof(HEADERS) / sizeof(HEADERS[0]); ++i) {
+        fake_http_reset(p);
+        busy.headers = HEADERS[i];
+        fake_http_answer(busy);
+        script_good_ca(1);
+        issue = issue_make();
+        assert_int_equal(md_acme_load_directory(issue->acme, NOW, &err, p), APR_SUCCESS);
+        for (n = 0; n < 20; ++n)
+            assert_int_not_equal(ask(issue->acme), APR_SUCCESS);
+        assert_true(md_acme_hold_until(issue->acme) > NOW + apr_time_from_msec(500));
+        if (i < 2)
+            assert_true(md_acme_hold_until(issue->acme) < NOW + apr_time_from_sec(4));
+    }
+    for (n = 0; n < 20; ++n)
+        md_acct_use_hold(use, 0, now);
+    assert_true(md_acct_use_wait(use, "a", now) > now);
+    assert_true(md_acct_use_wait(use, "a", now) <= now + apr_time_from_sec(5));
+}
+
+/* Whatever was to be waited for when the clock was ahead. */
+static void a_clock_that_is_set_back_holds_nobody(void **state)
+{
+    const apr_interval_time_t years = apr_time_from_sec(APR_INT64_C(100000000));
+    md_acct_use_t *use = md_acct_use_create(p);
+    md_issue_t *issue = issue_make();
+    apr_time_t now = NOW;
+
+    (void)state;
+    fake_http_answer((fake_answer_t){ .url = "/dir", .status = 500, .times = 1 });
+    script_good_ca(1);
+    assert_int_not_equal(md_acme_load_directory(issue->acme, now + years, &err, p), APR_SUCCESS);
+    assert_int_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_SUCCESS);
+    md_acct_use_hold(use, 0, now + years);
+    assert_int_equal(md_acct_use_wait(use, "a", now), 0);
+    assert_true(md_acct_use_wait(use, "b", now) > now); /* `a` tries first */
+}
+
+static apr_interval_time_t passed; /* in the test's own time */
+
+apr_time_t md_clock_now(void)
+{
+    return apr_time_now();
+}
+
+apr_time_t md_clock_steady(void)
+{
+    return apr_time_now() + passed;
+}
+
+static void time_out(void)
+{
+    passed += apr_time_from_sec(30);
+}
+
+/* A CA that does not answer costs the time of one, and not that of each in turn. */
+static void one_failure_serves_all_however_long_it_took(void **state)
+{
+    md_issue_t *issue = issue_make();
+    apr_time_t now = NOW;
+
+    (void)state;
+    fake_http_answer((fake_answer_t){ .url = "/dir", .rv = APR_TIMEUP, .times = -1 });
+    fake_http_meanwhile("/dir", time_out);
+    assert_int_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_TIMEUP);
+    now += apr_time_from_sec(31);
+    md_err_clear(&err);
+    assert_int_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_TIMEUP);
+    assert_int_equal(fake_http_count("/dir"), 1);
+}
+
+/* What is the same text is not the same failure. */
+static void a_failure_is_told_as_it_was_last(void **state)
+{
+    fake_answer_t busy = { "GET", "/dir", 503, 0, "text/plain", "Retry-After: 100", "", 1 };
+    md_issue_t *issue = issue_make();
+    apr_time_t now = NOW;
+
+    (void)state;
+    fake_http_answer(busy);
+    busy.headers = "Retry-After: 1000";
+    fake_http_answer(busy);
+    assert_int_not_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_SUCCESS);
+    now += apr_time_from_sec(10);
+    assert_int_not_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_SUCCESS);
+    md_err_clear(&err);
+    assert_int_not_equal(md_acme_load_directory(issue->acme, now, &err, p), APR_SUCCESS);
+    assert_int_equal(fake_http_count("/dir"), 2);
+    assert_true(err.retry_after > now + apr_time_from_sec(900));
+}
+
+#define AUTHZ_URL(n) "\"" CA "/" n "/authz/1\""
+
+/* What the CA lists while we wait is not what we began with. */
+static void authorizations_do_not_vanish(void **state)
+{
+    static const char MANY[] =
+        "{\"status\":\"pending\",\"authorizations\":[" AUTHZ_URL("1") "," AUTHZ_URL("2") ","
+        AUTHZ_URL("3") "," AUTHZ_URL("4") "," AUTHZ_URL("5") "," AUTHZ_URL("6") ","
+        AUTHZ_URL("7") "," AUTHZ_URL("8") "],\"finalize\":\"" CA "/order/1/finalize\"}";
+    fake_answer_t many = NEW_ORDER;
+
+    (void)state;
+    many.body = MANY;
+    fake_http_answer(many);
+    answer("/order/1", 200, "application/json", ORDER("pending", ""), -1);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "still reports order"));
+    assert_true(fake_http_count("/8/authz/1") > 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1317,6 +1500,14 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(an_order_that_expires_in_work_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(an_account_is_found_while_it_is_moved, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_order_that_is_gone_is_replaced, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_busy_ca_is_asked_slower_and_not_never, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_clock_that_is_set_back_holds_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_failure_is_told_as_it_was_last, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_failure_serves_all_however_long_it_took, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(an_order_that_stays_is_an_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(authorizations_do_not_vanish, setup, teardown),
     };
 
     apr_initialize();

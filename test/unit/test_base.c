@@ -300,6 +300,7 @@ static void text_as_it_is_kept(void **state)
         { "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x94\x92", "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x94\x92",
           "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x94\x92" },
         { "\x1b[31m\x7f", "?[31m?", "?[31m?" },
+        { "\xc2\x9b" "31m\xc2\xa7", "??31m\xc2\xa7", "??31m\xc2\xa7" }, /* CSI of Latin-1 */
         { "\xff\xc3(\xe2\x82", "?\x3f(\x3f?", "?\x3f(\x3f?" },          /* no UTF-8, cut off */
         { "\xc0\xaf\xed\xa0\x80", "?????", "?????" },       /* too long a form, a surrogate */
     };

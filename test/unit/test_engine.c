@@ -76,6 +76,29 @@ static void all_are_driven_with_one_account(void **state)
     }
 }
 
+/* Each is settled by threads of its own, while others see to the directory, which differs. */
+static void external_accounts_share_a_ca(void **state)
+{
+    fake_answer_t answer = { .url = "/dir", .status = 200, .type = "application/json" };
+    md_domain_t *domain;
+    int i;
+
+    (void)state;
+    fake_http_reset(p);
+    for (i = 0; i < COUNT; ++i) {
+        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        domain->eab_kid = domain->name;
+        domain->eab_hmac = "bm90IGEgc2VjcmV0";
+        answer.body = apr_psprintf(p, "{\"newNonce\":\"" CA "/nonce\",\"newAccount\":\"" CA
+                                   "/new-acct\",\"newOrder\":\"" CA "/new-order\",\"meta\":{"
+                                   "\"website\":\"%d\",\"profiles\":{\"%d\":\"\"}}}", i, i);
+        fake_http_answer(answer);
+    }
+    fake_http_script(SCRIPT);
+    run_until_quiet();
+    assert_int_equal(fake_http_count("/new-acct"), COUNT);
+}
+
 static void save_pair(const char *name)
 {
     const md_key_spec_t spec = { MD_KEY_EC, 0, "P-256" };
@@ -305,6 +328,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_are_driven_with_one_account, setup, teardown),
+        cmocka_unit_test_setup_teardown(external_accounts_share_a_ca, setup, teardown),
         cmocka_unit_test_setup_teardown(complete_sets_are_finished_without_the_ca, setup, teardown),
         cmocka_unit_test_setup_teardown(a_dead_ca_is_asked_once_for_all, setup, teardown),
         cmocka_unit_test_setup_teardown(stops_in_the_middle_and_records_no_error, setup, teardown),

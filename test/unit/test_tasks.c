@@ -88,6 +88,7 @@ static void end(md_task_t *task, md_task_why_t why)
 }
 
 static const md_task_kind_t KIND = { look, step, end, APR_INT64_C(1000000) };
+static const md_task_kind_t PATIENT = { look, step, end, APR_INT64_C(3600000000) };
 
 static apr_status_t host_open(void *baton)
 {
@@ -274,12 +275,11 @@ static void waiting_for_a_thread_is_not_its_own_time(void **state)
 
 static void a_long_wait_gives_up_its_place(void **state)
 {
-    const md_task_kind_t patient = { look, step, end, apr_time_from_sec(3600) };
     job_t *job;
 
     (void)state;
     job = add(0, "lane", 2);
-    job->task.kind = &patient;
+    job->task.kind = &PATIENT;
     job->next = MD_TASK_WAIT;
     job->pause = apr_time_from_sec(100);
     AWAIT(was_ended(job, MD_TASK_LONG_WAIT));
@@ -345,6 +345,67 @@ static void stop_ends_what_waits(void **state)
     assert_false(is_open);
 }
 
+/* With fewer threads than lanes, one that always has work does not keep them for itself. */
+static void few_threads_serve_all_lanes(void **state)
+{
+    static const char *const LANES[] = { "a", "b", "c" };
+    job_t *job;
+    int i;
+
+    (void)state;
+    md_engine_stop(engine);
+    make_engine(1);
+    for (i = 0; i < 3; ++i) {
+        job = add(i, LANES[i], i == 2 ? 10 : 1 << 30);
+        job->task.kind = &PATIENT;
+    }
+    AWAIT(is_done(&jobs[2]));
+}
+
+/* ---- the caller's thread among those that work ---- */
+
+#define ROUND apr_time_from_msec(1400)
+
+static apr_time_t started;
+static __thread int ordinal;
+static int ordinals;
+
+/* In rounds. The caller's thread, and then all but the newest, find themselves spare, and end. */
+static md_task_next_t slow_step(md_task_t *task)
+{
+    md_task_next_t next;
+
+    if (!ordinal)
+        ordinal = __atomic_add_fetch(&ordinals, 1, __ATOMIC_SEQ_CST);
+    apr_sleep(apr_time_from_msec(50)); /* the next one may be about to come */
+    if (ordinal == 2
+        || (ordinal > 2 && ordinal != __atomic_load_n(&ordinals, __ATOMIC_SEQ_CST)))
+        apr_sleep(apr_time_from_msec(250));
+    next = step(task);
+    if (next == MD_TASK_WAIT)
+        task->due_at += ROUND - (task->due_at - started) % ROUND;
+    return next;
+}
+
+static void drive_returns_when_all_is_done(void **state)
+{
+    const md_task_kind_t slow = { look, slow_step, end, PATIENT.limit };
+    job_t *job;
+    int i;
+
+    (void)state;
+    started = md_clock_steady();
+    ordinal = ordinals = 1;
+    for (i = 0; i < 2; ++i) {
+        job = add(i, "lane", 4);
+        job->task.kind = &slow;
+        job->next = MD_TASK_WAIT;
+    }
+    md_engine_drive(engine);
+    assert_true(is_done(&jobs[0]));
+    assert_true(is_done(&jobs[1]));
+}
+
 /* ---- threads that cannot be made ---- */
 
 static int threads_left = -1; /* -1: as many as there may be */
@@ -404,6 +465,8 @@ int main(void)
         TEST(tasks_come_at_any_time),
         TEST(a_task_that_rests_can_be_woken),
         TEST(stop_ends_what_waits),
+        TEST(few_threads_serve_all_lanes),
+        TEST(drive_returns_when_all_is_done),
         TEST(without_a_thread_nothing_is_kept),
         TEST(few_threads_do_all_the_work),
     };
