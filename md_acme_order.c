@@ -890,7 +890,7 @@ static proof_t *proof_at(const md_issue_t *issue, int i)
 static void make_proofs(md_issue_t *issue)
 {
     const apr_array_header_t *urls = issue->order->authorizations;
-    proof_t proof = { NULL };
+    proof_t proof = { .url = NULL };
     int i;
 
     apr_pool_create(&issue->proof_pool, issue->p);
