@@ -30,7 +30,8 @@ static const md_json_rule_t RULES[] = {
     { "next-run", MD_JSON_STRING, 0 }, { "last-run", MD_JSON_STRING, 0 },
     { "valid-from", MD_JSON_STRING, 0 }, { "retry-after", MD_JSON_STRING, 0 },
     { "last", MD_JSON_OBJECT, 0 }, { "failed-challenge", MD_JSON_STRING, 0 },
-    { "lacks-must-staple", MD_JSON_BOOL, 0 }, { "log", MD_JSON_OBJECT, 0 }, { NULL, MD_JSON_STRING, 0 }
+    { "lacks-must-staple", MD_JSON_BOOL, 0 }, { "log", MD_JSON_OBJECT, 0 },
+    { NULL, MD_JSON_STRING, 0 }
 };
 
 apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_group_t group,
