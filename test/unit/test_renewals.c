@@ -178,37 +178,73 @@ static int told_in_log(const md_job_t *job, const char *text)
     return 0;
 }
 
-static void what_one_meets_is_not_felt_by_others(void **state)
+/* All but one have their certificates, by the same requests in the same order. */
+static void check_others(const char *alone)
 {
-    const way_t none = { .kind = "none" };
-    const char *alone;
-    size_t w;
-    int i, attempts;
+    int i;
 
-    (void)state;
-    way = &none;
+    for (i = 0; i < COUNT; ++i)
+        assert_int_equal(is_issued(i), i != ONE);
+    if (strcmp(requests_of_others(), alone))
+        fail_msg("%s %s:\n%s\nin place of\n%s", way->kind, way->detail, requests_of_others(), alone);
+    assert_int_equal(fake_http_count("/new-acct"), 1);
+}
+
+static void check_told(void)
+{
+    if (!told_in_log(job_of(ONE), way->detail))
+        fail_msg("%s: '%s' is not told: %s", way->kind, way->detail,
+                 md_json_text(job_of(ONE)->log, 0, p));
+}
+
+static const char *requests_without_refusal(void)
+{
+    static const way_t NONE = { .kind = "none" };
+
+    way = &NONE;
     start(COUNT, refuse_one);
     pass(HOUR / 60);
-    alone = requests_of_others();
     assert_int_equal(fake_ca.logged, COUNT * 6);
-    for (w = 0; w < sizeof(WAYS) / sizeof(WAYS[0]); ++w) {
-        way = &WAYS[w];
+    return requests_of_others();
+}
+
+static void what_one_meets_is_not_felt_by_others(void **state)
+{
+    const char *alone = requests_without_refusal();
+    size_t i;
+    int attempts;
+
+    (void)state;
+    for (i = 0; i < sizeof(WAYS) / sizeof(WAYS[0]); ++i) {
+        way = &WAYS[i];
         start(COUNT, refuse_one);
         pass(HOUR / 60);
-        for (i = 0; i < COUNT; ++i)
-            assert_int_equal(is_issued(i), i != ONE);
-        if (strcmp(requests_of_others(), alone))
-            fail_msg("way %d: %s\nin place of\n%s", (int)w, requests_of_others(), alone);
+        check_others(alone);
         pass(72 * HOUR);
         attempts = check_gaps(way->told);
         assert_in_range(attempts, way->told ? 2 : 8, way->told == 12 * HOUR ? 6 : 18);
         assert_int_equal(job_of(ONE)->errors, attempts);
-        if (!told_in_log(job_of(ONE), way->detail))
-            fail_msg("way %d: '%s' is not told: %s", (int)w, way->detail,
-                     md_json_text(job_of(ONE)->log, 0, p));
-        assert_string_equal(requests_of_others(), alone);
-        assert_int_equal(fake_http_count("/new-acct"), 1);
+        check_told();
+        check_others(alone);
     }
+}
+
+/* Nothing is asked for. */
+static void a_profile_that_is_not_offered_costs_no_order(void **state)
+{
+    static const way_t LOCAL = { .kind = "none", .detail = "'nice' is not offered by CA" };
+    const char *alone = requests_without_refusal();
+
+    (void)state;
+    way = &LOCAL;
+    start(COUNT, refuse_one);
+    domain_at(ONE)->profile = "nice";
+    domain_at(ONE)->profile_mandatory = 1;
+    pass(72 * HOUR);
+    check_others(alone);
+    check_told();
+    assert_int_equal(fake_ca.logged, (COUNT - 1) * 6);
+    assert_in_range(job_of(ONE)->errors, 8, 18);
 }
 
 /* ---- names in common ---- */
@@ -492,6 +528,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(what_one_meets_is_not_felt_by_others),
+        TEST(a_profile_that_is_not_offered_costs_no_order),
         TEST(domains_that_share_names_do_not_disturb_each_other),
         TEST(back_off_needs_no_disk),
         TEST(a_clock_that_was_ahead_delays_nothing),
