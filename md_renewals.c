@@ -358,7 +358,7 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
         return md_fail(err, rv, "cannot create a mutex for renewals");
     all->list = apr_pcalloc(p, sizeof(renewal_t) * (size_t)(reg->domains->nelts + 1));
     for (i = 0; i < reg->domains->nelts; ++i) {
-        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        domain = md_reg_domain(reg, i);
         if (!domain->is_watched)
             continue;
         renewal = &all->list[all->count++];
