@@ -15,7 +15,7 @@
 #include "md_log.h"
 #include "md_text.h"
 
-#define SAVE_INTERVAL apr_time_from_msec(500) /* job.json while a run makes progress */
+#define SAVE_INTERVAL apr_time_from_sec(2) /* job.json while a run makes progress */
 #define LACK_DELAY    apr_time_from_sec(60)   /* until there may be descriptors again */
 
 struct md_renew_t {
@@ -30,6 +30,7 @@ struct md_renew_t {
     md_err_t err;
     const char *activity;  /* as last logged */
     apr_time_t saved_at;
+    int has_progress;      /* that is not saved yet */
     int is_unsaved;        /* the job could not be saved */
 };
 
@@ -436,13 +437,15 @@ static void note_progress(md_renew_t *renew, apr_time_t now)
 {
     const char *activity = renew->issue.activity;
 
-    if (!activity || (renew->activity && !strcmp(activity, renew->activity)))
+    if (activity && (!renew->activity || strcmp(activity, renew->activity))) {
+        renew->activity = activity;
+        renew->has_progress = 1;
+        md_job_log(renew->job, now, "progress", NULL, activity);
+        md_job_result(renew->job, activity, NULL, renew->tmp);
+    }
+    if (!renew->has_progress || now - renew->saved_at < SAVE_INTERVAL)
         return;
-    renew->activity = activity;
-    md_job_log(renew->job, now, "progress", NULL, activity);
-    md_job_result(renew->job, activity, NULL, renew->tmp);
-    if (now - renew->saved_at < SAVE_INTERVAL)
-        return;
+    renew->has_progress = 0;
     renew->saved_at = now;
     save_job(renew);
 }

@@ -19,6 +19,10 @@
 MD_MUST_CHECK
 apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p);
 
+/* The store at `base`, which may not be there yet, as it is for those who cannot open it: to read
+ * what is neither private nor encrypted (challenges). Looks at nothing. */
+md_store_t *md_store_at(const char *base, apr_pool_t *p);
+
 /* Is there a store at `base`? APR_SUCCESS (also when that cannot be told), APR_EOF when there is an
  * empty directory, APR_ENOENT. */
 apr_status_t md_store_find(const char *base, apr_pool_t *p);

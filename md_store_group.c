@@ -4,7 +4,8 @@
 
 const md_group_t md_store_groups[] = {
     [MD_STORE_ACCOUNTS]   = { .name = "accounts",   .is_open = 1, .encrypts = 1 },
-    [MD_STORE_CHALLENGES] = { .name = "challenges", .is_open = 1, .is_shared = 1 },
+    [MD_STORE_CHALLENGES] = { .name = "challenges", .is_open = 1, .is_shared = 1,
+                              .is_volatile = 1 },
     [MD_STORE_DOMAINS]    = { .name = "domains" },
     [MD_STORE_STAGING]    = { .name = "staging",    .is_open = 1, .encrypts = 1, .is_shared = 1 },
     [MD_STORE_ARCHIVE]    = { .name = "archive" },

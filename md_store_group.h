@@ -21,6 +21,7 @@ typedef struct md_group_t {
     int is_open;   /* children may read here */
     int encrypts;  /* private keys */
     int is_shared; /* with children: they write here */
+    int is_volatile; /* what is here can be made again: no fsync */
 } md_group_t;
 
 extern const md_group_t md_store_groups[MD_STORE_GROUP_MAX];

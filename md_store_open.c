@@ -60,15 +60,23 @@ static apr_status_t unusable(md_err_t *err, apr_status_t rv, const char *path, c
                    path);
 }
 
-/* Nothing is wrong with the file: it is for another user to read. */
+/* Nothing is wrong with the content: it is for another user to read, or modes forbid it. */
 static apr_status_t not_permitted(md_err_t *err, apr_status_t rv, const char *path,
                                   const char *base, apr_pool_t *p)
 {
+    const char *closed = path;
     struct stat st;
     char *owner;
 
-    if ((stat(path, &st) != 0 && stat(base, &st) != 0) || st.st_uid == geteuid()
-        || apr_uid_name_get(&owner, st.st_uid, p) != APR_SUCCESS)
+    if (stat(path, &st) != 0) {
+        closed = base;
+        if (stat(base, &st) != 0)
+            return md_fail_system(err, rv, "cannot read %s", path);
+    }
+    if (st.st_uid == geteuid() && st.st_uid != 0)
+        return md_fail(err, rv, "cannot read %s: %s. Its owner needs permission: chmod u+rwX %s",
+                       path, md_err_text(rv, p), closed);
+    if (st.st_uid == geteuid() || apr_uid_name_get(&owner, st.st_uid, p) != APR_SUCCESS)
         return md_fail_system(err, rv, "cannot read %s", path);
     return md_fail(err, rv, "cannot read %s: %s. The store belongs to the user %s: run this as %s",
                    path, md_err_text(rv, p), owner, owner);
@@ -239,15 +247,22 @@ apr_status_t md_store_find(const char *base, apr_pool_t *p)
            ? APR_EOF : APR_ENOENT;
 }
 
-apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p)
+md_store_t *md_store_at(const char *base, apr_pool_t *p)
 {
     md_store_t *store = apr_pcalloc(p, sizeof(*store));
+
+    store->base = apr_pstrdup(p, base);
+    return store;
+}
+
+apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p)
+{
+    md_store_t *store = md_store_at(base, p);
     const char *path = apr_pstrcat(p, base, "/" STORE_FILE, NULL);
     double version = 0.0;
     apr_status_t rv;
     int created = 0;
 
-    store->base = apr_pstrdup(p, base);
     apr_pool_cleanup_register(p, store, wipe_pass, apr_pool_cleanup_null);
     rv = md_dir_make(base, D_READ, &created, p);
     if (rv != APR_SUCCESS)

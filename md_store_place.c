@@ -101,7 +101,8 @@ apr_status_t md_place_put_aside(const char **pname, const md_place_t *place, apr
 /* What children share belongs to them, also when root writes it. */
 md_file_attr_t md_place_attr(const md_store_t *store, md_store_group_t group)
 {
-    md_file_attr_t attr = { .perms = md_store_groups[group].is_open ? P_READ : P_OWNER };
+    md_file_attr_t attr = { .perms = md_store_groups[group].is_open ? P_READ : P_OWNER,
+                            .is_volatile = md_store_groups[group].is_volatile };
 
     if (store->has_owner && md_store_groups[group].is_shared)
         attr.owner = &store->owner;

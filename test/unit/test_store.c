@@ -120,6 +120,21 @@ static void only_directories_are_in_groups(void **state)
     md_store_unlock(lock);
 }
 
+/* Whatever the umask; what is there already is left as it is. */
+static void children_can_pass_the_parents_that_are_made(void **state)
+{
+    mode_t old = umask(077);
+
+    (void)state;
+    assert_int_equal(mkdir(path("there"), 0711), 0);
+    assert_int_equal(md_store_open(&store, path("there/a/b/md"), &err, p), APR_SUCCESS);
+    umask(old);
+    assert_int_equal(mode_of("there"), 0700);
+    assert_int_equal(mode_of("there/a"), 0755);
+    assert_int_equal(mode_of("there/a/b"), 0755);
+    assert_int_equal(mode_of("there/a/b/md"), 0755);
+}
+
 static void nothing_leaves_the_store(void **state)
 {
     static const char *const BAD[] = { "..", ".", "", "a/b", "../x", "/etc" };
@@ -1234,7 +1249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(keys_are_encrypted_where_others_can_read), TEST(only_directories_are_in_groups),
-        TEST(nothing_leaves_the_store),
+        TEST(children_can_pass_the_parents_that_are_made), TEST(nothing_leaves_the_store),
         TEST(the_central_file_is_never_replaced), TEST(a_store_of_version_1_is_migrated),
         TEST(activation_archives_and_recovers), TEST(accounts_get_free_numbers),
         TEST(jobs_both_ways), TEST(damaged_jobs_are_fresh_jobs), TEST(back_off_doubles_up_to_a_day),
