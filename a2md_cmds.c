@@ -294,7 +294,7 @@ apr_status_t a2md_list(a2md_t *tool, int argc, const char *const *argv, md_err_t
     int i;
 
     for (i = 0; i < tool->reg->domains->nelts; ++i)
-        show_assessed(tool, APR_ARRAY_IDX(tool->reg->domains, i, md_domain_t *));
+        show_assessed(tool, md_reg_domain(tool->reg, i));
     return rv;
 }
 

@@ -15,11 +15,6 @@
 #define LOCK_TICK apr_time_from_msec(200)
 #define LOCK_WAIT apr_time_from_sec(120)
 
-static md_domain_t *domain_at(const a2md_t *tool, int i)
-{
-    return APR_ARRAY_IDX(tool->reg->domains, i, md_domain_t *);
-}
-
 /* ---- what is to be done ---- */
 
 /* One that is none would be found out when there is an order already. */
@@ -100,7 +95,7 @@ static void prepare(a2md_t *tool)
     md_reg_load_note(tool->reg, tool->p);
     tool->reg->only_challenge = tool->challenge;
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
-        domain = domain_at(tool, i);
+        domain = md_reg_domain(tool->reg, i);
         if (tool->resets)
             md_stage_reset(tool->reg->store, domain->name, tool->p);
         md_job_remove(tool->reg->store, MD_STORE_STAGING, domain->name, tool->p);
@@ -202,11 +197,11 @@ static apr_status_t conclude(a2md_t *tool, const md_renewals_t *renewals)
     int i;
 
     for (i = 0; i < tool->reg->domains->nelts; ++i)
-        md_stage_keep_account(tool->reg, domain_at(tool, i)->name, tool->p);
+        md_stage_keep_account(tool->reg, md_reg_domain(tool->reg, i)->name, tool->p);
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
         rv = md_renewals_result(renewals, i)->rv;
         if (rv == APR_SUCCESS)
-            rv = activate(tool, domain_at(tool, i));
+            rv = activate(tool, md_reg_domain(tool->reg, i));
         if (first == APR_SUCCESS)
             first = rv;
     }

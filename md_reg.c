@@ -26,7 +26,7 @@ md_reg_t *md_reg_make(md_store_t *store, const md_conf_t *conf, apr_array_header
     return reg;
 }
 
-static md_domain_t *domain_at(const md_reg_t *reg, int i)
+md_domain_t *md_reg_domain(const md_reg_t *reg, int i)
 {
     return APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
 }
@@ -49,14 +49,14 @@ const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const
 
     reg->index = md_index_make(p);
     for (i = 0; i < reg->domains->nelts; ++i) {
-        other = md_index_add(reg->index, domain_at(reg, i), pname);
+        other = md_index_add(reg->index, md_reg_domain(reg, i), pname);
         if (reg->conf->match_names == MD_MATCH_SERVERNAMES) { /* shared names may be meant */
-            other = namesake(reg, domain_at(reg, i));
-            *pname = domain_at(reg, i)->name;
+            other = namesake(reg, md_reg_domain(reg, i));
+            *pname = md_reg_domain(reg, i)->name;
         }
         if (other) {
             *pother = other;
-            return domain_at(reg, i);
+            return md_reg_domain(reg, i);
         }
     }
     return NULL;

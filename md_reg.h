@@ -24,6 +24,9 @@ typedef struct md_reg_t {
 md_reg_t *md_reg_make(md_store_t *store, const md_conf_t *conf, apr_array_header_t *domains,
                       apr_pool_t *p);
 
+/* Of reg->domains. */
+md_domain_t *md_reg_domain(const md_reg_t *reg, int i);
+
 /* Names of every domain into the index, linear. On overlap (with MDMatchNames servernames: of two
  * domains with the same name): the second domain defined, with the other in *pother and the DNS
  * name in *pname; NULL if there is none. */

@@ -9,11 +9,6 @@
 
 #include "md_log.h"
 
-static md_domain_t *domain_at(const md_reg_t *reg, int i)
-{
-    return APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
-}
-
 /* A directory in `domains` that no configured domain uses. */
 typedef struct orphan_t {
     const char *name;
@@ -55,7 +50,7 @@ static apr_hash_t *find_orphans(const md_reg_t *reg, apr_pool_t *p)
 
     md_err_init(&err, p);
     for (i = 0; i < reg->domains->nelts; ++i)
-        apr_hash_set(configured, domain_at(reg, i)->name, APR_HASH_KEY_STRING, "");
+        apr_hash_set(configured, md_reg_domain(reg, i)->name, APR_HASH_KEY_STRING, "");
     for (i = 0; i < dirs->nelts; ++i) {
         name = APR_ARRAY_IDX(dirs, i, const char *);
         if (apr_hash_get(configured, name, APR_HASH_KEY_STRING))
@@ -198,7 +193,7 @@ void md_rename_follow(md_reg_t *reg, apr_pool_t *p)
     md_store_recover(reg->store, tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
         apr_pool_clear(iter);
-        domain = domain_at(reg, i);
+        domain = md_reg_domain(reg, i);
         if (is_settled(reg, domain, iter))
             continue;
         if (!by_name)

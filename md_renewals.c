@@ -451,7 +451,7 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
     apr_pool_create(&tmp, p);
     seen = apr_hash_make(tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
-        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        domain = md_reg_domain(reg, i);
         if (!domain->is_watched)
             continue;
         renewal = &all->list[all->count++];

@@ -12,11 +12,6 @@
 #include "md_job.h"
 #include "md_log.h"
 
-static md_domain_t *domain_at(const md_reg_t *reg, int i)
-{
-    return APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
-}
-
 /* ---- activation ---- */
 
 /* A staged set, read and checked. */
@@ -364,7 +359,7 @@ void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
     apr_pool_create(&iter, p);
     for (pass = 0; pass < 2; ++pass) { /* accounts first: several sets may share one */
         for (i = 0; i < reg->domains->nelts; ++i) {
-            name = domain_at(reg, i)->name;
+            name = md_reg_domain(reg, i)->name;
             if (!apr_hash_get(names, name, APR_HASH_KEY_STRING))
                 continue;
             apr_pool_clear(iter);
@@ -372,7 +367,7 @@ void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
                 repair_staged(reg, name, iter);
                 md_stage_keep_account(reg, name, iter);
             }
-            else if (!is_premature(reg, domain_at(reg, i), iter)) {
+            else if (!is_premature(reg, md_reg_domain(reg, i), iter)) {
                 md_err_init(&err, iter);
                 (void)md_stage_activate(reg, name, &err, iter);
             }
@@ -438,8 +433,8 @@ void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
     apr_pool_create(&iter, p);
     for (i = 0; i < reg->domains->nelts; ++i) {
         apr_pool_clear(iter);
-        if (domain_at(reg, i)->is_watched)
-            try_again(reg, domain_at(reg, i)->name, iter);
+        if (md_reg_domain(reg, i)->is_watched)
+            try_again(reg, md_reg_domain(reg, i)->name, iter);
     }
     for (i = 0; i < names->nelts; ++i) {
         name = APR_ARRAY_IDX(names, i, const char *);

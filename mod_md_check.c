@@ -368,7 +368,7 @@ void mod_md_warn_of_slips(const md_reg_t *reg, server_rec *main_server, apr_pool
     apr_pool_create(&slips.iter, tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
         apr_pool_clear(slips.iter);
-        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        domain = md_reg_domain(reg, i);
         if (domain->is_watched && md_renew_is_wanted(domain))
             warn_of_domain(&slips, domain);
     }

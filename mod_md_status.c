@@ -18,7 +18,7 @@ static const md_domain_t *find_domain(const md_reg_t *reg, const char *path_info
     if (!slash || !slash[1])
         return NULL;
     for (i = 0; i < reg->domains->nelts; ++i) {
-        domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        domain = md_reg_domain(reg, i);
         if (!strcmp(domain->name, slash + 1))
             return domain;
     }

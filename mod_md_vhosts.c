@@ -107,7 +107,7 @@ static apr_hash_t *index_labels(const md_reg_t *reg, apr_pool_t *tmp)
     int i;
 
     for (i = 0; i < reg->domains->nelts; ++i)
-        add_labels(labels, APR_ARRAY_IDX(reg->domains, i, md_domain_t *));
+        add_labels(labels, md_reg_domain(reg, i));
     return labels;
 }
 
@@ -678,7 +678,7 @@ void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tm
     apr_pool_create(&finder.iter, tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
         apr_pool_clear(finder.iter);
-        finder.domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
+        finder.domain = md_reg_domain(reg, i);
         find_acme_tls(&finder, apr_hash_get(by_domain, finder.domain->name, APR_HASH_KEY_STRING));
     }
     apr_pool_destroy(finder.iter);
