@@ -206,6 +206,26 @@ int md_domain_contains(const md_domain_t *domain, const char *name)
     return md_names_cover(domain->names, name);
 }
 
+static const char *oddity(const char *name)
+{
+    const char *wrong = md_dns_name_refusal(name);
+
+    if (!wrong && md_dns_name_is_private(name))
+        wrong = "its top-level domain is not known on the internet";
+    return wrong;
+}
+
+const char *md_domain_objection(const md_domain_t *domain, const char *name)
+{
+    const char *why = oddity(name);
+    int i;
+
+    for (i = 0; why && i < domain->names->nelts; ++i)
+        if (md_text_same(why, oddity(APR_ARRAY_IDX(domain->names, i, const char *))))
+            why = NULL;
+    return why;
+}
+
 const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p)
 {
     apr_array_header_t *specs;

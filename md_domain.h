@@ -81,6 +81,11 @@ void md_domain_mask(md_json_t *json, apr_pool_t *p);
 /* Does one of the names (or wildcards) cover `name`? */
 int md_domain_contains(const md_domain_t *domain, const char *name);
 
+/* Why a name that a vhost brings is better left out: the CA would refuse all of an order for it.
+ * NULL if it can be added. What is odd about a name of the configuration, too, the CA is believed
+ * to take. */
+const char *md_domain_objection(const md_domain_t *domain, const char *name);
+
 /* The key specs to use: never empty, one default spec if none is configured. */
 const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p);
 

@@ -531,12 +531,13 @@ static const char *whole_text(const md_renew_t *renew)
 
 static void tell_failure(const md_renew_t *renew)
 {
-    const char *activity = renew->issue.activity;
+    const char *activity = renew->issue.activity, *text;
     const md_err_t *err = &renew->err;
 
+    text = apr_pstrcat(renew->tmp, err->detail, md_problem_parts(err, renew->tmp), NULL);
     md_log(MD_LOG_ERR, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s%s",
-           renew->domain->name, md_text_line(err->detail, MD_MAX_TEXT, renew->tmp),
-           strlen(err->detail) > MD_MAX_TEXT ? whole_text(renew) : "",
+           renew->domain->name, md_text_line(text, MD_MAX_TEXT, renew->tmp),
+           strlen(text) > MD_MAX_TEXT ? whole_text(renew) : "",
            activity ? " while[" : "", activity ? activity : "", activity ? "]" : "",
            err->type ? " problem[" : "", err->type ? err->type : "", err->type ? "]" : "");
 }

@@ -14,10 +14,14 @@
 #define MD_VERSION "0.0.0"
 #endif
 
+#define MD_TELL_AT_MOST 20 /* of a kind of mistake: more would hide the rest of the log */
+
 extern module AP_MODULE_DECLARE_DATA md_module;
 
 /* The module's record of a server (main server or vhost). */
 typedef struct md_server_t {
+    const server_rec *s;
+    int has_name;                /* that somebody gave it: httpd makes up what vhosts lack */
     md_conf_t *conf;             /* settings as written for this server; unset = inherit */
     md_domain_t *section;        /* <MDomain> being read, or NULL */
     apr_array_header_t *domains; /* `md_domain_t *` assigned to the server, never NULL */
@@ -40,6 +44,9 @@ typedef struct md_process_t {
 /* Of the configuration being read or in service. */
 md_process_t *mod_md_process(void);
 md_server_t *mod_md_server(const server_rec *s);
+
+/* Where the server is defined, for messages. */
+const char *mod_md_place_of(const server_rec *s, apr_pool_t *p);
 
 /* The log level of messages about progress at the start. */
 int mod_md_progress_level(void);
@@ -67,7 +74,8 @@ void mod_md_find_tls_servers(const md_reg_t *reg, server_rec *main_server, apr_p
 MD_MUST_CHECK
 apr_status_t mod_md_check_servers(server_rec *main_server);
 
-/* Add to the domains what names of their SSL servers are missing, or warn of those. */
+/* Add to the domains what names of their SSL servers are missing; warn of those that are not added,
+ * as CAs refuse them or members are `manual`. */
 void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 
 /* The one domain of an SSL server, as it will be when this server and those asked for before have

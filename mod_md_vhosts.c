@@ -410,36 +410,105 @@ static apr_array_header_t *names_lacking(const server_rec *s, const md_domain_t 
     return lacking;
 }
 
-static void add_names(md_domain_t *domain, const apr_array_header_t *names, md_index_t *index)
+static int is_made_up(const server_rec *s, const char *name)
 {
+    return name == s->server_hostname && !mod_md_server(s)->has_name;
+}
+
+/* Why one of its names does not become one of the domain; NULL: it does. */
+static const char *objection(const server_rec *s, const md_domain_t *domain, const char *name)
+{
+    if (is_made_up(s, name))
+        return "httpd made it up, as there is no ServerName";
+    return md_domain_objection(domain, name);
+}
+
+/* Add those to which there is no objection; returns the others. */
+static apr_array_header_t *add_names(const server_rec *s, md_domain_t *domain,
+                                     const apr_array_header_t *names, md_index_t *index)
+{
+    apr_pool_t *p = domain->names->pool;
+    apr_array_header_t *left_out = md_strings_make(names->pool);
+    const char *name;
     char *lower;
     int i;
 
     for (i = 0; i < names->nelts; ++i) {
-        lower = apr_pstrdup(domain->names->pool, APR_ARRAY_IDX(names, i, const char *));
-        ap_str_tolower(lower);
-        if (md_index_has(index, domain, lower)) /* an alias given twice */
+        name = APR_ARRAY_IDX(names, i, const char *);
+        if (md_index_has(index, domain, name)) /* an alias given twice */
             continue;
+        if (objection(s, domain, name)) {
+            APR_ARRAY_PUSH(left_out, const char *) = name;
+            continue;
+        }
+        lower = apr_pstrdup(p, name);
+        ap_str_tolower(lower);
         APR_ARRAY_PUSH(domain->names, const char *) = lower;
         md_index_add_name(index, domain, lower);
     }
+    return left_out;
 }
 
-static void warn_of_names(const server_rec *s, const md_domain_t *domain,
-                          const apr_array_header_t *names, apr_hash_t *warned)
+/* Who tells of names, each once. */
+typedef struct teller_t {
+    apr_hash_t *told; /* in lower case */
+    int left_out;
+    apr_pool_t *p;
+} teller_t;
+
+static int is_told(teller_t *teller, const char *name)
+{
+    char *lower = apr_pstrdup(teller->p, name);
+
+    ap_str_tolower(lower);
+    if (apr_hash_get(teller->told, lower, APR_HASH_KEY_STRING))
+        return 1;
+    apr_hash_set(teller->told, lower, APR_HASH_KEY_STRING, "");
+    return 0;
+}
+
+static void warn_of_lacking(teller_t *teller, const server_rec *s, const md_domain_t *domain,
+                            const apr_array_header_t *names)
 {
     const char *name;
     int i;
 
     for (i = 0; i < names->nelts; ++i) {
         name = APR_ARRAY_IDX(names, i, const char *);
-        if (apr_hash_get(warned, name, APR_HASH_KEY_STRING))
+        if (is_told(teller, name))
             continue;
-        apr_hash_set(warned, name, APR_HASH_KEY_STRING, "");
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s, APLOGNO(10040)
                      "Virtual Host %s:%d matches Managed Domain '%s', but the name/alias %s "
                      "itself is not managed. A requested MD certificate will not match ServerName.",
                      server_name(s), server_port(s), domain->name, name);
+    }
+}
+
+static const char *advice(const server_rec *s, const char *name, apr_pool_t *p)
+{
+    const char *proper = md_dns_name_proper(name, p);
+
+    if (is_made_up(s, name))
+        return "Give it a ServerName";
+    return proper ? apr_psprintf(p, "Write %s in its place", proper)
+                  : "If your CA takes such a name, write it into the MDomain";
+}
+
+static void warn_of_left_out(teller_t *teller, const server_rec *s, const md_domain_t *domain,
+                             const apr_array_header_t *names)
+{
+    const char *name, *place;
+    int i, level;
+
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        if (is_told(teller, name))
+            continue;
+        level = ++teller->left_out <= MD_TELL_AT_MOST ? APLOG_WARNING : APLOG_INFO;
+        place = mod_md_place_of(s, teller->p);
+        ap_log_error(APLOG_MARK, level, 0, s, "md[%s]: the name '%s' of the vhost at %s is left "
+                     "out of certificates: %s. %s", domain->name, name, place,
+                     objection(s, domain, name), advice(s, name, teller->p));
     }
 }
 
@@ -453,8 +522,8 @@ static void note_tls(const md_server_t *server)
 
 void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
+    teller_t teller = { .told = apr_hash_make(tmp), .p = tmp };
     apr_array_header_t *lacking, *servers = servers_of(reg, main_server, tmp);
-    apr_hash_t *warned = apr_hash_make(tmp);
     md_domain_t *domain;
     server_rec *s;
     int i;
@@ -467,10 +536,14 @@ void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
             continue;
         lacking = names_lacking(s, domain, reg->index, tmp);
         if (domain->transitive)
-            add_names(domain, lacking, reg->index);
+            warn_of_left_out(&teller, s, domain, add_names(s, domain, lacking, reg->index));
         else
-            warn_of_names(s, domain, lacking, warned);
+            warn_of_lacking(&teller, s, domain, lacking);
     }
+    if (teller.left_out > MD_TELL_AT_MOST)
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "%d more names of vhosts are left "
+                     "out of certificates: 'LogLevel md:info' shows them all",
+                     teller.left_out - MD_TELL_AT_MOST);
 }
 
 const md_domain_t *mod_md_expected_domain(const server_rec *s)
@@ -491,8 +564,8 @@ const md_domain_t *mod_md_expected_domain(const server_rec *s)
         apr_hash_set(process->expected, domain->name, APR_HASH_KEY_STRING, expected);
         (void)md_index_add(process->expected_names, expected, &name);
     }
-    add_names(expected, names_lacking(s, expected, process->expected_names, p),
-              process->expected_names);
+    (void)add_names(s, expected, names_lacking(s, expected, process->expected_names, p),
+                    process->expected_names);
     return expected;
 }
 
