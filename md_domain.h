@@ -59,6 +59,7 @@ typedef struct md_domain_t {
     const char *defined_at;          /* "file:line" */
     int is_used;                     /* some server matches */
     int is_on_tls;                   /* a server with TLS does */
+    const char *http01_problem, *alpn_problem; /* why its servers cannot answer, or NULL */
     int is_watched;                  /* supervised by the engine */
     apr_array_header_t *certs;       /* what is served: `const md_cert_info_t *` (or NULL) per key
                                         spec, or per static file */

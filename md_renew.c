@@ -146,21 +146,6 @@ static const char *route_problem(const md_reg_t *reg, const md_domain_t *domain,
     return why;
 }
 
-const char *md_renew_doubt(const md_domain_t *domain, apr_pool_t *p)
-{
-    const char *name;
-    int i;
-
-    for (i = 0; i < domain->names->nelts; ++i) {
-        name = APR_ARRAY_IDX(domain->names, i, const char *);
-        if (!strncmp(name, "*.", 2))
-            return apr_psprintf(p, "no certificate can be obtained: CAs validate the wildcard "
-                                "name %s by the challenge type dns-01 alone, which this version "
-                                "does not support", name);
-    }
-    return NULL;
-}
-
 /* How the server can prove control, with the one type that a tool wants, the configured ones or
  * those that work here. None: *pwhy tells why. */
 static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *domain,
@@ -168,7 +153,9 @@ static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *doma
 {
     md_solver_conf_t conf = { .store = reg->store, .key_specs = md_domain_key_specs(domain, p),
                               .acme_tls = domain->acme_tls, .http_reachable = reg->http_reachable,
-                              .https_reachable = reg->https_reachable };
+                              .https_reachable = reg->https_reachable,
+                              .http01_problem = domain->http01_problem,
+                              .alpn_problem = domain->alpn_problem };
     apr_array_header_t *one = md_strings_make(p);
 
     *pwhy = NULL;
@@ -180,6 +167,38 @@ static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *doma
     else
         conf.types = md_solver_usable(&conf, pwhy, p);
     return conf;
+}
+
+static const char *wildcard_of(const md_domain_t *domain)
+{
+    const char *name;
+    int i;
+
+    for (i = 0; i < domain->names->nelts; ++i) {
+        name = APR_ARRAY_IDX(domain->names, i, const char *);
+        if (md_dns_name_is_wildcard(name))
+            return name;
+    }
+    return NULL;
+}
+
+/* Ports of configured types are nobody's business, as connections may come by ways unknown. */
+const char *md_renew_doubt(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    md_solver_conf_t conf;
+    const char *why;
+
+    if (wildcard_of(domain))
+        return apr_psprintf(p, "no certificate can be obtained: CAs validate the wildcard name %s "
+                            "by the challenge type dns-01 alone, which this version does not "
+                            "support", wildcard_of(domain));
+    if (!domain->ca_challenges || domain->ca_challenges->nelts == 0
+        || !(domain->is_used || domain->renew_mode == MD_RENEW_ALWAYS))
+        return NULL;
+    conf = solver_conf(reg, domain, &why, p);
+    conf.http_reachable = conf.https_reachable = 1;
+    (void)md_solver_usable(&conf, &why, p);
+    return why;
 }
 
 const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)

@@ -363,7 +363,7 @@ static apr_status_t step_check_servers(start_t *start)
 static apr_status_t step_settle_names(start_t *start)
 {
     mod_md_adopt_names(start->reg, start->s, start->tmp);
-    mod_md_find_acme_tls(start->reg, start->s, start->tmp);
+    mod_md_find_answers(start->reg, start->s, start->tmp);
     return APR_SUCCESS;
 }
 
@@ -510,7 +510,8 @@ static apr_status_t step_find_tls_servers(start_t *start)
  * nothing to offer to the CA. */
 static void check_challenges(const start_t *start, const md_domain_t *domain)
 {
-    const char *doubt = md_renew_is_wanted(domain) ? md_renew_doubt(domain, start->tmp) : NULL;
+    const char *doubt = md_renew_is_wanted(domain) ? md_renew_doubt(start->reg, domain, start->tmp)
+                                                    : NULL;
 
     if (domain->ca_challenges && domain->ca_challenges->nelts > 0
         && !md_solver_knows_one(domain->ca_challenges))

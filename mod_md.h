@@ -54,14 +54,29 @@ int mod_md_progress_level(void);
 /* mod_md_cmds */
 extern const command_rec mod_md_commands[];
 
-/* mod_md_vhosts: which domain belongs to which server. The cost is linear in domains, names and
- * vhosts. */
+/* mod_md_reach: what reaches us from outside. */
 
 /* Does somebody listen for http or https on this local port? */
 int mod_md_has_listener(int port);
 
 /* Do some listeners serve what arrives at the public ports 80 and 443? */
 void mod_md_reachability(md_reg_t *reg, server_rec *main_server);
+
+/* Is one of the vhost's addresses for this port, or for any? */
+int mod_md_has_address_on(const server_rec *s, int port);
+
+/* Whether a connection is TLS is settled by the first vhost at its address, as no name is known
+ * yet. Of those vhosts, one with TLS and one without; NULL: there is none, or nobody can tell. */
+typedef struct md_doors_t {
+    const server_rec *tls, *plain;
+} md_doors_t;
+
+/* Add those that settle it at this port for the addresses of a vhost, or for all that somebody
+ * listens at (the main server). When it is known which servers have TLS. */
+void mod_md_find_doors(md_doors_t *doors, const server_rec *s, int port, server_rec *main_server);
+
+/* mod_md_vhosts: which domain belongs to which server. The cost is linear in domains, names and
+ * vhosts. */
 
 /* Assign the domains to the servers that match one of their names. */
 void mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
@@ -82,8 +97,9 @@ void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
  * added their names. NULL if there is none, or several. */
 const md_domain_t *mod_md_expected_domain(const server_rec *s);
 
-/* Settle for which names acme-tls/1 is offered. */
-void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
+/* Settle for which names acme-tls/1 is offered, and why the servers of a domain cannot answer a
+ * type of challenge. */
+void mod_md_find_answers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 
 /* mod_md_check: mistakes that show only when configuration, servers and modules are put together.
  * Those that would end the server fail; others are warnings. */

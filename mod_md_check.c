@@ -41,16 +41,6 @@ apr_status_t mod_md_check_watchdog(server_rec *main_server)
 
 /* ---- servers ---- */
 
-static int has_address_on(const server_rec *s, int port)
-{
-    const server_addr_rec *addr;
-
-    for (addr = s->addrs; addr; addr = addr->next)
-        if (addr->host_port == 0 || addr->host_port == port)
-            return 1;
-    return 0;
-}
-
 /* Does it get any connections? The main server has no addresses, but those of nobody else. */
 static int is_listened_to(const server_rec *s)
 {
@@ -179,9 +169,9 @@ static void note_use(use_t *use, const server_rec *s, const md_conf_t *conf)
         use->is_reached |= is_listened_to(s);
     else if (!s->is_virtual) /* it takes what comes at any port */
         return;
-    else if (!use->on_https && conf->port_https && has_address_on(s, conf->port_https))
+    else if (!use->on_https && conf->port_https && mod_md_has_address_on(s, conf->port_https))
         use->on_https = s;
-    else if (!use->on_http && conf->port_http && has_address_on(s, conf->port_http))
+    else if (!use->on_http && conf->port_http && mod_md_has_address_on(s, conf->port_http))
         use->on_http = s;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which domain belongs to which server, what names servers add, what reaches us from outside. */
+/* Which domain belongs to which server, what names servers add, what challenges they can answer. */
 #include "mod_md.h"
 
 #include <string.h>
@@ -37,29 +37,6 @@ static apr_array_header_t *servers_of(const md_reg_t *reg, server_rec *main_serv
         *high = s;
     }
     return servers;
-}
-
-/* ---- reachability ---- */
-
-int mod_md_has_listener(int port)
-{
-    const ap_listen_rec *lr;
-
-    for (lr = ap_listeners; port > 0 && lr; lr = lr->next)
-        if (lr->bind_addr && lr->bind_addr->port == port
-            && (!lr->protocol || !strncmp(lr->protocol, "http", 4)))
-            return 1;
-    return 0;
-}
-
-void mod_md_reachability(md_reg_t *reg, server_rec *main_server)
-{
-    reg->http_reachable = mod_md_has_listener(reg->conf->port_http);
-    reg->https_reachable = mod_md_has_listener(reg->conf->port_https);
-    ap_log_error(APLOG_MARK, mod_md_progress_level(), 0, main_server, APLOGNO(10037)
-                 "server seems%s reachable via http: (local port %d) and%s reachable via https: "
-                 "(local port %d)", reg->http_reachable ? "" : " not", reg->conf->port_http,
-                 reg->https_reachable ? "" : " not", reg->conf->port_https);
 }
 
 /* ---- matching ---- */
@@ -569,23 +546,11 @@ const md_domain_t *mod_md_expected_domain(const server_rec *s)
     return expected;
 }
 
-/* ---- acme-tls/1 ---- */
+/* ---- challenges ---- */
 
 static int offers_acme_tls(server_rec *s)
 {
     return ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME);
-}
-
-static int is_on_port(const server_rec *s, int port)
-{
-    const server_addr_rec *addr;
-
-    if (!s->is_virtual) /* the main server has no address of its own */
-        return 1;
-    for (addr = s->addrs; addr; addr = addr->next)
-        if (addr->host_port != port)
-            return 0;
-    return s->addrs != NULL;
 }
 
 /* The servers that a CA would see, for the names of one domain after the other. */
@@ -596,6 +561,9 @@ typedef struct finder_t {
     md_domain_t *domain;
     int port;            /* only servers with it count; 0: all */
     apr_hash_t *by_name; /* in lower case -> `server_rec *` */
+    int is_at_port;      /* some server is; */
+    const server_rec *plain;   /* this one, being the first there, keeps it from TLS */
+    const server_rec *without; /* a server that counts lacks acme-tls/1 */
     apr_pool_t *tmp;     /* as long as all domains, */
     apr_pool_t *iter;    /* as long as this one */
 } finder_t;
@@ -663,6 +631,28 @@ static void add_takers(finder_t *finder, server_rec *s)
         add_taker_of_pattern(finder, s, APR_ARRAY_IDX(s->wild_names, i, const char *));
 }
 
+/* Would a CA see its TLS? */
+static int counts(finder_t *finder, const server_rec *s)
+{
+    md_doors_t doors = { NULL, NULL };
+
+    if (!finder->port)
+        return 1;
+    if (!mod_md_has_address_on(s, finder->port))
+        return 0;
+    finder->is_at_port = 1;
+    mod_md_find_doors(&doors, s, finder->port, finder->main_server);
+    if (doors.tls || !doors.plain)
+        return 1;
+    finder->plain = doors.plain;
+    return 0;
+}
+
+static int is_ssl(const server_rec *s)
+{
+    return mod_md_server(s)->is_ssl;
+}
+
 static void add_servers(finder_t *finder, const apr_array_header_t *servers)
 {
     server_rec *s;
@@ -670,12 +660,12 @@ static void add_servers(finder_t *finder, const apr_array_header_t *servers)
 
     for (i = 0; servers && i < servers->nelts; ++i) {
         s = APR_ARRAY_IDX(servers, i, server_rec *);
-        if (!finder->port || is_on_port(s, finder->port))
+        if (is_ssl(s) && counts(finder, s))
             add_takers(finder, s);
     }
 }
 
-static void find_for_name(const finder_t *finder, const char *name, server_rec *last_resort)
+static void find_for_name(finder_t *finder, const char *name, server_rec *last_resort)
 {
     server_rec *s = apr_hash_get(finder->by_name, name, APR_HASH_KEY_STRING);
     md_domain_t *domain = finder->domain;
@@ -685,12 +675,40 @@ static void find_for_name(const finder_t *finder, const char *name, server_rec *
     if (!s)
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, finder->main_server, APLOGNO(10168)
                      "%s: no https server_rec found for %s", domain->name, name);
-    else if (!offers_acme_tls(s))
+    else if (!offers_acme_tls(s)) {
+        finder->without = s;
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10169)
                      "%s: https server for %s does not have protocol " MD_ALPN_ACME
                      " enabled", domain->name, name);
+    }
     else
         APR_ARRAY_PUSH(domain->acme_tls, const char *) = name;
+}
+
+static const char *called(const server_rec *s, apr_pool_t *p)
+{
+    return apr_pstrcat(p, s->is_virtual ? "the vhost at " : "", mod_md_place_of(s, p), NULL);
+}
+
+/* Why none of the names has it: what decided. */
+static const char *alpn_problem(const finder_t *finder, apr_pool_t *p)
+{
+    const char *proto = "'" MD_ALPN_ACME "'";
+
+    if (finder->without)
+        return apr_psprintf(p, "%s does not speak the protocol %s: add 'Protocols h2 http/1.1 "
+                            MD_ALPN_ACME "' there", called(finder->without, p), proto);
+    if (finder->plain)
+        return apr_psprintf(p, "connections to port 443 (local port %d) are not TLS: %s, the first "
+                            "at its address, lacks 'SSLEngine on'", finder->port,
+                            called(finder->plain, p));
+    if (!finder->domain->is_on_tls)
+        return "the domain has no https vhost";
+    if (!finder->is_at_port)
+        return apr_psprintf(p, "no https vhost of the domain is on port 443 (local port %d)",
+                            finder->port);
+    return apr_psprintf(p, "no https vhost on port 443 (local port %d) has a name of the domain",
+                        finder->port);
 }
 
 /* For the names of finder->domain, among its servers. */
@@ -705,16 +723,38 @@ static void find_acme_tls(finder_t *finder, const apr_array_header_t *servers)
     apr_array_clear(domain->acme_tls);
     finder->by_name = apr_hash_make(finder->iter);
     finder->port = is_demanded ? 0 : reg->conf->port_https;
+    finder->is_at_port = 0;
+    finder->plain = finder->without = NULL;
     if (is_demanded || reg->https_reachable) {
         add_servers(finder, servers);
-        if (reg->conf->base_server && mod_md_server(finder->main_server)->is_ssl)
+        if (reg->conf->base_server && is_ssl(finder->main_server))
             last_resort = finder->main_server;
     }
     for (i = 0; i < domain->names->nelts; ++i)
         find_for_name(finder, APR_ARRAY_IDX(domain->names, i, const char *), last_resort);
+    domain->alpn_problem = domain->acme_tls->nelts ? NULL
+                           : alpn_problem(finder, domain->names->pool);
 }
 
-static void add_ssl_server(apr_hash_t *by_domain, server_rec *s, const md_domain_t *domain)
+/* Plain http reaches whatever server there is at the port; it need not be one of the domain. */
+static void find_http01(const finder_t *finder, const apr_array_header_t *servers)
+{
+    int i, port = finder->reg->conf->port_http;
+    md_domain_t *domain = finder->domain;
+    md_doors_t doors = { NULL, NULL };
+
+    for (i = 0; port && servers && i < servers->nelts; ++i)
+        mod_md_find_doors(&doors, APR_ARRAY_IDX(servers, i, server_rec *), port,
+                          finder->main_server);
+    if (port && !doors.tls && !doors.plain)
+        mod_md_find_doors(&doors, finder->main_server, port, finder->main_server);
+    domain->http01_problem = !doors.tls || doors.plain ? NULL
+        : apr_psprintf(domain->names->pool, "connections to port 80 (local port %d) are TLS, as %s "
+                       "has 'SSLEngine on' there, too: give that port a '<VirtualHost *:%d>' of "
+                       "its own, without SSLEngine", port, called(doors.tls, finder->iter), port);
+}
+
+static void add_server(apr_hash_t *by_domain, server_rec *s, const md_domain_t *domain)
 {
     apr_array_header_t *servers = apr_hash_get(by_domain, domain->name, APR_HASH_KEY_STRING);
 
@@ -725,8 +765,8 @@ static void add_ssl_server(apr_hash_t *by_domain, server_rec *s, const md_domain
     APR_ARRAY_PUSH(servers, server_rec *) = s;
 }
 
-/* MD name -> its SSL servers, in order. Only in a test, one may have several domains. */
-static apr_hash_t *ssl_servers_by_domain(const apr_array_header_t *all, apr_pool_t *tmp)
+/* MD name -> its servers, in order. One with TLS may have several domains in a test only. */
+static apr_hash_t *servers_by_domain(const apr_array_header_t *all, apr_pool_t *tmp)
 {
     apr_hash_t *by_domain = apr_hash_make(tmp);
     const md_server_t *server;
@@ -736,23 +776,26 @@ static apr_hash_t *ssl_servers_by_domain(const apr_array_header_t *all, apr_pool
     for (i = 0; i < all->nelts; ++i) {
         s = APR_ARRAY_IDX(all, i, server_rec *);
         server = mod_md_server(s);
-        for (j = 0; server->is_ssl && j < server->domains->nelts; ++j)
-            add_ssl_server(by_domain, s, APR_ARRAY_IDX(server->domains, j, md_domain_t *));
+        for (j = 0; j < server->domains->nelts; ++j)
+            add_server(by_domain, s, APR_ARRAY_IDX(server->domains, j, md_domain_t *));
     }
     return by_domain;
 }
 
-void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
+void mod_md_find_answers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
     finder_t finder = { .reg = reg, .main_server = main_server, .tmp = tmp };
-    apr_hash_t *by_domain = ssl_servers_by_domain(servers_of(reg, main_server, tmp), tmp);
+    apr_hash_t *by_domain = servers_by_domain(servers_of(reg, main_server, tmp), tmp);
+    const apr_array_header_t *servers;
     int i;
 
     apr_pool_create(&finder.iter, tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
         apr_pool_clear(finder.iter);
         finder.domain = APR_ARRAY_IDX(reg->domains, i, md_domain_t *);
-        find_acme_tls(&finder, apr_hash_get(by_domain, finder.domain->name, APR_HASH_KEY_STRING));
+        servers = apr_hash_get(by_domain, finder.domain->name, APR_HASH_KEY_STRING);
+        find_acme_tls(&finder, servers);
+        find_http01(&finder, servers);
     }
     apr_pool_destroy(finder.iter);
 }

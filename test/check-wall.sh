@@ -7,7 +7,7 @@ order="md_limits md_log md_text md_err md_time md_clock md_file md_exec md_json
        md_http md_store
        md_acme md_acme_acct md_acme_use md_acme_authz md_acme_order md_ari
        md_domain md_config md_job md_event md_reg md_stage md_renew md_engine md_renewals md_ocsp md_status
-       mod_md mod_md_cmds mod_md_vhosts mod_md_check mod_md_tls mod_md_http mod_md_watchdog mod_md_status"
+       mod_md mod_md_cmds mod_md_reach mod_md_vhosts mod_md_check mod_md_tls mod_md_http mod_md_watchdog mod_md_status"
 bad=0
 complain() { echo "$*"; bad=1; }
 
