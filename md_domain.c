@@ -215,15 +215,28 @@ static const char *oddity(const char *name)
     return wrong;
 }
 
-const char *md_domain_objection(const md_domain_t *domain, const char *name)
+/* Each kind once. */
+static apr_array_header_t *oddities_of(const md_domain_t *domain)
 {
-    const char *why = oddity(name);
+    apr_array_header_t *oddities = md_strings_make(domain->names->pool);
+    const char *why;
     int i;
 
-    for (i = 0; why && i < domain->names->nelts; ++i)
-        if (md_text_same(why, oddity(APR_ARRAY_IDX(domain->names, i, const char *))))
-            why = NULL;
-    return why;
+    for (i = 0; i < domain->names->nelts; ++i) {
+        why = oddity(APR_ARRAY_IDX(domain->names, i, const char *));
+        if (why && !md_strings_has(oddities, why))
+            APR_ARRAY_PUSH(oddities, const char *) = why;
+    }
+    return oddities;
+}
+
+const char *md_domain_objection(md_domain_t *domain, const char *name)
+{
+    const char *why = oddity(name);
+
+    if (why && !domain->oddities)
+        domain->oddities = oddities_of(domain);
+    return why && !md_strings_has(domain->oddities, why) ? why : NULL;
 }
 
 const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p)

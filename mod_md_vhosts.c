@@ -393,7 +393,7 @@ static int is_made_up(const server_rec *s, const char *name)
 }
 
 /* Why one of its names does not become one of the domain; NULL: it does. */
-static const char *objection(const server_rec *s, const md_domain_t *domain, const char *name)
+static const char *objection(const server_rec *s, md_domain_t *domain, const char *name)
 {
     if (is_made_up(s, name))
         return "httpd made it up, as there is no ServerName";
@@ -471,7 +471,7 @@ static const char *advice(const server_rec *s, const char *name, apr_pool_t *p)
                   : "If your CA takes such a name, write it into the MDomain";
 }
 
-static void warn_of_left_out(teller_t *teller, const server_rec *s, const md_domain_t *domain,
+static void warn_of_left_out(teller_t *teller, const server_rec *s, md_domain_t *domain,
                              const apr_array_header_t *names)
 {
     const char *name, *place;
