@@ -369,6 +369,8 @@ static apr_status_t fail_setup(const md_authz_t *authz, const md_solver_conf_t *
                                const md_err_t *why, md_err_t *err, apr_pool_t *p)
 {
     const char *name = authz->shown_name, *types = offered_types(authz, p);
+    const char *reason = authz->is_wildcard ? "Wildcard names can only be validated by dns-01"
+                         : why->detail;
 
     if (why->detail && !APR_STATUS_IS_ENOTIMPL(why->rv))
         return md_fail_problem(err, why->rv, "challenge-setup-failure",
@@ -377,10 +379,9 @@ static apr_status_t fail_setup(const md_authz_t *authz, const md_solver_conf_t *
                                why->detail);
     return md_fail_problem(err, APR_EINVAL, "challenge-mismatch",
                            "None of offered challenge types for domain %s are supported. The CA "
-                           "offered '%s' and available are: '%s'.%s%s%s", name, types,
-                           apr_array_pstrcat(p, conf->types, ' '), authz->is_wildcard
-                           ? " Wildcard names can only be validated by dns-01" : "",
-                           why->detail ? " " : "", why->detail ? why->detail : "");
+                           "offered '%s' and available are: '%s'.%s%s", name, types,
+                           apr_array_pstrcat(p, conf->types, ' '), reason ? " " : "",
+                           reason ? reason : "");
 }
 
 apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **psetup,

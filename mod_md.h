@@ -20,7 +20,7 @@ extern module AP_MODULE_DECLARE_DATA md_module;
 
 /* The module's record of a server (main server or vhost). */
 typedef struct md_server_t {
-    const server_rec *s;
+    const server_rec *s;         /* whose record it is */
     int has_name;                /* that somebody gave it: httpd makes up what vhosts lack */
     md_conf_t *conf;             /* settings as written for this server; unset = inherit */
     md_domain_t *section;        /* <MDomain> being read, or NULL */
@@ -72,7 +72,8 @@ typedef struct md_doors_t {
 } md_doors_t;
 
 /* Add those that settle it at this port for the addresses of a vhost, or for all that somebody
- * listens at (the main server). When it is known which servers have TLS. */
+ * listens at (the main server); port 0: at the ports of the vhost. When it is known which servers
+ * have TLS. */
 void mod_md_find_doors(md_doors_t *doors, const server_rec *s, int port, server_rec *main_server);
 
 /* mod_md_vhosts: which domain belongs to which server. The cost is linear in domains, names and

@@ -76,6 +76,6 @@ void mod_md_find_doors(md_doors_t *doors, const server_rec *s, int port, server_
         if (is_http_on(lr, port))
             look(doors, lr->bind_addr, port, main_server);
     for (addr = s->addrs; addr && s->is_virtual; addr = addr->next)
-        if (is_on_port(addr, port))
-            look(doors, addr->host_addr, port, main_server);
+        if (!port || is_on_port(addr, port))
+            look(doors, addr->host_addr, port ? port : addr->host_port, main_server);
 }

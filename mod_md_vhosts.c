@@ -636,9 +636,7 @@ static int counts(finder_t *finder, const server_rec *s)
 {
     md_doors_t doors = { NULL, NULL };
 
-    if (!finder->port)
-        return 1;
-    if (!mod_md_has_address_on(s, finder->port))
+    if (finder->port && !mod_md_has_address_on(s, finder->port))
         return 0;
     finder->is_at_port = 1;
     mod_md_find_doors(&doors, s, finder->port, finder->main_server);
@@ -699,16 +697,14 @@ static const char *alpn_problem(const finder_t *finder, apr_pool_t *p)
         return apr_psprintf(p, "%s does not speak the protocol %s: add 'Protocols h2 http/1.1 "
                             MD_ALPN_ACME "' there", called(finder->without, p), proto);
     if (finder->plain)
-        return apr_psprintf(p, "connections to port 443 (local port %d) are not TLS: %s, the first "
-                            "at its address, lacks 'SSLEngine on'", finder->port,
-                            called(finder->plain, p));
+        return apr_psprintf(p, "no https vhost of the domain gets TLS connections: %s, the first "
+                            "at its address, lacks 'SSLEngine on'", called(finder->plain, p));
     if (!finder->domain->is_on_tls)
         return "the domain has no https vhost";
     if (!finder->is_at_port)
         return apr_psprintf(p, "no https vhost of the domain is on port 443 (local port %d)",
                             finder->port);
-    return apr_psprintf(p, "no https vhost on port 443 (local port %d) has a name of the domain",
-                        finder->port);
+    return "its https vhosts have none of its names";
 }
 
 /* For the names of finder->domain, among its servers. */

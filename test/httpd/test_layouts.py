@@ -38,6 +38,8 @@ WORKS = {  # settings of the domain, vhosts -> the type of challenge that the CA
     "an address at any port": (NO_HTTP, tls("127.0.0.1", ACME_TLS), "tls-alpn-01"),
     "two ports": (NO_HTTP, tls("*:HTTPS *:OTHER", ACME_TLS), "tls-alpn-01"),
     "two ports, the other one first": (NO_HTTP, tls("*:OTHER *:HTTPS", ACME_TLS), "tls-alpn-01"),
+    "tls-alpn-01 by ways unknown": ("MDCAChallenges tls-alpn-01\nMDPortMap https:-", tls("*:HTTPS", ACME_TLS), "tls-alpn-01"),
+    "tls-alpn-01 at any address": ("MDCAChallenges tls-alpn-01\nMDPortMap https:-", tls("*", ACME_TLS), "tls-alpn-01"),
     "default": (NO_HTTP, tls("_default_:HTTPS", ACME_TLS), "tls-alpn-01"),
     "IPv4 and IPv6": (NO_HTTP, tls("[::1]:HTTPS 127.0.0.1:HTTPS", ACME_TLS), "tls-alpn-01"),
     "TLS at both ports": ("", tls("*:HTTPS *:HTTP", ACME_TLS), "tls-alpn-01"),
@@ -68,9 +70,13 @@ def test_layouts_that_work(env, layout):
     assert (env.ca.count(r"Attempting to validate w/ HTTP") > 0) == (kind == "http-01")
 
 
-def test_ipv6(env):
+@pytest.mark.parametrize("md, vhosts", [
+    (f"{NO_HTTP}\nListen [::1]:HTTPS", tls("[::1]:HTTPS", ACME_TLS)),
+    ("Listen [::1]:HTTP\nMDPortMap https:-", vhost("[::1]:HTTP") + tls("[::1]:HTTPS")),
+])
+def test_ipv6(env, md, vhosts):
     """The CA comes by IPv6, to a vhost for that address."""
-    write(env, tls("[::1]:HTTPS", ACME_TLS), f"{NO_HTTP}\nListen [::1]:HTTPS")
+    write(env, vhosts, md)
     env.ca.dns_set("set-default-ipv4", ip="")
     env.ca.dns_set("set-default-ipv6", ip="::1")
     env.start()
@@ -83,7 +89,7 @@ REASONS = {
     "main TLS": r"connections to port 80 \(local port \d+\) are TLS, as the main server has 'SSLEngine on' there",
     "no acme-tls/1": r"the vhost at \S+:\d+ does not speak the protocol 'acme-tls/1': add 'Protocols h2 http/1.1 acme-tls/1'",
     "main without acme-tls/1": "the main server does not speak the protocol 'acme-tls/1'",
-    "plain": r"connections to port 443 \(local port \d+\) are not TLS: the vhost at \S+:\d+, the first at its address, lacks",
+    "plain": r"no https vhost of the domain gets TLS connections: the vhost at \S+:\d+, the first at its address, lacks",
     "other port": r"no https vhost of the domain is on port 443 \(local port \d+\)",
     "no https": "the domain has no https vhost",
     "no port 80": "not to be reachable on public port 80: add 'Listen 80'",
@@ -92,13 +98,15 @@ NEVER = {  # settings of the domain, vhosts -> why http-01 and tls-alpn-01 canno
     "TLS at both ports": ("", tls("*:HTTPS *:HTTP"), {"TLS", "no acme-tls/1"}),
     "TLS everywhere": ("", tls("*"), {"TLS", "no acme-tls/1"}),
     "TLS at port 80 of all others": ("", tls("*:HTTP", "PAIR", "other.test") + tls("*:HTTPS"), {"TLS", "no acme-tls/1"}),
-    "TLS of the main server": ("MDBaseServer on\nSSLEngine on", "MDMatchNames all", {"main TLS", "main without acme-tls/1"}),
+    "TLS of the main server": ("MDBaseServer on\nSSLEngine on", "", {"main TLS", "main without acme-tls/1"}),
     "a plain vhost first": (NO_HTTP, vhost("*:HTTPS", name="other.test") + tls("*:HTTPS", ACME_TLS),
                             {"no port 80", "plain"}),
     "not at the port": (NO_HTTP, tls("*:OTHER", ACME_TLS), {"no port 80", "other port"}),
     "not by acme-tls/1": (NO_HTTP, tls("*:HTTPS"), {"no port 80", "no acme-tls/1"}),
     "not by TLS": (NO_HTTP, vhost("*:HTTP"), {"no port 80", "no https"}),
     "http-01 alone": ("MDCAChallenges http-01", tls("*:HTTPS *:HTTP", ACME_TLS), {"TLS"}),
+    "tls-alpn-01 alone, a plain vhost first": ("MDCAChallenges tls-alpn-01", vhost("*:HTTPS", name="other.test")
+                                               + tls("*:HTTPS", ACME_TLS), {"plain"}),
     "tls-alpn-01 alone": ("MDCAChallenges tls-alpn-01", tls("*:HTTPS"), {"no acme-tls/1"}),
 }
 
