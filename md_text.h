@@ -47,7 +47,7 @@ const char *md_dns_name_check(const char *name);
  * not have (RFC 1035 2.3.4, RFC 1123 2.1, RFC 5890 2.3.1). */
 const char *md_dns_name_refusal(const char *name);
 
-/* Is it below a top-level domain of private networks or examples (such as RFC 6761, 6762, 8375)? */
+/* Is it below a top-level domain of private networks (such as those of RFC 6761, 6762, 8375)? */
 int md_dns_name_is_private(const char *name);
 
 /* What to write in place of a name that CAs refuse: without a dot at the end, and in punycode

@@ -79,7 +79,7 @@ static void names_that_cas_refuse(void **state)
         { "ab--c.example.org", "third and fourth" }, { "192.0.2", "number" }, { "*.7", "no dot" },
     };
     static const char *const PRIVATE[] = { "a.local", "a.b.HOME.arpa", "localhost.localdomain" };
-    static const char *const PUBLIC[] = { "local.org", "home.arpa", "local", "alocal", "a.arpa" };
+    static const char *const PUBLIC[] = { "a.test", "local.org", "home.arpa", "local", "alocal", "a.arpa" };
     const char *why;
     size_t i;
 
