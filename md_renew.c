@@ -192,8 +192,7 @@ const char *md_renew_doubt(const md_reg_t *reg, const md_domain_t *domain, apr_p
         return apr_psprintf(p, "no certificate can be obtained: CAs validate the wildcard name %s "
                             "by the challenge type dns-01 alone, which this version does not "
                             "support", wildcard_of(domain));
-    if (!domain->ca_challenges || domain->ca_challenges->nelts == 0
-        || !(domain->is_used || domain->renew_mode == MD_RENEW_ALWAYS))
+    if (!domain->ca_challenges || domain->ca_challenges->nelts == 0 || !domain->is_used)
         return NULL;
     conf = solver_conf(reg, domain, &why, p);
     conf.http_reachable = conf.https_reachable = 1;
