@@ -75,7 +75,7 @@ static void assess(a2md_t *tool, apr_array_header_t *domains)
     md_reg_load(tool->reg, tool->p);
     for (i = 0; i < domains->nelts; ++i) {
         md_config_complete_windows(APR_ARRAY_IDX(domains, i, md_domain_t *), tool->conf);
-        md_domain_assess(APR_ARRAY_IDX(domains, i, md_domain_t *), tool->p);
+        md_live_assess(APR_ARRAY_IDX(domains, i, md_domain_t *), tool->p);
     }
 }
 

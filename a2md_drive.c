@@ -170,7 +170,8 @@ static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md
     }
     md_err_clear(err);
     rv = md_stage_activate(tool->reg, domain->name, err, tool->p);
-    if (!APR_STATUS_IS_ENOENT(rv) || md_reg_is_live(tool->reg, domain, apr_time_now(), tool->p))
+    if (!APR_STATUS_IS_ENOENT(rv)
+        || md_live_is_sound(tool->reg->store, domain, apr_time_now(), tool->p))
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
     md_log(MD_LOG_ERR, "%s: its new set is no longer in staging", domain->name);
     return rv;

@@ -8,8 +8,12 @@
 #include <apr_strings.h>
 
 #include "md_csr.h"
+#include "md_limits.h"
 #include "md_log.h"
 #include "md_text.h"
+
+#define ALPN_PRIVKEY "acme-tls-alpn-01-privkey"
+#define ALPN_PUBCERT "acme-tls-alpn-01-pubcert"
 
 static const char *const AUTHZ_STATUS[] = {
     [MD_AUTHZ_PENDING]     = "pending",
@@ -271,8 +275,8 @@ static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
         if (rv == APR_SUCCESS)
             rv = md_store_save_volatile(task->conf->store, MD_STORE_CHALLENGES,
                                         task->identifier->value,
-                                        md_key_spec_file(spec, MD_ALPN_PRIVKEY, p), key,
-                                        md_key_spec_file(spec, MD_ALPN_PUBCERT, p), cert, err, p);
+                                        md_key_spec_file(spec, ALPN_PRIVKEY, p), key,
+                                        md_key_spec_file(spec, ALPN_PUBCERT, p), cert, err, p);
     }
     return rv;
 }
@@ -465,4 +469,47 @@ void md_solver_teardown(const md_store_t *store, const char *setup, apr_pool_t *
 
     if (solver >= 0)
         SOLVERS[solver].teardown(store, colon + 1, p);
+}
+
+/* ---- answers ---- */
+
+static apr_status_t load_pair(const char **pcert, const char **pkey, const md_store_t *store,
+                              const char *name, const char *cert_file, const char *key_file,
+                              apr_pool_t *p)
+{
+    apr_size_t len;
+    apr_status_t rv;
+
+    rv = md_store_load_text(pcert, &len, store, MD_STORE_CHALLENGES, name, cert_file,
+                            MD_MAX_CHALLENGE, NULL, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_load_text(pkey, &len, store, MD_STORE_CHALLENGES, name, key_file,
+                                MD_MAX_CHALLENGE, NULL, p);
+    return rv;
+}
+
+/* The RSA pair's files have no key name, others follow: this order is the one CAs prefer. */
+apr_status_t md_solver_alpn_answer(const char **pcert, const char **pkey,
+                                   const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    apr_array_header_t *files;
+    const char *file, *suffix;
+    int i;
+
+    if (!name || !md_path_part_is_safe(name))
+        return APR_ENOENT;
+    if (load_pair(pcert, pkey, store, name, ALPN_PUBCERT ".pem", ALPN_PRIVKEY ".pem", p)
+        == APR_SUCCESS)
+        return APR_SUCCESS;
+    files = md_store_files(store, MD_STORE_CHALLENGES, name, p);
+    for (i = 0; i < files->nelts; ++i) {
+        file = APR_ARRAY_IDX(files, i, const char *);
+        if (strncmp(file, ALPN_PUBCERT, strlen(ALPN_PUBCERT)))
+            continue;
+        suffix = file + strlen(ALPN_PUBCERT);
+        if (load_pair(pcert, pkey, store, name, file,
+                      apr_pstrcat(p, ALPN_PRIVKEY, suffix, NULL), p) == APR_SUCCESS)
+            return APR_SUCCESS;
+    }
+    return APR_ENOENT;
 }

@@ -9,8 +9,6 @@
 #include "md_text.h"
 
 #define MD_HTTP01_FILE "acme-http-01.txt"
-#define MD_ALPN_PRIVKEY "acme-tls-alpn-01-privkey"
-#define MD_ALPN_PUBCERT "acme-tls-alpn-01-pubcert"
 #define MD_ALPN_ACME "acme-tls/1" /* RFC 8737 6.2 */
 
 typedef enum {
@@ -80,6 +78,12 @@ apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **pse
 MD_MUST_CHECK
 apr_status_t md_challenge_answer(md_acme_t *acme, md_signer_t signer, const md_authz_t *authz,
                                  const md_challenge_t *challenge, md_err_t *err, apr_pool_t *p);
+
+/* What the server answers to acme-tls/1 for a name: PEM of a certificate that was set up and of its
+ * key, RSA first, then any there. APR_ENOENT. */
+MD_MUST_CHECK
+apr_status_t md_solver_alpn_answer(const char **pcert, const char **pkey, const md_store_t *store,
+                                   const char *name, apr_pool_t *p);
 
 /* Types that work here, in automatic order, of conf->types if there are any. Empty result: *pwhy
  * tells for each why not. */

@@ -125,18 +125,21 @@ apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t 
                                                    RULES, err, p) : rv;
 }
 
-void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p)
+static void tear_down(const md_store_t *store, const apr_array_header_t *setups, apr_pool_t *p)
 {
-    apr_array_header_t *setups;
-    md_json_t *json;
     int i;
 
+    for (i = 0; setups && i < setups->nelts; ++i)
+        md_solver_teardown(store, APR_ARRAY_IDX(setups, i, const char *), p);
+}
+
+void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    md_json_t *json;
+
     if (md_store_load_json(&json, store, MD_STORE_STAGING, name, ORDER_JSON, NULL, p)
-        == APR_SUCCESS) {
-        setups = md_json_get_strings(json, "challenge-setups", p);
-        for (i = 0; setups && i < setups->nelts; ++i)
-            md_solver_teardown(store, APR_ARRAY_IDX(setups, i, const char *), p);
-    }
+        == APR_SUCCESS)
+        tear_down(store, md_json_get_strings(json, "challenge-setups", p), p);
     md_store_remove(store, MD_STORE_STAGING, name, ORDER_JSON, p);
 }
 
@@ -186,10 +189,13 @@ static void forget_order(md_issue_t *issue)
     issue->to_look_at = 0;
     issue->polls = 0;
     issue->is_finalized = issue->is_unready = 0;
+    issue->has_new_setups = 0;
 }
 
 static void drop_order(md_issue_t *issue, apr_pool_t *tmp)
 {
+    if (issue->has_new_setups)
+        tear_down(issue->store, issue->order->setups, tmp);
     md_order_drop(issue->store, issue->name, tmp);
     forget_order(issue);
 }
@@ -580,8 +586,8 @@ static apr_status_t reserve_order(const md_issue_t *issue, md_err_t *err, apr_po
     filler[len] = '\0';
     md_json_set_str(json, "status", ORDER_STATUS[MD_ORDER_PENDING]);
     md_json_set_str(json, "reserve", filler);
-    return md_store_save_json(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, json, err,
-                              tmp);
+    return md_store_save_json_volatile(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON,
+                                       json, err, tmp);
 }
 
 /* The place that was reserved is needed now. */
@@ -716,13 +722,23 @@ static md_step_t step_order(md_issue_t *issue, apr_time_t now, md_err_t *err, ap
 
 /* ---- steps of an order (RFC 8555 7.1.6) ---- */
 
-static apr_status_t remember_setup(md_issue_t *issue, const char *setup, md_err_t *err,
-                                   apr_pool_t *tmp)
+static void remember_setup(md_issue_t *issue, const char *setup)
 {
     if (md_strings_has(issue->order->setups, setup))
-        return APR_SUCCESS;
+        return;
     APR_ARRAY_PUSH(issue->order->setups, const char *) = apr_pstrdup(issue->order_pool, setup);
-    return order_save(issue, issue->order, err, tmp);
+    issue->has_new_setups = 1;
+}
+
+/* All at once, before the CA is told to look. */
+static apr_status_t save_setups(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    if (issue->has_new_setups)
+        rv = order_save(issue, issue->order, err, tmp);
+    issue->has_new_setups = issue->has_new_setups && rv != APR_SUCCESS;
+    return rv;
 }
 
 /* How far it is with one authorization, and what was chosen to prove it. */
@@ -810,7 +826,7 @@ static apr_status_t set_up(md_issue_t *issue, proof_t *proof, const char *url, m
     rv = md_solver_setup(&proof->challenge, &setup, proof->authz, issue->acct->thumbprint,
                          &issue->solver, err, tmp);
     if (rv == APR_SUCCESS)
-        rv = remember_setup(issue, setup, err, tmp);
+        remember_setup(issue, setup);
     return rv;
 }
 
@@ -833,11 +849,13 @@ static apr_status_t tell(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_p
 static apr_status_t answer_challenge(md_issue_t *issue, proof_t *proof, const char *url,
                                      md_err_t *err, apr_pool_t *tmp)
 {
-    apr_status_t rv = APR_SUCCESS;
+    apr_status_t rv;
 
     (void)url;
     issue->activity = "Starting challenges for domains";
-    if (md_text_same(proof->challenge->status, "pending") || !proof->challenge->status)
+    rv = save_setups(issue, err, tmp);
+    if (rv == APR_SUCCESS
+        && (md_text_same(proof->challenge->status, "pending") || !proof->challenge->status))
         rv = tell(issue, proof, err, tmp); /* else an earlier run did */
     proof->is_answered = rv == APR_SUCCESS;
     return rv;

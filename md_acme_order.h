@@ -66,6 +66,7 @@ typedef struct md_issue_t {
     const char *failed_type;             /* challenge type that the CA found wanting, or NULL */
     int acct_refusals;                   /* orders that were refused as if by it */
     int passing;                         /* failures in a row that may be over in a moment */
+    int has_new_setups;                  /* they are not in order.json yet */
     int is_finalized, is_unready;        /* what the CA said to the CSR */
     int polls;                           /* answers without progress, in a row */
     apr_time_t poll_since;

@@ -1,20 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One managed domain: a set of DNS names that share a certificate (one for each key type). */
+/* One managed domain: a set of DNS names that share a certificate (one for each key type). This is
+ * its configuration, constant once a server has started. */
 #ifndef MD_DOMAIN_H
 #define MD_DOMAIN_H
 
-#include "md_cert.h"
 #include "md_json.h"
 #include "md_key.h"
 #include "md_time.h"
-
-typedef enum {
-    MD_STATE_UNKNOWN = 0,
-    MD_STATE_INCOMPLETE = 1,
-    MD_STATE_COMPLETE = 2,
-    MD_STATE_ERROR = 4,
-    MD_STATE_MISSING_INFORMATION = 5
-} md_state_t;
 
 typedef enum {
     MD_RENEW_UNSET = -1,
@@ -26,6 +18,7 @@ typedef enum {
 #define MD_DOMAIN_JSON "md.json"      /* its document in the store */
 
 struct md_conf_t;
+struct md_live_t;
 
 typedef struct md_domain_t {
     /* what md.json holds, in its order */
@@ -40,8 +33,6 @@ typedef struct md_domain_t {
     const char *ca_agreement;
     apr_array_header_t *ca_challenges; /* configured types in order, NULL: automatic */
     apr_array_header_t *key_specs;   /* md_key_spec_t; empty: one default spec */
-    int state;                       /* md_state_t */
-    const char *state_descr;
     int renew_mode;                  /* md_renew_mode_t */
     md_window_spec_t renew_window, warn_window;
     const char *require_https;       /* `temporary`, `permanent`, or NULL */
@@ -62,18 +53,14 @@ typedef struct md_domain_t {
     int is_on_tls;                   /* a server with TLS does */
     const char *http01_problem, *alpn_problem; /* why its servers cannot answer, or NULL */
     int is_watched;                  /* supervised by the engine */
-    apr_array_header_t *certs;       /* what is served: `const md_cert_info_t *` (or NULL) per key
-                                        spec, or per static file */
-    const int *fits;                 /* for each of them: its private key is there and fits */
-    apr_array_header_t *obtained;    /* what the store has, per key spec: the same but for static
-                                        files */
     int is_forced;                   /* renew it now, whatever mode and window say (a2md) */
+    const struct md_live_t **live;   /* what is served now, for md_live alone; copies share it */
 } md_domain_t;
 
 /* A domain with this name and nothing else. */
 md_domain_t *md_domain_make(const char *name, apr_pool_t *p);
 
-/* md.json of the store, both ways; driven by one table. */
+/* md.json of the store, both ways, with the state of what is served; driven by one table. */
 md_json_t *md_domain_to_json(const md_domain_t *domain, apr_pool_t *p);
 md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p);
 
@@ -91,11 +78,7 @@ const char *md_domain_objection(md_domain_t *domain, const char *name);
 /* The key specs to use: never empty, one default spec if none is configured. */
 const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p);
 
-/* Settle state and state_descr by `certs` and `fits`. Pure. The first deficient certificate
- * counts. */
-void md_domain_assess(md_domain_t *domain, apr_pool_t *p);
-
-/* `rsa`, a curve, or the number of a static file: what certs[i] is called. */
+/* `rsa`, a curve, or the number of a static file: what the certificate `i` is called. */
 const char *md_domain_cert_label(const md_domain_t *domain, int i, apr_pool_t *p);
 
 /* An index over the names of many domains: exact names and wildcards by hash. */

@@ -13,6 +13,7 @@
 #include "md_clock.h"
 #include "md_log.h"
 
+#define RUNS_EACH    4                      /* runs in flight for each thread there may be */
 #define PARK_AFTER   apr_time_from_sec(60)  /* a longer wait gives up its place in flight */
 #define PARKED_COUNT apr_time_from_sec(600) /* as which it counts at most: it was asked for */
 #define LINGER       apr_time_from_sec(1)   /* a thread that is not needed ends after that */
@@ -66,15 +67,6 @@ struct md_engine_t {
 
 /* ---- odds and ends ---- */
 
-static int due_cmp(void *a, void *b)
-{
-    const md_task_t *x = a, *y = b;
-
-    if (x->due_at != y->due_at)
-        return x->due_at < y->due_at ? -1 : 1;
-    return x->index - y->index;
-}
-
 static int urgency_cmp(void *a, void *b)
 {
     const md_task_t *x = a, *y = b;
@@ -82,6 +74,15 @@ static int urgency_cmp(void *a, void *b)
     if (x->urgency != y->urgency)
         return x->urgency < y->urgency ? -1 : 1;
     return x->index - y->index;
+}
+
+static int due_cmp(void *a, void *b)
+{
+    const md_task_t *x = a, *y = b;
+
+    if (x->due_at != y->due_at)
+        return x->due_at < y->due_at ? -1 : 1;
+    return urgency_cmp(a, b);
 }
 
 static void lock(md_engine_t *engine)
@@ -211,7 +212,8 @@ static int may_work(const md_engine_t *engine, const lane_t *lane)
 
 static int may_begin(const md_engine_t *engine, const lane_t *lane)
 {
-    return apr_skiplist_size(lane->waiting) > 0 && lane->in_flight < engine->host.places;
+    return apr_skiplist_size(lane->waiting) > 0
+           && lane->in_flight < engine->host.places * RUNS_EACH;
 }
 
 static int has_due(const md_engine_t *engine, const lane_t *lane, apr_time_t now)
@@ -221,14 +223,15 @@ static int has_due(const md_engine_t *engine, const lane_t *lane, apr_time_t now
     return (task && task->due_at <= now) || may_begin(engine, lane);
 }
 
-/* What is in flight goes on before another run begins. */
-static md_task_t *take_from(md_engine_t *engine, lane_t *lane, apr_time_t now)
+/* Runs begin early and go on in turn: if few were in flight, the last ones would be alone in the
+ * end, and most threads without work. */
+static md_task_t *take_from(md_engine_t *engine, lane_t *lane)
 {
-    md_task_t *task = apr_skiplist_peek(lane->timed);
+    md_task_t *task;
 
     ++engine->working;
     ++lane->working;
-    if (task && task->due_at <= now)
+    if (!may_begin(engine, lane))
         return apr_skiplist_pop(lane->timed, NULL);
     task = apr_skiplist_pop(lane->waiting, NULL);
     task->at = lane;
@@ -247,7 +250,7 @@ static md_task_t *take(md_engine_t *engine, apr_time_t now)
         if (has_due(engine, lane, now) && may_work(engine, lane)
             && (!best || lane->working < best->working))
             best = lane;
-    return best ? take_from(engine, best, now) : NULL;
+    return best ? take_from(engine, best) : NULL;
 }
 
 /* When something may be due that nobody is at work on. What waits for a thread is taken up by the

@@ -56,7 +56,8 @@ struct md_task_t {
 
 /* Who has an engine. */
 typedef struct md_engine_host_t {
-    int places;                    /* threads, and runs in flight in a lane, at most */
+    int places;                    /* threads at most; the runs in flight of a lane are four
+                                    * times as many at most */
     apr_status_t (*open)(void *);  /* before there is work; APR_EAGAIN: not now, but soon. Tells why
                                     * not. NULL: nothing to open */
     void (*close)(void *);         /* there is no more for the time being, and no thread */

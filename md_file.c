@@ -209,13 +209,13 @@ const char *md_file_why(int dir, const char *path, apr_status_t rv, apr_size_t m
 
 /* ---- directories ---- */
 
-static apr_status_t make_parents(const char *path, apr_pool_t *p)
+static apr_status_t make_parents(const char *path, apr_fileperms_t perms, apr_pool_t *p)
 {
     char *copy = apr_pstrdup(p, path), *slash;
 
     for (slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        if (mkdir(copy, 0700) != 0 && errno != EEXIST)
+        if (mkdir(copy, 0700) == 0 ? chmod(copy, mode_of(perms)) != 0 : errno != EEXIST)
             return errno;
         *slash = '/';
     }
@@ -229,7 +229,7 @@ apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int *pcreated,
     struct stat st;
 
     if (!created && errno == ENOENT) {
-        rv = make_parents(path, p);
+        rv = make_parents(path, perms, p);
         if (rv != APR_SUCCESS)
             return rv;
         created = mkdir(path, 0700) == 0;

@@ -47,9 +47,9 @@ apr_status_t md_file_read_linked(char **pdata, apr_size_t *plen, const char *pat
 const char *md_file_why(int dir, const char *path, apr_status_t rv, apr_size_t max,
                         apr_pool_t *p);
 
-/* Create a directory, its path from the current one, with parents (mode 0700), then set `perms` on
- * it if it was made; *pcreated (may be NULL) tells that. APR_ENOTDIR when something else is
- * there. */
+/* Create a directory, its path from the current one, and the parents that are missing. What is made
+ * has `perms`, whatever the umask; *pcreated (may be NULL) tells whether the directory itself was.
+ * APR_ENOTDIR when something else is there. */
 MD_MUST_CHECK
 apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int *pcreated, apr_pool_t *p);
 

@@ -5,6 +5,7 @@
 #define MD_REG_H
 
 #include "md_config.h"
+#include "md_live.h"
 #include "md_store.h"
 
 typedef struct md_reg_t {
@@ -29,10 +30,6 @@ md_reg_t *md_reg_make(md_store_t *store, const md_conf_t *conf, apr_array_header
 const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const char **pname,
                                 apr_pool_t *p);
 
-/* Follow renames: a configured domain without directory takes over the one with all, else most, of
- * its names that no configured domain uses. Never fails the start. */
-void md_reg_sync_names(md_reg_t *reg, apr_pool_t *p);
-
 /* The document of a domain. APR_ENOENT when there is none (not an md_fail), APR_EINVAL when it
  * lacks what it must have; *pjson is NULL then. */
 MD_MUST_CHECK
@@ -53,12 +50,8 @@ MD_MUST_CHECK
 apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
                                 apr_pool_t *p);
 
-/* Read the live certificates of all domains into memory, for the life of `reg`, and see whether
- * their private keys fit. Without a store: static files alone. */
+/* Read what is served of all domains (md_live_load), for the life of `reg`. */
 void md_reg_load(md_reg_t *reg, apr_pool_t *p);
-
-/* Is what the store has for the domain complete, and valid at `now`? Looks at the disk. */
-int md_reg_is_live(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now, apr_pool_t *p);
 
 /* Settle the state (after md_reg_load), take over what only the store knows (contacts, account, CA
  * in use), and write md.json if anything differs. */
@@ -84,11 +77,5 @@ MD_MUST_CHECK
 apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domain,
                                    apr_array_header_t *certs, apr_array_header_t *keys,
                                    md_err_t *err, apr_pool_t *p);
-
-/* PEM of a tls-alpn-01 answer for a name: the domain's own key specs, RSA first, then any there.
- * APR_ENOENT. */
-MD_MUST_CHECK
-apr_status_t md_reg_alpn_answer(const md_reg_t *reg, const char *name, const char **pcert,
-                                const char **pkey, apr_pool_t *p);
 
 #endif

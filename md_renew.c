@@ -15,7 +15,7 @@
 #include "md_log.h"
 #include "md_text.h"
 
-#define SAVE_INTERVAL apr_time_from_msec(500) /* job.json while a run makes progress */
+#define SAVE_INTERVAL apr_time_from_sec(2) /* job.json while a run makes progress */
 #define LACK_DELAY    apr_time_from_sec(60)   /* until there may be descriptors again */
 
 struct md_renew_t {
@@ -30,6 +30,7 @@ struct md_renew_t {
     md_err_t err;
     const char *activity;  /* as last logged */
     apr_time_t saved_at;
+    int has_progress;      /* that is not saved yet */
     int is_unsaved;        /* the job could not be saved */
 };
 
@@ -62,26 +63,28 @@ static apr_time_t certs_due(const apr_array_header_t *certs, const md_domain_t *
 
 apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
 {
+    const md_live_t *live = md_live_of(domain);
     apr_time_t due, obtained_due;
 
     if (domain->is_forced)
         return now;
-    due = domain->state == MD_STATE_INCOMPLETE ? now : certs_due(domain->certs, domain, now);
+    due = live->state == MD_STATE_INCOMPLETE ? now : certs_due(live->certs, domain, now);
     if (!domain->cert_files)
         return due;
     /* What was obtained for a domain with static files is not ordered again while it is good. */
-    obtained_due = certs_due(domain->obtained, domain, now);
+    obtained_due = certs_due(live->obtained, domain, now);
     return obtained_due > due ? obtained_due : due;
 }
 
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now)
 {
+    const apr_array_header_t *certs = md_live_of(domain)->certs;
     const md_cert_info_t *cert;
     apr_interval_time_t least = -1, left;
     int i;
 
-    for (i = 0; domain->certs && i < domain->certs->nelts; ++i) {
-        cert = APR_ARRAY_IDX(domain->certs, i, const md_cert_info_t *);
+    for (i = 0; certs && i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
         left = cert ? cert->validity.end - now : 0;
         if (least < 0 || left < least)
             least = left > 0 ? left : 0;
@@ -328,7 +331,7 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
     issue->wish.key_spec = renew->reg->conf->account_key;
     issue->wish.id = domain->ca_account;
     issue->solver = solver_conf(renew->reg, domain, &problem, renew->p);
-    issue->is_urgent = !renew->reg->is_tool && (domain->state != MD_STATE_COMPLETE
+    issue->is_urgent = !renew->reg->is_tool && (md_live_of(domain)->state != MD_STATE_COMPLETE
                                                 || !md_renew_time_left(domain, now));
     issue->solver.failed_type = renew->job->failed_challenge;
     problem = md_renew_problem(renew->reg, domain, renew->tmp);
@@ -452,13 +455,15 @@ static void note_progress(md_renew_t *renew, apr_time_t now)
 {
     const char *activity = renew->issue.activity;
 
-    if (!activity || (renew->activity && !strcmp(activity, renew->activity)))
+    if (activity && (!renew->activity || strcmp(activity, renew->activity))) {
+        renew->activity = activity;
+        renew->has_progress = 1;
+        md_job_log(renew->job, now, "progress", NULL, activity);
+        md_job_result(renew->job, activity, NULL, renew->tmp);
+    }
+    if (!renew->has_progress || now - renew->saved_at < SAVE_INTERVAL)
         return;
-    renew->activity = activity;
-    md_job_log(renew->job, now, "progress", NULL, activity);
-    md_job_result(renew->job, activity, NULL, renew->tmp);
-    if (now - renew->saved_at < SAVE_INTERVAL)
-        return;
+    renew->has_progress = 0;
     renew->saved_at = now;
     save_job(renew);
 }
@@ -493,7 +498,7 @@ static apr_time_t ready_at(const md_renew_t *renew, apr_time_t now)
     apr_interval_time_t left = md_renew_time_left(renew->domain, now);
     apr_time_t begins = begins_at(renew, now);
 
-    if (renew->domain->state != MD_STATE_COMPLETE || left == 0)
+    if (md_live_of(renew->domain)->state != MD_STATE_COMPLETE || left == 0)
         return delay < 0 ? begins + apr_time_from_sec(1) : begins;
     if (begins + delay > now + left)
         return begins > now + left ? begins : now + left;

@@ -247,7 +247,7 @@ static int begin(renewal_t *renewal)
     if (!renewal->pool)
         return 0;
     md_log(MD_LOG_DEBUG, MD_LOGNO(10052) "md(%s): state=%d, driving", domain->name,
-           domain->state);
+           md_live_of(domain)->state);
     renewal->job = reg->is_tool ? md_job_make(MD_STORE_STAGING, domain->name, renewal->pool)
                                 : load_job(renewal, renewal->pool);
     renewal->renew = md_renew_create(reg, domain, renewal->job, md_clock_now(), renewal->pool);

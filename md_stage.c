@@ -100,14 +100,14 @@ static void settle_account(md_domain_t *staged, const md_reg_t *reg, apr_pool_t 
 static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const char *name,
                               md_err_t *err, apr_pool_t *p)
 {
+    static const md_live_t COMPLETE = { .state = MD_STATE_COMPLETE };
     const md_key_spec_t *spec;
     md_job_t *job;
     apr_status_t rv;
     int i;
 
     md_store_remove(reg->store, MD_STORE_TMP, name, NULL, p);
-    set->domain->state = MD_STATE_COMPLETE; /* the renewal saw what it was to replace */
-    set->domain->state_descr = NULL;
+    md_live_replace(set->domain, &COMPLETE); /* the renewal saw what it was to replace */
     rv = md_store_save_json(reg->store, MD_STORE_TMP, name, MD_DOMAIN_JSON,
                             md_domain_to_json(set->domain, p), err, p);
     for (i = 0; i < set->specs->nelts && rv == APR_SUCCESS; ++i) {
@@ -308,7 +308,7 @@ static int is_premature(const md_reg_t *reg, const md_domain_t *domain, apr_pool
     md_job_t *job;
 
     if (md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p) != APR_SUCCESS
-        || job->valid_from <= now || !md_reg_is_live(reg, domain, now, p))
+        || job->valid_from <= now || !md_live_is_sound(reg->store, domain, now, p))
         return 0;
     md_log(MD_LOG_INFO, "%s: the staged set waits until %s (MDActivationDelay)",
            domain->name, md_time_http(job->valid_from, p));

@@ -66,12 +66,13 @@ static md_json_t *certs_to_json(const apr_array_header_t *certs,
 
 static md_json_t *served_certs(const md_domain_t *domain, apr_pool_t *p)
 {
+    const apr_array_header_t *certs = md_live_of(domain)->certs;
     apr_array_header_t *labels = md_strings_make(p);
     int i;
 
-    for (i = 0; i < domain->certs->nelts; ++i)
+    for (i = 0; i < certs->nelts; ++i)
         APR_ARRAY_PUSH(labels, const char *) = md_domain_cert_label(domain, i, p);
-    return certs_to_json(domain->certs, labels, p);
+    return certs_to_json(certs, labels, p);
 }
 
 static md_json_t *staged_certs(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
@@ -147,20 +148,45 @@ static int by_name(const void *a, const void *b)
     return strcmp((*(md_domain_t *const *)a)->name, (*(md_domain_t *const *)b)->name);
 }
 
-md_json_t *md_status_all(const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
+/* Four blanks in front of each line; JSON has no newlines in its strings. */
+static const char *indent(const char *text, apr_pool_t *p)
 {
-    md_json_t *json = md_json_object(p), *list = md_json_array(p);
-    apr_array_header_t *sorted;
+    apr_size_t lines = 1;
+    char *copy, *to;
+    const char *s;
+
+    for (s = text; *s; ++s)
+        lines += *s == '\n';
+    copy = apr_palloc(p, (apr_size_t)(s - text) + 4 * lines + 1);
+    to = apr_cpystrn(copy, "    ", 5);
+    for (s = text; *s; ++s) {
+        *to++ = *s;
+        if (*s == '\n')
+            to = apr_cpystrn(to, "    ", 5);
+    }
+    *to = '\0';
+    return copy;
+}
+
+/* What is read of a domain is many times what is shown of it. */
+apr_status_t md_status_write(const md_reg_t *reg, apr_time_t now, md_status_out_t *out, void *baton,
+                             apr_pool_t *p)
+{
+    apr_array_header_t *sorted = apr_array_copy(p, reg->domains);
+    const char *text;
+    apr_status_t rv;
+    apr_pool_t *iter;
     int i;
 
-    md_json_set_str(json, "version", MD_VERSION);
-    if (!reg || reg->domains->nelts == 0)
-        return json;
-    sorted = apr_array_copy(p, reg->domains);
     qsort(sorted->elts, (size_t)sorted->nelts, sizeof(md_domain_t *), by_name);
-    for (i = 0; i < sorted->nelts; ++i)
-        md_json_append(list, md_status_domain(reg, APR_ARRAY_IDX(sorted, i, md_domain_t *), 0, now,
-                                              p));
-    md_json_set(json, "managed-domains", list);
-    return json;
+    apr_pool_create(&iter, p);
+    rv = out(baton, "{\n  \"version\": \"" MD_VERSION "\",\n  \"managed-domains\": [");
+    for (i = 0; i < sorted->nelts && rv == APR_SUCCESS; ++i) {
+        apr_pool_clear(iter);
+        text = md_json_text(md_status_domain(reg, APR_ARRAY_IDX(sorted, i, md_domain_t *), 0, now,
+                                             iter), 0, iter);
+        rv = out(baton, apr_pstrcat(iter, i > 0 ? ",\n" : "\n", indent(text, iter), NULL));
+    }
+    apr_pool_destroy(iter);
+    return rv == APR_SUCCESS ? out(baton, "\n  ]\n}") : rv;
 }

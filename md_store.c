@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The store on the file system: loading, saving, looking around, locks. */
+#include "md_store.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,6 +16,12 @@
 
 #define STORE_LOCK    "store.lock" /* in the base */
 #define LOCK_INTERVAL apr_time_from_msec(100)
+
+const char *md_store_path(const md_store_t *store, md_store_group_t group, const char *name,
+                          const char *file, apr_pool_t *p)
+{
+    return md_place_path(store, group, name, file, p);
+}
 
 /* ---- loading ---- */
 
@@ -201,6 +209,27 @@ apr_status_t md_store_load_chain(apr_array_header_t **pchain, const md_store_t *
         return APR_ENOENT;
     }
     return APR_SUCCESS;
+}
+
+/* ---- what is in the way ---- */
+
+apr_status_t md_store_put_aside(const char **paside, const md_store_t *store,
+                                md_store_group_t group, const char *name, const char *file,
+                                apr_pool_t *p)
+{
+    md_place_t place = { AT_FDCWD, md_store_path(store, group, name, NULL, p) };
+    apr_status_t rv;
+
+    rv = md_place_check(name, file, NULL);
+    if (rv == APR_SUCCESS && file)
+        rv = md_place_enter(&place, store, group, name, file, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = md_place_put_aside(paside, &place, p);
+    if (rv == APR_SUCCESS && place.dir != AT_FDCWD)
+        *paside = md_store_path(store, group, name, *paside, p);
+    md_place_leave(&place);
+    return rv;
 }
 
 /* ---- saving ---- */

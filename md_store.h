@@ -11,25 +11,17 @@
 #include "md_cert.h"
 #include "md_json.h"
 #include "md_key.h"
-
-typedef enum {
-    MD_STORE_ACCOUNTS,
-    MD_STORE_CHALLENGES,
-    MD_STORE_DOMAINS,
-    MD_STORE_STAGING,
-    MD_STORE_ARCHIVE,
-    MD_STORE_TMP,
-    MD_STORE_OCSP,
-    MD_STORE_GROUP_MAX
-} md_store_group_t;
-
-typedef struct md_store_t md_store_t;
+#include "md_store_group.h"
 
 /* Open or create the store at `base`, migrating older versions. What root makes in shared groups
  * belongs to the owner of `staging`. Fails when `md_store.json` exists and cannot be used: it holds
  * the key of all encrypted keys and is never replaced. APR_EACCES when it is another user's. */
 MD_MUST_CHECK
 apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p);
+
+/* The store at `base`, which may not be there yet, as it is for those who cannot open it: to read
+ * what is neither private nor encrypted (challenges). Looks at nothing. */
+md_store_t *md_store_at(const char *base, apr_pool_t *p);
 
 /* Is there a store at `base`? APR_SUCCESS (also when that cannot be told), APR_EOF when there is an
  * empty directory, APR_ENOENT. */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What moves in a store: names, archive, activation; and what a crash left. */
+#include "md_store.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -204,7 +206,7 @@ int md_store_open_to_children(const md_store_t *store, md_store_group_t group, c
     close(dir);
     if (fd < 0)
         return 0;
-    changed = md_store_groups[group].file == P_READ && is_locked_away(store, fd)
+    changed = md_store_groups[group].is_open && is_locked_away(store, fd)
               && fchmod(fd, 0644) == 0;
     close(fd);
     return changed;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening a store: its central file with the passphrase, migration of older versions. */
+#include "md_store.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -245,15 +247,22 @@ apr_status_t md_store_find(const char *base, apr_pool_t *p)
            ? APR_EOF : APR_ENOENT;
 }
 
-apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p)
+md_store_t *md_store_at(const char *base, apr_pool_t *p)
 {
     md_store_t *store = apr_pcalloc(p, sizeof(*store));
+
+    store->base = apr_pstrdup(p, base);
+    return store;
+}
+
+apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err, apr_pool_t *p)
+{
+    md_store_t *store = md_store_at(base, p);
     const char *path = apr_pstrcat(p, base, "/" STORE_FILE, NULL);
     double version = 0.0;
     apr_status_t rv;
     int created = 0;
 
-    store->base = apr_pstrdup(p, base);
     apr_pool_cleanup_register(p, store, wipe_pass, apr_pool_cleanup_null);
     rv = md_dir_make(base, D_READ, &created, p);
     if (rv != APR_SUCCESS)
@@ -275,4 +284,28 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
     find_owner(store, p);
     *pstore = store;
     return APR_SUCCESS;
+}
+
+apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_t *err,
+                              apr_pool_t *p)
+{
+    static const md_store_group_t NEEDED[] = {
+        MD_STORE_CHALLENGES, MD_STORE_STAGING, MD_STORE_ACCOUNTS, MD_STORE_OCSP
+    };
+    apr_status_t rv = APR_SUCCESS;
+    size_t i;
+    int lock;
+
+    store->has_owner = owner != NULL;
+    if (owner)
+        store->owner = *owner;
+    for (i = 0; i < sizeof(NEEDED) / sizeof(NEEDED[0]) && rv == APR_SUCCESS; ++i) {
+        rv = md_place_make_group(store, NEEDED[i], 1, err, p);
+        if (rv == APR_SUCCESS && owner && md_store_groups[NEEDED[i]].is_shared)
+            md_place_adopt_all(store, NEEDED[i], p);
+    }
+    lock = md_place_open_lock(store, ENGINE_LOCK, 0600, 1, p);
+    if (lock >= 0) /* what goes wrong is told when it is needed */
+        close(lock);
+    return rv;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Places in the store: groups, directories, their modes and owners. */
+/* Places in the store: directories and files, their modes and owners. */
 #include "md_store_place.h"
 
 #include <errno.h>
@@ -13,23 +13,11 @@
 #include "md_log.h"
 #include "md_text.h"
 
-const md_group_t md_store_groups[] = {
-    [MD_STORE_ACCOUNTS]   = { "accounts", D_READ, P_READ, 1, 0 },
-    [MD_STORE_CHALLENGES] = { "challenges", D_READ, P_READ, 0, 1 },
-    [MD_STORE_DOMAINS]    = { "domains", D_OWNER, P_OWNER, 0, 0 },
-    [MD_STORE_STAGING]    = { "staging", D_READ, P_READ, 1, 1 },
-    [MD_STORE_ARCHIVE]    = { "archive", D_OWNER, P_OWNER, 0, 0 },
-    [MD_STORE_TMP]        = { "tmp", D_OWNER, P_OWNER, 0, 0 },
-    [MD_STORE_OCSP]       = { "ocsp", D_READ, P_READ, 0, 1 },
-};
-_Static_assert(sizeof(md_store_groups) / sizeof(md_store_groups[0]) == MD_STORE_GROUP_MAX,
-               "one row per group");
-
 const md_file_attr_t md_place_private = { .perms = P_OWNER };
 
 /* ---- paths ---- */
 
-const char *md_store_path(const md_store_t *store, md_store_group_t group, const char *name,
+const char *md_place_path(const md_store_t *store, md_store_group_t group, const char *name,
                           const char *file, apr_pool_t *p)
 {
     return apr_pstrcat(p, store->base, "/", md_store_groups[group].name, name ? "/" : "",
@@ -44,7 +32,7 @@ const char *md_place_in_base(const md_store_t *store, const char *file, apr_pool
 int md_place_open_dir(const md_store_t *store, md_store_group_t group, const char *name,
                       apr_pool_t *p)
 {
-    int parent = open(md_store_path(store, group, NULL, NULL, p),
+    int parent = open(md_place_path(store, group, NULL, NULL, p),
                       O_RDONLY | O_DIRECTORY | O_CLOEXEC), dir, error;
 
     if (parent < 0)
@@ -61,7 +49,7 @@ apr_status_t md_place_enter(md_place_t *place, const md_store_t *store, md_store
                             const char *name, const char *file, apr_pool_t *p)
 {
     place->dir = AT_FDCWD;
-    place->path = md_store_path(store, group, name, file, p);
+    place->path = md_place_path(store, group, name, file, p);
     if (!md_store_groups[group].is_shared)
         return APR_SUCCESS;
     place->path = file;
@@ -93,12 +81,28 @@ int md_place_is_unfinished(const char *file)
     return len > 4 && !strcmp(file + len - 4, ".tmp");
 }
 
+apr_status_t md_place_put_aside(const char **pname, const md_place_t *place, apr_pool_t *p)
+{
+    struct stat st;
+    int n;
+
+    for (n = 1; n <= MD_MAX_ASIDE; ++n) {
+        *pname = n == 1 ? apr_pstrcat(p, place->path, ".damaged", NULL)
+                        : apr_psprintf(p, "%s.damaged.%d", place->path, n);
+        if (fstatat(place->dir, *pname, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            continue;
+        return renameat(place->dir, place->path, place->dir, *pname) == 0 ? APR_SUCCESS : errno;
+    }
+    return APR_EEXIST;
+}
+
 /* ---- directories ---- */
 
 /* What children share belongs to them, also when root writes it. */
 md_file_attr_t md_place_attr(const md_store_t *store, md_store_group_t group)
 {
-    md_file_attr_t attr = { .perms = md_store_groups[group].file };
+    md_file_attr_t attr = { .perms = md_store_groups[group].is_open ? P_READ : P_OWNER,
+                            .is_volatile = md_store_groups[group].is_volatile };
 
     if (store->has_owner && md_store_groups[group].is_shared)
         attr.owner = &store->owner;
@@ -107,7 +111,7 @@ md_file_attr_t md_place_attr(const md_store_t *store, md_store_group_t group)
 
 static mode_t dir_mode(md_store_group_t group)
 {
-    return md_store_groups[group].dir == D_READ ? 0755 : 0700;
+    return md_store_groups[group].is_open ? 0755 : 0700;
 }
 
 /* Directories that children write to belong to them; the group stays as it is. */
@@ -142,7 +146,7 @@ static apr_status_t settle_dir(const md_store_t *store, md_store_group_t group, 
 apr_status_t md_place_make_group(const md_store_t *store, md_store_group_t group, int is_given,
                                  md_err_t *err, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, NULL, NULL, p);
+    const char *path = md_place_path(store, group, NULL, NULL, p);
     int is_new = mkdir(path, 0700) == 0, failure = errno, fd;
     apr_status_t rv;
 
@@ -159,7 +163,7 @@ apr_status_t md_place_make_group(const md_store_t *store, md_store_group_t group
 static int make_and_open(int *pis_new, const md_store_t *store, md_store_group_t group,
                          const char *name, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, NULL, p);
+    const char *path = md_place_path(store, group, name, NULL, p);
     int failure, fd;
 
     *pis_new = mkdir(path, 0700) == 0;
@@ -173,12 +177,13 @@ static int make_and_open(int *pis_new, const md_store_t *store, md_store_group_t
 static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, const char *name,
                              md_err_t *err, apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, name, NULL, p), *aside;
+    md_place_t place = { AT_FDCWD, md_place_path(store, group, name, NULL, p) };
+    const char *path = place.path, *aside;
     int is_new, fd = make_and_open(&is_new, store, group, name, p);
     apr_status_t rv = errno;
 
     if (fd < 0 && (rv == ENOTDIR || rv == ELOOP)
-        && md_store_put_aside(&aside, store, group, name, NULL, p) == APR_SUCCESS) {
+        && md_place_put_aside(&aside, &place, p) == APR_SUCCESS) {
         md_log(MD_LOG_ERR, "%s is not a directory; kept as %s", path, aside);
         fd = make_and_open(&is_new, store, group, name, p);
         rv = errno;
@@ -227,17 +232,20 @@ static void adopt(const md_store_t *store, md_store_group_t group, const char *n
         && md_dir_list(&files, dir, ".", 0, p) == APR_SUCCESS) {
         for (i = 0; i < files->nelts; ++i)
             adopt_file(store, dir, APR_ARRAY_IDX(files, i, const char *), p);
-        (void)give_away(store, group, dir, md_store_path(store, group, name, NULL, p), NULL, p);
+        (void)give_away(store, group, dir, md_place_path(store, group, name, NULL, p), NULL, p);
     }
     close(dir);
 }
 
-static void adopt_all(const md_store_t *store, md_store_group_t group, apr_pool_t *p)
+void md_place_adopt_all(const md_store_t *store, md_store_group_t group, apr_pool_t *p)
 {
-    apr_array_header_t *names = md_store_names(store, group, p);
+    apr_array_header_t *names;
     apr_pool_t *iter;
     int i;
 
+    if (md_dir_list(&names, AT_FDCWD, md_place_path(store, group, NULL, NULL, p), 1, p)
+        != APR_SUCCESS)
+        return;
     apr_pool_create(&iter, p);
     for (i = 0; i < names->nelts; ++i) {
         apr_pool_clear(iter);
@@ -258,65 +266,4 @@ int md_place_open_lock(const md_store_t *store, const char *file, mode_t mode, i
         md_log(MD_LOG_ERR, MD_LOGNO(10082) "Can't change owner of %s: %s", path,
                md_err_text(errno, p));
     return fd;
-}
-
-apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_t *err,
-                              apr_pool_t *p)
-{
-    static const md_store_group_t NEEDED[] = {
-        MD_STORE_CHALLENGES, MD_STORE_STAGING, MD_STORE_ACCOUNTS, MD_STORE_OCSP
-    };
-    apr_status_t rv = APR_SUCCESS;
-    size_t i;
-    int lock;
-
-    store->has_owner = owner != NULL;
-    if (owner)
-        store->owner = *owner;
-    for (i = 0; i < sizeof(NEEDED) / sizeof(NEEDED[0]) && rv == APR_SUCCESS; ++i) {
-        rv = md_place_make_group(store, NEEDED[i], 1, err, p);
-        if (rv == APR_SUCCESS && owner && md_store_groups[NEEDED[i]].is_shared)
-            adopt_all(store, NEEDED[i], p);
-    }
-    lock = md_place_open_lock(store, ENGINE_LOCK, 0600, 1, p);
-    if (lock >= 0) /* what goes wrong is told when it is needed */
-        close(lock);
-    return rv;
-}
-
-/* ---- what is in the way ---- */
-
-/* Rename in its directory; *pname is the new name. */
-static apr_status_t put_aside(const char **pname, const md_place_t *place, apr_pool_t *p)
-{
-    struct stat st;
-    int n;
-
-    for (n = 1; n <= MD_MAX_ASIDE; ++n) {
-        *pname = n == 1 ? apr_pstrcat(p, place->path, ".damaged", NULL)
-                        : apr_psprintf(p, "%s.damaged.%d", place->path, n);
-        if (fstatat(place->dir, *pname, &st, AT_SYMLINK_NOFOLLOW) == 0)
-            continue;
-        return renameat(place->dir, place->path, place->dir, *pname) == 0 ? APR_SUCCESS : errno;
-    }
-    return APR_EEXIST;
-}
-
-apr_status_t md_store_put_aside(const char **paside, const md_store_t *store,
-                                md_store_group_t group, const char *name, const char *file,
-                                apr_pool_t *p)
-{
-    md_place_t place = { AT_FDCWD, md_store_path(store, group, name, NULL, p) };
-    apr_status_t rv;
-
-    rv = md_place_check(name, file, NULL);
-    if (rv == APR_SUCCESS && file)
-        rv = md_place_enter(&place, store, group, name, file, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    rv = put_aside(paside, &place, p);
-    if (rv == APR_SUCCESS && place.dir != AT_FDCWD)
-        *paside = md_store_path(store, group, name, *paside, p);
-    md_place_leave(&place);
-    return rv;
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For the files of the store alone: its groups, their modes and owners, and how to get at what is
- * in them. Children write to shared groups, and one that was taken over could put a link in place
- * of a directory there: root goes through none below such a group. */
+/* For the files of the store alone: places in its groups, their modes and owners, and how to get at
+ * what is there. Children write to shared groups, and one that was taken over could put a link in
+ * place of a directory there: root goes through none below such a group. */
 #ifndef MD_STORE_PLACE_H
 #define MD_STORE_PLACE_H
 
+#include <apr_user.h>
+
 #include "md_file.h"
-#include "md_store.h"
+#include "md_store_group.h"
 
 #define MD_STORE_PASS_LEN 48
 
@@ -19,26 +21,19 @@ struct md_store_t {
 
 #define P_OWNER (APR_FPROT_UREAD | APR_FPROT_UWRITE)
 #define P_READ  (P_OWNER | APR_FPROT_GREAD | APR_FPROT_WREAD)
-#define D_OWNER (APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE)
-#define D_READ  (D_OWNER | APR_FPROT_GREAD | APR_FPROT_GEXECUTE | APR_FPROT_WREAD \
-                 | APR_FPROT_WEXECUTE)
+#define D_READ  (P_READ | APR_FPROT_UEXECUTE | APR_FPROT_GEXECUTE | APR_FPROT_WEXECUTE)
 
 /* In the base: mod_md up to 2.6 ends a search for staged accounts at a file in `staging`. */
 #define ENGINE_LOCK "engine.lock"
-
-typedef struct md_group_t {
-    const char *name;
-    apr_fileperms_t dir, file;
-    int encrypts;  /* private keys */
-    int is_shared; /* with children: they write here */
-} md_group_t;
-
-extern const md_group_t md_store_groups[MD_STORE_GROUP_MAX];
 
 /* Files for the owner of the store alone; files of a group: what children share is theirs, also
  * when root writes it. */
 extern const md_file_attr_t md_place_private;
 md_file_attr_t md_place_attr(const md_store_t *store, md_store_group_t group);
+
+/* A group, a name in it, a file of that name; `name` and `file` may be NULL. */
+const char *md_place_path(const md_store_t *store, md_store_group_t group, const char *name,
+                          const char *file, apr_pool_t *p);
 
 /* A file in the base of the store. */
 const char *md_place_in_base(const md_store_t *store, const char *file, apr_pool_t *p);
@@ -65,12 +60,18 @@ apr_status_t md_place_enter(md_place_t *place, const md_store_t *store, md_store
                             const char *name, const char *file, apr_pool_t *p);
 void md_place_leave(const md_place_t *place);
 
+/* Rename what is in a place, in its directory; *pname is the new name. */
+apr_status_t md_place_put_aside(const char **pname, const md_place_t *place, apr_pool_t *p);
+
 /* Make the directory of a group (`is_given`: and give it to its owner, new or not); and that of a
  * name in it. */
 apr_status_t md_place_make_group(const md_store_t *store, md_store_group_t group, int is_given,
                                  md_err_t *err, apr_pool_t *p);
 apr_status_t md_place_make_dirs(const md_store_t *store, md_store_group_t group,
                                 const char *name, md_err_t *err, apr_pool_t *p);
+
+/* Let all that is in a shared group belong to the owner of the store. */
+void md_place_adopt_all(const md_store_t *store, md_store_group_t group, apr_pool_t *p);
 
 /* A file in the base to be locked, made if it is missing; `is_shared`: by children, too. -1 with
  * errno. */

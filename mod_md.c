@@ -15,6 +15,7 @@
 #include "md_acme_authz.h"
 #include "md_http.h"
 #include "md_log.h"
+#include "md_rename.h"
 #include "md_renew.h"
 #include "md_text.h"
 
@@ -146,14 +147,13 @@ static apr_status_t step_init_http(start_t *start)
     return rv;
 }
 
-static const char *store_dir(const start_t *start)
+static const char *store_dir(apr_pool_t *p)
 {
 #if AP_MODULE_MAGIC_AT_LEAST(20180906, 2)
     if (!process->conf->store_dir)
-        return ap_state_dir_relative(start->p, "md");
+        return ap_state_dir_relative(p, "md");
 #endif
-    return ap_server_root_relative(start->p, process->conf->store_dir ? process->conf->store_dir
-                                                                      : "md");
+    return ap_server_root_relative(p, process->conf->store_dir ? process->conf->store_dir : "md");
 }
 
 /* What helps where root itself may not write: a file system that is read-only, for this service at
@@ -180,13 +180,14 @@ static void tell_store(const start_t *start, const char *dir, apr_status_t rv)
 
 static apr_status_t step_open_store(start_t *start)
 {
-    const char *dir = store_dir(start);
+    const char *dir = store_dir(start->p);
     apr_status_t rv = APR_EBADPATH;
 
     if (dir)
         rv = md_store_open(&start->store, dir, &start->err, start->p);
     if (rv != APR_SUCCESS)
         tell_store(start, dir, rv);
+    process->store = start->store;
     return rv;
 }
 
@@ -216,9 +217,9 @@ static apr_status_t step_prepare_store(start_t *start)
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10047)
                      "setup challenges directory: %s%s",
                      start->err.detail ? start->err.detail : "",
-                     store_advice(store_dir(start), rv, start->tmp));
+                     store_advice(store_dir(start->p), rv, start->tmp));
     else
-        find_barrier(start, store_dir(start));
+        find_barrier(start, store_dir(start->p));
     return rv;
 }
 
@@ -340,7 +341,7 @@ static apr_status_t step_activate(start_t *start)
     if (rv != APR_SUCCESS)
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, start->s, "activating what is staged without the "
                      "lock: %s", start->err.detail);
-    md_reg_sync_names(start->reg, start->tmp);
+    md_rename_follow(start->reg, start->tmp);
     md_stage_activate_all(start->reg, start->tmp);
     if (rv == APR_SUCCESS)
         md_store_unlock(lock);
@@ -418,7 +419,7 @@ static apr_status_t step_choose_watched(start_t *start)
     (void)start;
     for (i = 0; i < process->domains->nelts; ++i) {
         domain = domain_at(i);
-        domain->is_watched = domain->state != MD_STATE_ERROR
+        domain->is_watched = md_live_of(domain)->state != MD_STATE_ERROR
                              && (domain->is_used || domain->renew_mode != MD_RENEW_AUTO);
     }
     return APR_SUCCESS;
@@ -473,7 +474,7 @@ static apr_status_t step_watch(start_t *start)
 
 static apr_status_t step_check_store(start_t *start)
 {
-    const char *dir = store_dir(start);
+    const char *dir = store_dir(start->p);
     apr_status_t rv = dir ? md_store_check(dir, &start->err, start->tmp) : APR_EBADPATH;
 
     if (APR_STATUS_IS_EACCES(rv) && geteuid() != 0)
@@ -661,13 +662,25 @@ static int check_config(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp, serv
     return run_test(make_start(s, p, ptemp));
 }
 
+/* Without domains of our own, only the challenges of others (a2md) are answered, when there are
+ * any. */
+static void find_challenges(apr_pool_t *p)
+{
+    const char *dir = store_dir(p);
+
+    if (dir)
+        process->store = md_store_at(dir, p);
+}
+
 static int post_config_before_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
                                   server_rec *s)
 {
     (void)plog;
     process->is_dry_run = is_first_pass(s->process);
-    if (process->domains->nelts == 0)
+    if (process->domains->nelts == 0) {
+        find_challenges(p);
         return OK;
+    }
     use_log(s);
     if (process->is_dry_run)
         ap_log_error(APLOG_MARK, APLOG_TRACE1, 0, s, APLOGNO(10070)

@@ -33,6 +33,7 @@ typedef struct md_server_t {
 typedef struct md_process_t {
     md_conf_t *conf;             /* settings of the main server and of the whole process */
     apr_array_header_t *domains; /* `md_domain_t *` in order of definition */
+    md_store_t *store;           /* from post_config on; of challenges alone if there is no `reg` */
     md_reg_t *reg;               /* from post_config on; NULL when no domain is defined */
     apr_hash_t *expected;        /* MD name -> domain with the names it is going to have */
     md_index_t *expected_names;  /* theirs */

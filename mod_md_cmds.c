@@ -188,7 +188,7 @@ const command_rec mod_md_commands[] = {
     SETTING("MDPrivateKeys", "Types of private keys, such as 'RSA 3072' and 'P-256'."),
     SETTING("MDProfile", "Certificate profile to ask the CA for."),
     SETTING("MDProfileMandatory", "'on' to fail when the CA does not offer the profile."),
-    SETTING("MDRenewConcurrency", "Renewals in progress at the same time at each CA, default 64."),
+    SETTING("MDRenewConcurrency", "Exchanges with CAs at the same time, default 64."),
     SETTING("MDRenewMode", "'auto', 'always' or 'manual'."),
     SETTING("MDRenewViaARI", "'off' to ignore the CA's advice on when to renew."),
     SETTING("MDRenewWindow", "Renew when this much of the lifetime is left, such as 30d or 33%."),

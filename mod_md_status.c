@@ -25,21 +25,37 @@ static const md_domain_t *find_domain(const md_reg_t *reg, const char *path_info
     return md_index_find(reg->index, slash + 1);
 }
 
-static md_json_t *document(const request_rec *r)
+static apr_status_t put(void *r, const char *text)
+{
+    return ap_rputs(text, r) < 0 ? APR_EGENERAL : APR_SUCCESS;
+}
+
+static void put_version(request_rec *r)
+{
+    md_json_t *json = md_json_object(r->pool);
+
+    md_json_set_str(json, "version", MD_VERSION);
+    (void)put(r, md_json_text(json, 0, r->pool));
+}
+
+static void put_domain(request_rec *r, const md_reg_t *reg, const md_domain_t *domain)
+{
+    md_json_t *json = md_status_domain(reg, domain, 1, apr_time_now(), r->pool);
+
+    (void)put(r, md_json_text(json, 0, r->pool));
+}
+
+static void put_status(request_rec *r)
 {
     const md_reg_t *reg = mod_md_process()->reg;
-    const md_domain_t *domain;
-    md_json_t *json;
+    const md_domain_t *domain = reg ? find_domain(reg, r->path_info) : NULL;
 
-    if (!reg) {
-        json = md_json_object(r->pool);
-        md_json_set_str(json, "version", MD_VERSION);
-        return json;
-    }
-    domain = find_domain(reg, r->path_info);
-    if (domain)
-        return md_status_domain(reg, domain, 1, apr_time_now(), r->pool);
-    return md_status_all(reg, apr_time_now(), r->pool);
+    if (!reg)
+        put_version(r);
+    else if (domain)
+        put_domain(r, reg, domain);
+    else
+        (void)md_status_write(reg, apr_time_now(), put, r, r->pool);
 }
 
 static int status_handler(request_rec *r)
@@ -50,7 +66,7 @@ static int status_handler(request_rec *r)
         return HTTP_NOT_IMPLEMENTED;
     ap_set_content_type(r, "application/json");
     apr_table_setn(r->headers_out, "Cache-Control", "no-store");
-    ap_rputs(md_json_text(document(r), 0, r->pool), r);
+    put_status(r);
     return OK;
 }
 

@@ -45,8 +45,8 @@ static int add_cert_files(server_rec *s, apr_pool_t *p, apr_array_header_t *cert
                      "host '%s' is covered by a Managed Domain, but certificate/key files are "
                      "already configured for it; both are used", s->server_hostname);
     ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10077)
-                 "%s[state=%d]: providing certificates for server %s", domain->name, domain->state,
-                 s->server_hostname);
+                 "%s[state=%d]: providing certificates for server %s", domain->name,
+                 md_live_of(domain)->state, s->server_hostname);
     return DONE;
 }
 
@@ -117,7 +117,7 @@ static int answer_challenge(conn_rec *c, const char *server_name, const char **p
     name = apr_pstrdup(c->pool, server_name);
     ap_str_tolower(name);
     if (md_path_part_is_safe(name)
-        && md_reg_alpn_answer(process->reg, name, pcert, pkey, c->pool) == APR_SUCCESS)
+        && md_solver_alpn_answer(pcert, pkey, process->reg->store, name, c->pool) == APR_SUCCESS)
         return OK;
     ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, c, APLOGNO(10080)
                   "%s: unknown tls-alpn-01 challenge host", md_text_printable(name, c->pool));

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures, against Pebble and a real httpd:
 
-issue   all domains staged, Pebble validating for up to 3 s each: ours, ours one at a time, the stock module
+issue   all domains staged, Pebble validating for up to 3 s each: ours with P-256 and RSA keys, ours one at a time, the
+        stock module; beside it what is to be held
+far     200 domains at a CA that takes 200 ms for each answer
 start   time until the parent is ready with many new domains on a vhost each; second start against the same
         vhosts with static certificate files
 memory  the child that drives renewals, while and after it issues many domains
@@ -9,6 +11,8 @@ scale   what managed domains with certificates add to start, graceful restart an
         and at many domains, against the same vhosts and files without the module; and all domains new
 """
 import argparse
+import asyncio
+import contextlib
 import datetime
 import os
 import pathlib
@@ -17,6 +21,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 
 from cryptography import x509
@@ -24,6 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "httpd"))
+from ports import free_ports  # noqa: E402
 from servers import Httpd, Pebble, apxs, run, wait_for  # noqa: E402
 
 
@@ -58,13 +64,54 @@ def seconds_of(server, pattern, n=-1):
     return int(h) * 3600 + int(m) * 60 + float(s)
 
 
-def issue_once(count, module=None, conf="", limit=900):
+class FarAway:
+    """A way to a CA on which each of its answers takes a while: bytes towards it are held back."""
+
+    def __init__(self, ca, delay):
+        self.ca, self.delay, self.ca_file = ca, delay, ca.ca_file
+        self.port, = free_ports(1)
+        self.directory_url = ca.directory_url.replace(str(ca.port), str(self.port))
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        serve = asyncio.start_server(self.connected, "127.0.0.1", self.port)
+        self.server = asyncio.run_coroutine_threadsafe(serve, self.loop).result(10)
+        return self
+
+    def __exit__(self, *_):
+        asyncio.run_coroutine_threadsafe(self.end(), self.loop).result(10)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+
+    async def end(self):
+        self.server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def connected(self, reader, writer):
+        ca_reader, ca_writer = await asyncio.open_connection("127.0.0.1", self.ca.port)
+        await asyncio.gather(self.pass_on(reader, ca_writer, self.delay), self.pass_on(ca_reader, writer, 0))
+
+    async def pass_on(self, reader, writer, delay):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                self.loop.call_later(delay, writer.write, data)
+        self.loop.call_later(delay, writer.close)
+
+
+def issue_once(count, module=None, conf="", limit=900, sleep=3, delay=0):
+    """Seconds, and requests for each domain."""
     directory = workdir()
     server = httpd_with(directory, count, module, conf)
+    env = {"PEBBLE_VA_SLEEPTIME": sleep} if sleep else {}
     try:
-        with Pebble(directory / "pebble", server.http_port, server.https_port,
-                    env={"PEBBLE_VA_SLEEPTIME": 3}) as ca:
-            server.use_ca(ca)
+        with contextlib.ExitStack() as stack:
+            ca = stack.enter_context(Pebble(directory / "pebble", server.http_port, server.https_port, env=env))
+            server.use_ca(stack.enter_context(FarAway(ca, delay)) if delay else ca)
             server.start()
             started = time.monotonic()
             server.wait_log("AH10059", limit, count)
@@ -75,20 +122,37 @@ def issue_once(count, module=None, conf="", limit=900):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def key_seconds(count):
+    """What making RSA keys takes at least: the CPU time of all on all cores."""
+    before = time.process_time()
+    for _ in range(count):
+        rsa.generate_private_key(65537, 2048)
+    return (time.process_time() - before) / os.cpu_count()
+
+
 def stock_module():
     path = pathlib.Path(apxs("LIBEXECDIR")) / "mod_md.so"
     return path if path.exists() else None
 
 
 def bench_issue(count):
-    row(f"== {count} domains, validation delays up to 3 s", "seconds", "times", "requests each")
+    row(f"== {count} domains, validation delays up to 3 s", "seconds", "at most", "times", "requests each")
+    ours, requests = issue_once(count, conf="MDPrivateKeys P-256")
+    row("this module, P-256", f"{ours:.1f}", "5.0", "", f"{requests:.1f}")
+    most = key_seconds(count) + 2
     ours, requests = issue_once(count)
-    row("this module", f"{ours:.1f}", "1.0", f"{requests:.1f}")
+    row("this module, RSA", f"{ours:.1f}", f"{most:.1f}", "1.0", f"{requests:.1f}")
     single, requests = issue_once(count, conf="MDRenewConcurrency 1")
-    row("this module, MDRenewConcurrency 1", f"{single:.1f}", f"{single / ours:.1f}", f"{requests:.1f}")
+    row("this module, RSA, MDRenewConcurrency 1", f"{single:.1f}", "", f"{single / ours:.1f}", f"{requests:.1f}")
     if stock_module():
         stock, requests = issue_once(count, stock_module())
-        row("stock module", f"{stock:.1f}", f"{stock / ours:.1f}", f"{requests:.1f}")
+        row("stock module, RSA", f"{stock:.1f}", "", f"{stock / ours:.1f}", f"{requests:.1f}")
+
+
+def bench_far(count):
+    row(f"== {count} domains, P-256, each answer takes 200 ms", "seconds", "at most", "requests each")
+    took, requests = issue_once(count, conf="MDPrivateKeys P-256", sleep=0, delay=0.2)
+    row("this module", f"{took:.1f}", f"{1.3 * count * requests * 0.2 / 64:.1f}", f"{requests:.1f}")
 
 
 def cpu_of(server):
@@ -355,14 +419,14 @@ def bench_scale(count, stock=False, shapes=False):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["issue", "start", "memory", "scale"],
-                        help="issue, start, memory, scale; all without")
-    parser.add_argument("--domains", type=int, help="in place of 60, 1000, 500, 10000")
+    parser.add_argument("what", nargs="*", default=["issue", "far", "start", "memory", "scale"],
+                        help="issue, far, start, memory, scale; all without")
+    parser.add_argument("--domains", type=int, help="in place of 60, 200, 1000, 500, 10000")
     parser.add_argument("--stock", action="store_true", help="scale: the stock module as well, which is slow")
     parser.add_argument("--shapes", action="store_true", help="scale: also other kinds of vhosts and settings")
     args = parser.parse_args()
-    benches = {"issue": (bench_issue, 60), "start": (bench_start, 1000), "memory": (bench_memory, 500),
-               "scale": (lambda count: bench_scale(count, args.stock, args.shapes), 10000)}
+    benches = {"issue": (bench_issue, 60), "far": (bench_far, 200), "start": (bench_start, 1000),
+               "memory": (bench_memory, 500), "scale": (lambda count: bench_scale(count, args.stock, args.shapes), 10000)}
     for what in args.what:
         bench, count = benches[what]
         bench(args.domains or count)

@@ -488,6 +488,14 @@ def unexplained_members(mine, others, reasons):
                   if not any(re.fullmatch(r, path) and member == m for r, m in reasons))
 
 
+def which(path, store):
+    """Accounts are numbered as they come: it is known by its kind."""
+    name = str(path.relative_to(store))
+    if not name.startswith("accounts/"):
+        return name
+    return f"accounts/{'bound' if 'eab' in json.loads(path.read_text()) else 'plain'}/{path.name}"
+
+
 def test_same_files_and_formats(world):
     """What each of them writes for the same configuration."""
     files, docs, blocks, live = {}, {}, {}, {}
@@ -496,7 +504,7 @@ def test_same_files_and_formats(world):
         write_store(httpd, world)
         files[module] = {path: what[:2] for path, what in parts(httpd.store).items()
                          if not re.fullmatch(BY_CHANCE, path)}
-        docs[module] = {str(path.relative_to(httpd.store)): check_text(path)
+        docs[module] = {which(path, httpd.store): check_text(path)
                         for path in httpd.store.rglob("*.json")
                         if not path.match("staging/open.test/job.json")}
         blocks[module] = pem_kinds(httpd.store)

@@ -3,6 +3,8 @@
 that cures it. Nothing is called an error of the system that is none."""
 import re
 
+import pytest
+
 from ports import free_ports
 
 ERRNO = re.compile(r"\[md:\w+\] (?:\[[^]]*\] )*\(\d+\)")  # (22)Invalid argument: ...
@@ -40,8 +42,10 @@ def slips(env):
     }
 
 
-def test_failures_name_their_cure(env):
-    told = slips(env)
+@pytest.mark.parametrize("with_account", [False, True])
+def test_failures_name_their_cure(env, with_account):
+    """Terms are accepted for an account: the domain that does not must not find that of another one."""
+    told = {name: slip for name, slip in slips(env).items() if with_account == (name != "terms.test")}
     for name, (settings, _) in told.items():
         env.add_md_conf(f"<MDomain {name}>\nMDPrivateKeys P-256\n{settings}\n</MDomain>")
         env.add_vhost(name)

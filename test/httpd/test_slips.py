@@ -187,3 +187,34 @@ def test_a_store_that_children_cannot_enter(httpd):
     httpd.start()
     httpd.wait_log(re.escape(told))
     assert told in httpd.md_status("a.test")["renewal"]["last"]["detail"]
+
+
+def test_missing_parents_of_the_store(env):
+    """They are made so that children can pass, whatever the umask of whoever starts the server."""
+    env.store = env.dir / "a" / "b" / "md"
+    env.add_md_conf("MDStoreDir a/b/md\nMDomain a.test")
+    env.add_vhost("a.test")
+    old = os.umask(0o077)
+    try:
+        env.start()
+    finally:
+        os.umask(old)
+    assert [path.stat().st_mode & 0o777 for path in (env.dir / "a", env.dir / "a/b", env.store)] == [0o755] * 3
+    env.await_md("a.test")
+    assert not env.problems()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="children are of the same user")
+@pytest.mark.parametrize("closed", ["a", "a/b", "a/b/md"])
+def test_a_directory_on_the_way_that_is_closed(httpd, closed):
+    """The first one that children cannot pass is named, also when the rest is missing."""
+    directory = httpd.dir / closed
+    directory.mkdir(parents=True)
+    directory.chmod(0o700)
+    write(httpd, "MDStoreDir a/b/md\nMDomain a.test", TLS)
+    told = f"cannot enter {directory}/, which is on the way to the store: 'chmod a+x {directory}/'"
+    done = httpd.configtest()
+    assert done.returncode == 0 and told in done.stderr, done.stderr
+    httpd.start()
+    httpd.wait_log(re.escape(told))
+    assert directory.stat().st_mode & 0o777 == 0o700

@@ -12,7 +12,7 @@
 
 #include <openssl/x509v3.h>
 
-#include "../../md_domain.h"
+#include "../../md_live.h"
 #include "../../md_text.h"
 
 static apr_pool_t *p;
@@ -261,11 +261,16 @@ static const md_cert_info_t *cert_of(const char *names, int must_staple)
 static md_domain_t *with_live(md_domain_t *domain, const md_cert_info_t *first,
                               const md_cert_info_t *second, const int *fits)
 {
-    domain->certs = apr_array_make(p, 2, sizeof(md_cert_info_t *));
-    APR_ARRAY_PUSH(domain->certs, const md_cert_info_t *) = first;
+    apr_array_header_t *certs = apr_array_make(p, 2, sizeof(md_cert_info_t *));
+    md_live_t *live = apr_pcalloc(p, sizeof(*live));
+
+    APR_ARRAY_PUSH(certs, const md_cert_info_t *) = first;
     if (md_domain_key_specs(domain, p)->nelts > 1)
-        APR_ARRAY_PUSH(domain->certs, const md_cert_info_t *) = second;
-    domain->fits = fits;
+        APR_ARRAY_PUSH(certs, const md_cert_info_t *) = second;
+    live->certs = certs;
+    live->fits = fits;
+    live->state_descr = "as of yesterday";
+    md_live_replace(domain, live);
     return domain;
 }
 
@@ -300,14 +305,14 @@ static void one_certificate(void **state)
     for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
         domain = domain_of("a.org b.org");
         domain->must_staple = ROWS[i].wish;
-        domain->state_descr = "as of yesterday";
         with_live(domain, cert_of(ROWS[i].cert_names, ROWS[i].has), NULL, &ROWS[i].fits);
-        md_domain_assess(domain, p);
-        assert_int_equal(domain->state, ROWS[i].descr ? MD_STATE_INCOMPLETE : MD_STATE_COMPLETE);
+        md_live_assess(domain, p);
+        assert_int_equal(md_live_of(domain)->state,
+                         ROWS[i].descr ? MD_STATE_INCOMPLETE : MD_STATE_COMPLETE);
         if (ROWS[i].descr)
-            assert_string_equal(domain->state_descr, ROWS[i].descr);
+            assert_string_equal(md_live_of(domain)->state_descr, ROWS[i].descr);
         else
-            assert_null(domain->state_descr);
+            assert_null(md_live_of(domain)->state_descr);
     }
 }
 
@@ -318,8 +323,8 @@ static void wildcards_are_covered(void **state)
 
     (void)state;
     with_live(domain, cert_of("a.org *.a.org", 0), NULL, FITS);
-    md_domain_assess(domain, p);
-    assert_int_equal(domain->state, MD_STATE_COMPLETE);
+    md_live_assess(domain, p);
+    assert_int_equal(md_live_of(domain)->state, MD_STATE_COMPLETE);
 }
 
 /* One per key spec, labelled by the curve as configured. */
@@ -341,11 +346,32 @@ static void several_certificates(void **state)
         assert_null(md_key_specs_parse(&domain->key_specs, 2, SPECS, p));
         with_live(domain, cert_of("a.org", 0), ROWS[i].second ? cert_of("a.org", 0) : NULL,
                   ROWS[i].fits);
-        md_domain_assess(domain, p);
-        assert_int_equal(domain->state, ROWS[i].descr ? MD_STATE_INCOMPLETE : MD_STATE_COMPLETE);
+        md_live_assess(domain, p);
+        assert_int_equal(md_live_of(domain)->state,
+                         ROWS[i].descr ? MD_STATE_INCOMPLETE : MD_STATE_COMPLETE);
         if (ROWS[i].descr)
-            assert_string_equal(domain->state_descr, ROWS[i].descr);
+            assert_string_equal(md_live_of(domain)->state_descr, ROWS[i].descr);
     }
+}
+
+/* Whoever has read a snapshot keeps it as it is; copies of the domain see the new one. */
+static void snapshots_are_replaced_as_a_whole(void **state)
+{
+    static const int FITS[] = { 1 };
+    md_domain_t *domain = domain_of("a.org"), copy = *domain;
+    const md_live_t *none = md_live_of(domain), *loaded;
+
+    (void)state;
+    assert_int_equal(none->state, MD_STATE_UNKNOWN);
+    assert_null(none->certs);
+    with_live(domain, cert_of("a.org", 0), NULL, FITS);
+    loaded = md_live_of(domain);
+    md_live_assess(domain, p);
+    assert_null(none->certs);
+    assert_int_equal(loaded->state, MD_STATE_UNKNOWN);
+    assert_int_equal(md_live_of(domain)->state, MD_STATE_COMPLETE);
+    assert_ptr_equal(md_live_of(domain)->certs, loaded->certs);
+    assert_ptr_equal(md_live_of(&copy), md_live_of(domain));
 }
 
 static void default_key_spec(void **state)
@@ -532,8 +558,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(example_both_ways), TEST(all_keys_in_order), TEST(least_keys), TEST(members_read),
         TEST(one_certificate), TEST(wildcards_are_covered), TEST(several_certificates),
-        TEST(default_key_spec), TEST(overlaps), TEST(first_overlap_is_told), TEST(objections_to_names),
-        TEST(found_by_name),
+        TEST(snapshots_are_replaced_as_a_whole),
+        TEST(default_key_spec), TEST(overlaps), TEST(first_overlap_is_told),
+        TEST(objections_to_names), TEST(found_by_name),
         TEST(long_names_are_not_cut), TEST(index_is_linear),
     };
 

@@ -23,6 +23,7 @@
 #include "../../md_jws.h"
 #include "../../md_limits.h"
 #include "../../md_reg.h"
+#include "../../md_rename.h"
 #include "../../md_renew.h"
 #include "../../md_text.h"
 #include "temp_dir.h"
@@ -117,6 +118,21 @@ static void only_directories_are_in_groups(void **state)
         assert_true(mode_of(group) == -1 || rmdir(path(group)) == 0);
     }
     md_store_unlock(lock);
+}
+
+/* Whatever the umask; what is there already is left as it is. */
+static void children_can_pass_the_parents_that_are_made(void **state)
+{
+    mode_t old = umask(077);
+
+    (void)state;
+    assert_int_equal(mkdir(path("there"), 0711), 0);
+    assert_int_equal(md_store_open(&store, path("there/a/b/md"), &err, p), APR_SUCCESS);
+    umask(old);
+    assert_int_equal(mode_of("there"), 0700);
+    assert_int_equal(mode_of("there/a"), 0755);
+    assert_int_equal(mode_of("there/a/b"), 0755);
+    assert_int_equal(mode_of("there/a/b/md"), 0755);
 }
 
 static void nothing_leaves_the_store(void **state)
@@ -320,7 +336,7 @@ static void settle(md_reg_t *reg)
 {
     int i;
 
-    md_reg_sync_names(reg, p);
+    md_rename_follow(reg, p);
     md_stage_activate_all(reg, p);
     md_reg_load(reg, p);
     for (i = 0; i < reg->domains->nelts; ++i)
@@ -376,7 +392,8 @@ static void activation_takes_complete_sets_only(void **state)
     assert_int_equal(unlink(path("staging/b.org/pubcert.p-256.pem")), 0);
     put("staging/c.org/privkey.p-256.pem", "garbage");
     settle(reg = make_reg("a.org;b.org;c.org"));
-    assert_int_equal(APR_ARRAY_IDX(reg->domains, 0, md_domain_t *)->state, MD_STATE_COMPLETE);
+    assert_int_equal(md_live_of(APR_ARRAY_IDX(reg->domains, 0, md_domain_t *))->state,
+                     MD_STATE_COMPLETE);
     assert_int_equal(mode_of("staging/a.org"), -1);
     assert_true(mode_of("domains/a.org/job.json") != -1);
     assert_true(mode_of("staging/b.org/privkey.p-256.pem") != -1); /* to be continued */
@@ -430,7 +447,8 @@ static void every_document_damaged(void **state)
         reg = make_reg("a.org");
         md_reg_save_note(reg, p);
         settle(reg);
-        assert_int_equal(APR_ARRAY_IDX(reg->domains, 0, md_domain_t *)->state, MD_STATE_INCOMPLETE);
+        assert_int_equal(md_live_of(APR_ARRAY_IDX(reg->domains, 0, md_domain_t *))->state,
+                         MD_STATE_INCOMPLETE);
         assert_int_equal(md_store_load_json(&(md_json_t *){ NULL }, store, MD_STORE_DOMAINS, "a.org",
                                             "md.json", &err, p), APR_SUCCESS);
     }
@@ -928,9 +946,9 @@ static int activate_failing(int at, int is_crash, int error)
     assert_true(has_key(before.staged));
     assert_true(has_key(before.account));
     if (!is_crash)
-        assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+        assert_int_equal(md_live_of(only_domain(reg))->state, MD_STATE_COMPLETE);
     settle(reg = make_reg(NAME));
-    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_int_equal(md_live_of(only_domain(reg))->state, MD_STATE_COMPLETE);
     assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.staged);
     assert_true(has_key(before.live));
     assert_string_equal(key_in(MD_STORE_ACCOUNTS, "ACME-ca.test-0000", "account.pem"),
@@ -976,7 +994,7 @@ static void activation_on_a_read_only_disk(void **state)
     fail_files_arm(1, 1, EROFS);
     settle(reg);
     assert_true(fail_files_disarm());
-    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_int_equal(md_live_of(only_domain(reg))->state, MD_STATE_COMPLETE);
     assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.live);
     assert_string_equal(key_in(MD_STORE_STAGING, NAME, "privkey.p-256.pem"), before.staged);
     assert_true(md_store_exists(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p));
@@ -990,10 +1008,10 @@ static int rename_failing(int at, int is_crash)
     int came;
 
     fail_files_arm(at, is_crash, EIO);
-    md_reg_sync_names(make_reg("new.org " NAME), p);
+    md_rename_follow(make_reg("new.org " NAME), p);
     came = fail_files_disarm();
     assert_true(has_key(before.live) && has_key(before.staged) && has_key(before.account));
-    md_reg_sync_names(make_reg("new.org " NAME), p);
+    md_rename_follow(make_reg("new.org " NAME), p);
     assert_string_equal(key_in(MD_STORE_DOMAINS, "new.org", file), before.live);
     assert_true(has_key(before.staged) && has_key(before.account));
     if (!is_crash) /* a live certificate without its renewal is better than none */
@@ -1047,7 +1065,7 @@ static void archive_cannot_be_made(void **state)
     md_dir_remove(AT_FDCWD, path("archive"));
     put("archive", "a file");
     settle(reg);
-    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_int_equal(md_live_of(only_domain(reg))->state, MD_STATE_COMPLETE);
     assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.live);
     assert_int_equal(unlink(path("archive")), 0);
     settle(make_reg(NAME));
@@ -1114,14 +1132,14 @@ static void an_old_child_writes_on(void **state)
     md_reg_t *reg;
 
     (void)state;
-    md_reg_sync_names(make_reg("new.org " NAME), p);
+    md_rename_follow(make_reg("new.org " NAME), p);
     stage_set(NAME);
     stale = key_in(MD_STORE_STAGING, NAME, "privkey.p-256.pem");
     settle(reg = make_reg("new.org " NAME));
     assert_string_equal(key_in(MD_STORE_DOMAINS, "new.org", "privkey.p-256.pem"), before.staged);
     assert_true(has_key(stale));
     settle(reg = make_reg(NAME)); /* back again, with that in its place */
-    assert_int_equal(only_domain(reg)->state, MD_STATE_COMPLETE);
+    assert_int_equal(md_live_of(only_domain(reg))->state, MD_STATE_COMPLETE);
     assert_true(has_key(stale) && has_key(before.staged) && has_key(before.live));
 }
 
@@ -1231,7 +1249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(keys_are_encrypted_where_others_can_read), TEST(only_directories_are_in_groups),
-        TEST(nothing_leaves_the_store),
+        TEST(children_can_pass_the_parents_that_are_made), TEST(nothing_leaves_the_store),
         TEST(the_central_file_is_never_replaced), TEST(a_store_of_version_1_is_migrated),
         TEST(activation_archives_and_recovers), TEST(accounts_get_free_numbers),
         TEST(jobs_both_ways), TEST(damaged_jobs_are_fresh_jobs), TEST(back_off_doubles_up_to_a_day),

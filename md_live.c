@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Snapshots of what is served: made of the store and of static files, assessed, replaced. */
+#include "md_live.h"
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+
+#include "md_file.h"
+#include "md_limits.h"
+#include "md_log.h"
+#include "md_text.h"
+
+const md_live_t *md_live_of(const md_domain_t *domain)
+{
+    static const md_live_t NOTHING = { .state = MD_STATE_UNKNOWN };
+    const md_live_t *live = __atomic_load_n(domain->live, __ATOMIC_ACQUIRE);
+
+    return live ? live : &NOTHING;
+}
+
+void md_live_replace(const md_domain_t *domain, const md_live_t *live)
+{
+    __atomic_store_n(domain->live, live, __ATOMIC_RELEASE);
+}
+
+/* ---- loading ---- */
+
+/* Reading the certificates of all domains. */
+typedef struct load_t {
+    const md_store_t *store;
+    md_live_tell_t tell;
+    apr_hash_t *issuers; /* see md_chain_from_pem_shared */
+    apr_pool_t *p, *tmp;
+} load_t;
+
+static apr_status_t parse_chain(apr_array_header_t **pchain, const load_t *load, const char *pem,
+                                apr_size_t len, md_err_t *err)
+{
+    apr_status_t rv = md_chain_from_pem_shared(pchain, pem, len, load->issuers, err, load->tmp);
+
+    if (rv == APR_SUCCESS && !md_chain_leaf(*pchain))
+        rv = md_fail(err, APR_EINVAL, "there is no certificate");
+    return rv == APR_SUCCESS ? md_chain_check_strength(*pchain, err) : rv;
+}
+
+static apr_status_t read_stored(apr_array_header_t **pchain, const load_t *load, const char *name,
+                                const md_key_spec_t *spec, md_err_t *err)
+{
+    const char *file = md_key_spec_file(spec, "pubcert", load->tmp), *pem;
+    const md_store_t *store = load->store;
+    apr_size_t len;
+    apr_status_t rv;
+
+    *pchain = NULL;
+    rv = md_store_load_text(&pem, &len, store, MD_STORE_DOMAINS, name, file, MD_MAX_FILE, err,
+                            load->tmp);
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = parse_chain(pchain, load, pem, len, err);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "%s in %s", err->detail,
+                       md_store_path(store, MD_STORE_DOMAINS, name, file, load->tmp));
+    file = md_key_spec_file(spec, "privkey", load->tmp);
+    rv = md_store_check_key(store, MD_STORE_DOMAINS, name, file, md_chain_leaf(*pchain), err,
+                            load->tmp);
+    if (APR_STATUS_IS_ENOENT(rv))
+        rv = md_fail(err, APR_EINVAL, "there is no private key %s",
+                     md_store_path(store, MD_STORE_DOMAINS, name, file, load->tmp));
+    return rv;
+}
+
+static apr_status_t load_stored(apr_array_header_t **pchain, const load_t *load,
+                                const md_domain_t *domain, const md_key_spec_t *spec)
+{
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, load->tmp);
+    rv = read_stored(pchain, load, domain->name, spec, &err);
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv) && load->tell == MD_LIVE_TELL_ALL)
+        md_log(MD_LOG_ERR, "md[%s]: certificate(%s) cannot be used and is ordered anew: %s",
+               domain->name, md_key_spec_name(spec), err.detail);
+    return rv;
+}
+
+/* Keys of all kinds. One that is encrypted is for the TLS module, which knows the passphrase. */
+static int is_key_of(const md_cert_t *cert, const char *pem, apr_size_t len, apr_pool_t *p)
+{
+    md_key_t *key;
+
+    if (md_key_pem_is_encrypted(pem) || md_cert_fits_pem(cert, pem, len))
+        return 1;
+    return md_key_from_pem(&key, pem, len, NULL, 0, NULL, p) == APR_SUCCESS
+           && md_cert_fits_key(cert, key);
+}
+
+/* Certificate and key that the administrator brought. */
+static apr_status_t read_static(apr_array_header_t **pchain, const load_t *load,
+                                const char *cert_file, const char *key_file, md_err_t *err)
+{
+    apr_size_t len;
+    apr_status_t rv;
+    char *pem;
+
+    *pchain = NULL;
+    rv = md_file_read_linked(&pem, &len, cert_file, MD_MAX_FILE, load->tmp);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "MDCertificateFile %s cannot be read: %s", cert_file,
+                       md_file_why(AT_FDCWD, cert_file, rv, MD_MAX_FILE, load->tmp));
+    rv = parse_chain(pchain, load, pem, len, err);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "MDCertificateFile %s: %s", cert_file, err->detail);
+    rv = md_file_read_linked(&pem, &len, key_file, MD_MAX_FILE, load->tmp);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "MDCertificateKeyFile %s cannot be read: %s", key_file,
+                       md_file_why(AT_FDCWD, key_file, rv, MD_MAX_FILE, load->tmp));
+    if (!is_key_of(md_chain_leaf(*pchain), pem, len, load->tmp))
+        rv = md_fail(err, APR_EINVAL, "MDCertificateKeyFile %s does not match %s", key_file,
+                     cert_file);
+    md_wipe(pem, len);
+    return rv;
+}
+
+static apr_status_t load_static(apr_array_header_t **pchain, const load_t *load,
+                                const md_domain_t *domain, int i)
+{
+    const char *cert_file = APR_ARRAY_IDX(domain->cert_files, i, const char *);
+    md_err_t err;
+    apr_status_t rv;
+
+    *pchain = NULL;
+    if (!domain->pkey_files || i >= domain->pkey_files->nelts) /* AH10170, in a test */
+        return APR_EINVAL;
+    md_err_init(&err, load->tmp);
+    rv = read_static(pchain, load, cert_file, APR_ARRAY_IDX(domain->pkey_files, i, const char *),
+                     &err);
+    if (rv != APR_SUCCESS && load->tell != MD_LIVE_TELL_NONE)
+        md_log(MD_LOG_ERR, "md[%s]: %s; it is not served until that is repaired and the "
+               "server reloaded", domain->name, err.detail);
+    return rv;
+}
+
+/* The `count` certificates of the store, per key spec, or of static files; *pfits tells which of
+ * them have their private key. */
+static apr_array_header_t *load_certs(const int **pfits, const load_t *load,
+                                      const md_domain_t *domain, const apr_array_header_t *specs,
+                                      int count)
+{
+    apr_array_header_t *certs = apr_array_make(load->p, count, sizeof(md_cert_info_t *)), *chain;
+    int *fits = apr_pcalloc(load->p, sizeof(int) * (apr_size_t)count), i;
+    apr_status_t rv;
+
+    for (i = 0; i < count; ++i) {
+        rv = specs ? load_stored(&chain, load, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t))
+                   : load_static(&chain, load, domain, i);
+        fits[i] = rv == APR_SUCCESS;
+        APR_ARRAY_PUSH(certs, const md_cert_info_t *) =
+            md_chain_leaf(chain) ? md_cert_info(md_chain_leaf(chain), load->p) : NULL;
+    }
+    *pfits = fits;
+    return certs;
+}
+
+static const md_live_t *make_live(const load_t *load, const md_domain_t *domain, apr_time_t now)
+{
+    const apr_array_header_t *specs = md_domain_key_specs(domain, load->tmp);
+    md_live_t *live = apr_pcalloc(load->p, sizeof(*live));
+
+    live->since = now;
+    if (load->store)
+        live->certs = live->obtained = load_certs(&live->fits, load, domain, specs, specs->nelts);
+    if (domain->cert_files)
+        live->certs = load_certs(&live->fits, load, domain, NULL, domain->cert_files->nelts);
+    return live;
+}
+
+void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md_live_tell_t tell,
+                  apr_pool_t *p)
+{
+    load_t load = { .store = store, .tell = tell, .p = p };
+    apr_time_t now = apr_time_now();
+    const md_domain_t *domain;
+    apr_pool_t *tmp;
+    int i;
+
+    apr_pool_create(&tmp, p);
+    apr_pool_create(&load.tmp, tmp);
+    load.issuers = apr_hash_make(tmp);
+    for (i = 0; i < domains->nelts; ++i) {
+        apr_pool_clear(load.tmp);
+        domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
+        md_live_replace(domain, make_live(&load, domain, now));
+    }
+    apr_pool_destroy(tmp);
+}
+
+/* ---- state ---- */
+
+/* Why this certificate is not what the domain needs, NULL if it is. */
+static const char *deficiency(const md_domain_t *domain, const md_cert_info_t *cert, int fits,
+                              const char *spec, apr_pool_t *p)
+{
+    if (!cert || !cert->names || !fits)
+        return apr_psprintf(p, "certificate(%s) is missing", spec);
+    if (md_cert_uncovered(cert, domain->names, p))
+        return apr_psprintf(p, "certificate(%s) does not cover all domains.", spec);
+    if (domain->must_staple && !cert->must_staple)
+        return apr_psprintf(p, "'must-staple' is requested, but certificate(%s) has it not "
+                            "enabled.", spec);
+    if (!domain->must_staple && cert->must_staple)
+        return apr_psprintf(p, "'must-staple' is not requested, but certificate(%s) has it "
+                            "enabled.", spec);
+    return NULL;
+}
+
+/* What the state calls a certificate: by key spec, also one of the administrator. */
+static const char *spec_label(const md_domain_t *domain, int i, apr_pool_t *p)
+{
+    static const md_key_spec_t DEFAULT = { .type = MD_KEY_DEFAULT };
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+
+    return md_key_spec_name(i < specs->nelts ? &APR_ARRAY_IDX(specs, i, md_key_spec_t) : &DEFAULT);
+}
+
+static void settle(md_live_t *live, const md_domain_t *domain, apr_pool_t *p)
+{
+    int i;
+
+    live->state_descr = NULL;
+    for (i = 0; i < live->certs->nelts && !live->state_descr; ++i)
+        live->state_descr = deficiency(domain,
+                                       APR_ARRAY_IDX(live->certs, i, const md_cert_info_t *),
+                                       live->fits[i], spec_label(domain, i, p), p);
+    live->state = live->state_descr ? MD_STATE_INCOMPLETE : MD_STATE_COMPLETE;
+}
+
+void md_live_assess(const md_domain_t *domain, apr_pool_t *p)
+{
+    md_live_t *live = apr_pmemdup(p, md_live_of(domain), sizeof(*live));
+
+    settle(live, domain, p);
+    md_live_replace(domain, live);
+}
+
+static int are_valid(const apr_array_header_t *certs, apr_time_t now)
+{
+    int i;
+
+    for (i = 0; i < certs->nelts; ++i)
+        if (APR_ARRAY_IDX(certs, i, const md_cert_info_t *)->validity.end <= now)
+            return 0;
+    return 1;
+}
+
+/* Damage is told when all is loaded. */
+int md_live_is_sound(const md_store_t *store, const md_domain_t *domain, apr_time_t now,
+                     apr_pool_t *p)
+{
+    load_t load = { .store = store, .issuers = apr_hash_make(p), .p = p, .tmp = p };
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    md_live_t live = { .state = MD_STATE_UNKNOWN };
+
+    live.certs = load_certs(&live.fits, &load, domain, specs, specs->nelts);
+    settle(&live, domain, p);
+    return live.state == MD_STATE_COMPLETE && are_valid(live.certs, now);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is served of a managed domain now: an immutable snapshot of its certificates, and of the
+ * state that they give it. It is replaced as a whole, never changed: whoever looks sees one set. */
+#ifndef MD_LIVE_H
+#define MD_LIVE_H
+
+#include "md_domain.h"
+#include "md_store.h"
+
+typedef enum {
+    MD_STATE_UNKNOWN = 0,
+    MD_STATE_INCOMPLETE = 1,
+    MD_STATE_COMPLETE = 2,
+    MD_STATE_ERROR = 4,
+    MD_STATE_MISSING_INFORMATION = 5
+} md_state_t;
+
+typedef struct md_live_t {
+    const apr_array_header_t *certs;    /* `const md_cert_info_t *` (or NULL) per key spec, or per
+                                           static file; NULL: nobody looked */
+    const int *fits;                    /* for each of them: its private key is there and fits */
+    const apr_array_header_t *obtained; /* what the store has, per key spec: the same as `certs` but
+                                           for static files */
+    int state;                          /* md_state_t */
+    const char *state_descr;
+    apr_time_t since;                   /* when it was loaded */
+} md_live_t;
+
+/* The snapshot of a domain, never NULL; of one that comes from its document, the state alone. */
+const md_live_t *md_live_of(const md_domain_t *domain);
+
+/* From now on the domain, and all copies of it, have this one. It must live as long as they do, and
+ * so must the one before, as others may still look at it. */
+void md_live_replace(const md_domain_t *domain, const md_live_t *live);
+
+/* Whose damage is told in the log. */
+typedef enum { MD_LIVE_TELL_NONE, MD_LIVE_TELL_STATIC, MD_LIVE_TELL_ALL } md_live_tell_t;
+
+/* Read the certificates of all domains (`md_domain_t *`), and see whether their private keys fit.
+ * Without a store: static files alone. The snapshots live in `p`, their state is unknown. */
+void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md_live_tell_t tell,
+                  apr_pool_t *p);
+
+/* Settle the state by the certificates that were loaded, for the domain as it is configured now: a
+ * new snapshot, in `p`. The first deficient certificate counts. */
+void md_live_assess(const md_domain_t *domain, apr_pool_t *p);
+
+/* Is what the store has for the domain complete, and valid at `now`? Looks at the disk. */
+int md_live_is_sound(const md_store_t *store, const md_domain_t *domain, apr_time_t now,
+                     apr_pool_t *p);
+
+#endif
