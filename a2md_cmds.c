@@ -155,14 +155,17 @@ apr_status_t a2md_check_terms(const char *terms, md_err_t *err, apr_pool_t *p)
 
 static apr_status_t check_names(const md_domain_t *domain, md_err_t *err)
 {
-    const char *name, *wrong;
+    const char *name, *wrong, *proper;
     int i;
 
     for (i = 0; i < domain->names->nelts; ++i) {
         name = APR_ARRAY_IDX(domain->names, i, const char *);
         wrong = md_dns_name_check(name);
-        if (wrong)
-            return md_fail(err, APR_EINVAL, "'%s' is not a DNS name: %s", name, wrong);
+        if (!wrong)
+            continue;
+        proper = md_dns_name_proper(name, err->p);
+        return md_fail(err, APR_EINVAL, "'%s' is not a DNS name: %s%s%s", name, wrong,
+                       proper ? "; write " : "", proper ? proper : "");
     }
     return APR_SUCCESS;
 }

@@ -296,6 +296,28 @@ apr_status_t md_problem_fail(md_err_t *err, const md_json_t *problem, const char
     return rv;
 }
 
+const char *md_problem_parts(const md_err_t *err, apr_pool_t *p)
+{
+    apr_array_header_t *parts = md_strings_make(p);
+    const char *name, *detail;
+    md_json_t *list, *one;
+    apr_size_t i;
+
+    if (!err->subproblems || md_json_parse(&list, err->subproblems, strlen(err->subproblems), NULL,
+                                           p) != APR_SUCCESS)
+        return "";
+    for (i = 0; i < md_json_size(list); ++i) {
+        one = md_json_at(list, i, p);
+        name = md_json_get_str(one, "identifier.value");
+        detail = md_json_get_str(one, "detail");
+        if (detail)
+            APR_ARRAY_PUSH(parts, const char *) = apr_pstrcat(p, name ? name : "", name ? ": " : "",
+                                                              detail, "; ", NULL);
+    }
+    name = apr_array_pstrcat(p, parts, 0);
+    return *name ? apr_psprintf(p, " (%.*s)", (int)strlen(name) - 2, name) : "";
+}
+
 static int is_problem(const md_reply_t *reply)
 {
     const char *type = md_json_get_str(reply->json, "type");

@@ -100,4 +100,8 @@ int md_problem_is(const md_err_t *err, const char *type);
  * there in its place) behind `prefix`, sub-problems, whom it blames. */
 apr_status_t md_problem_fail(md_err_t *err, const md_json_t *problem, const char *prefix);
 
+/* What the sub-problems say (RFC 8555 6.7.1), name by name, to be put behind the detail:
+ * " (a.example.org: no CAA; b.example.org: ...)". Empty if there are none. */
+const char *md_problem_parts(const md_err_t *err, apr_pool_t *p);
+
 #endif

@@ -211,12 +211,39 @@ typedef struct task_t {
     const char *key_authz; /* RFC 8555 8.1 */
 } task_t;
 
+/* Why the type cannot work here, NULL if it can. */
+static const char *http01_problem(const md_solver_conf_t *conf)
+{
+    return conf->http_reachable ? conf->http01_problem
+           : "the server seems not to be reachable on public port 80: add 'Listen 80', or "
+             "'MDPortMap 80:<port>' with the local port where it arrives";
+}
+
+/* RFC 8737 3. */
+static const char *lack_of_acme_tls(const md_solver_conf_t *conf)
+{
+    if (conf->acme_tls->nelts > 0)
+        return NULL;
+    return conf->alpn_problem ? conf->alpn_problem
+           : "no https vhost of the domain on port 443 speaks the protocol '" MD_ALPN_ACME "'";
+}
+
+static const char *alpn_problem(const md_solver_conf_t *conf)
+{
+    return conf->https_reachable ? lack_of_acme_tls(conf)
+           : "the server seems not to be reachable on public port 443: add 'Listen 443', or "
+             "'MDPortMap 443:<port>' with the local port where it arrives";
+}
+
 static apr_status_t http01_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
 {
     const char *name = task->identifier->value, *there;
     const md_store_t *store = task->conf->store;
     apr_size_t len;
 
+    if (task->conf->http01_problem)
+        return md_fail(err, APR_ENOTIMPL, "http-01 cannot be answered, as %s",
+                       task->conf->http01_problem);
     if (md_store_load_text(&there, &len, store, MD_STORE_CHALLENGES, name, MD_HTTP01_FILE,
                            MD_MAX_CHALLENGE, NULL, p) == APR_SUCCESS
         && !strcmp(there, task->key_authz))
@@ -241,8 +268,9 @@ static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
     apr_status_t rv = APR_SUCCESS;
     int i;
 
-    if (task->conf->acme_tls->nelts == 0)
-        return md_fail(err, APR_ENOTIMPL, "no vhost of the domain has the protocol " MD_ALPN_ACME);
+    if (lack_of_acme_tls(task->conf))
+        return md_fail(err, APR_ENOTIMPL, "tls-alpn-01 cannot be answered, as %s",
+                       lack_of_acme_tls(task->conf));
     /* All that is there is shown, so nothing of an earlier token may be left. */
     remove_directory(task->conf->store, task->identifier->value, p);
     md_sha256(digest, task->key_authz, strlen(task->key_authz));
@@ -258,26 +286,6 @@ static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
                                         md_key_spec_file(spec, ALPN_PUBCERT, p), cert, err, p);
     }
     return rv;
-}
-
-/* Why the type cannot work here, NULL if it can. */
-static const char *http01_problem(const md_solver_conf_t *conf)
-{
-    return conf->http_reachable ? NULL
-           : "The challenge type 'http-01' is disabled because the server seems not to be "
-             "reachable on public port 80: add 'Listen 80', or 'MDPortMap 80:<port>' with the "
-             "local port where connections to it arrive. ";
-}
-
-static const char *alpn_problem(const md_solver_conf_t *conf)
-{
-    if (!conf->https_reachable)
-        return "The challenge type 'tls-alpn-01' is disabled because the server seems not to be "
-               "reachable on public port 443: add 'Listen 443', or 'MDPortMap 443:<port>' with "
-               "the local port where connections to it arrive. ";
-    return conf->acme_tls->nelts > 0 ? NULL
-           : "The challenge type 'tls-alpn-01' is disabled because no https vhost of the domain "
-             "speaks the protocol 'acme-tls/1': add 'Protocols h2 http/1.1 acme-tls/1' there. ";
 }
 
 /* A row for each type that we can set up, in automatic order. Setting up may take a while: with
@@ -367,17 +375,19 @@ static apr_status_t fail_setup(const md_authz_t *authz, const md_solver_conf_t *
                                const md_err_t *why, md_err_t *err, apr_pool_t *p)
 {
     const char *name = authz->shown_name, *types = offered_types(authz, p);
+    const char *reason = authz->is_wildcard ? "Wildcard names can only be validated by dns-01"
+                         : why->detail;
 
-    if (why->detail)
+    if (why->detail && !APR_STATUS_IS_ENOTIMPL(why->rv))
         return md_fail_problem(err, why->rv, "challenge-setup-failure",
                                "None of the challenge types '%s' that the CA offered for domain "
                                "%s could be set up; the last failure: %s", types, name,
                                why->detail);
     return md_fail_problem(err, APR_EINVAL, "challenge-mismatch",
                            "None of offered challenge types for domain %s are supported. The CA "
-                           "offered '%s' and available are: '%s'.%s", name, types,
-                           apr_array_pstrcat(p, conf->types, ' '), authz->is_wildcard
-                           ? " Wildcard names can only be validated by dns-01" : "");
+                           "offered '%s' and available are: '%s'.%s%s", name, types,
+                           apr_array_pstrcat(p, conf->types, ' '), reason ? " " : "",
+                           reason ? reason : "");
 }
 
 apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **psetup,
@@ -400,7 +410,7 @@ apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **pse
         if (setup_one(psetup, *pchallenge, solver, authz, thumbprint, conf, &why, p)
             == APR_SUCCESS)
             return APR_SUCCESS;
-        if (!APR_STATUS_IS_ENOTIMPL(why.rv))
+        if (!failure.detail || !APR_STATUS_IS_ENOTIMPL(why.rv))
             md_err_copy(&failure, &why);
         md_log(MD_LOG_INFO, "%s: setting up challenge %s: %s", authz->shown_name, type,
                why.detail);
@@ -416,9 +426,12 @@ apr_array_header_t *md_solver_usable(const md_solver_conf_t *conf, const char **
 
     *pwhy = NULL;
     for (i = 0; i < SOLVER_COUNT; ++i) {
+        if (conf->types && !md_strings_has_nocase(conf->types, SOLVERS[i].type))
+            continue;
         problem = SOLVERS[i].problem(conf);
         if (problem)
-            why = apr_pstrcat(p, why, problem, NULL);
+            why = apr_psprintf(p, "%sThe challenge type '%s' is disabled because %s. ", why,
+                               SOLVERS[i].type, problem);
         else
             APR_ARRAY_PUSH(types, const char *) = SOLVERS[i].type;
     }

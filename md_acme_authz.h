@@ -43,6 +43,7 @@ typedef struct md_solver_conf_t {
     const apr_array_header_t *key_specs; /* md_key_spec_t of the domain */
     const apr_array_header_t *acme_tls;  /* names with acme-tls/1; empty: none */
     int http_reachable, https_reachable; /* on the public ports 80 and 443 */
+    const char *http01_problem, *alpn_problem; /* why its servers cannot answer, or NULL */
     const char *failed_type;             /* in the last attempt, so tried last now; or NULL */
 } md_solver_conf_t;
 
@@ -88,7 +89,8 @@ typedef struct md_alpn_pair_t {
  * What they say is not checked. */
 apr_array_header_t *md_solver_alpn_pairs(const md_store_t *store, const char *name, apr_pool_t *p);
 
-/* Types that work here, in automatic order. Empty result: *pwhy tells for each why not. */
+/* Types that work here, in automatic order, of conf->types if there are any. Empty result: *pwhy
+ * tells for each why not. */
 apr_array_header_t *md_solver_usable(const md_solver_conf_t *conf, const char **pwhy,
                                      apr_pool_t *p);
 

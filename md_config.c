@@ -422,7 +422,7 @@ static const char *name_problem(const char *name, apr_pool_t *p)
         cure = "give the name without scheme and path";
     else if (strchr(name, ','))
         cure = "separate names with blanks, without commas";
-    else if (strchr(name, ':'))
+    else if (strchr(name, ':') && md_identifier_of(name, p).type == MD_IDENTIFIER_DNS)
         cure = "give the name without a port";
     else if (name[strcspn(name, " \t")])
         cure = "give one name per word, without quotes around several";

@@ -31,6 +31,39 @@ int md_domain_contains(const md_domain_t *domain, const char *name)
     return md_names_cover(domain->names, name);
 }
 
+static const char *oddity(const char *name)
+{
+    const char *wrong = md_dns_name_refusal(name);
+
+    if (!wrong && md_dns_name_is_private(name))
+        wrong = "its top-level domain is not known on the internet";
+    return wrong;
+}
+
+/* Each kind once. */
+static apr_array_header_t *oddities_of(const md_domain_t *domain)
+{
+    apr_array_header_t *oddities = md_strings_make(domain->names->pool);
+    const char *why;
+    int i;
+
+    for (i = 0; i < domain->names->nelts; ++i) {
+        why = oddity(APR_ARRAY_IDX(domain->names, i, const char *));
+        if (why && !md_strings_has(oddities, why))
+            APR_ARRAY_PUSH(oddities, const char *) = why;
+    }
+    return oddities;
+}
+
+const char *md_domain_objection(md_domain_t *domain, const char *name)
+{
+    const char *why = oddity(name);
+
+    if (why && !domain->oddities)
+        domain->oddities = oddities_of(domain);
+    return why && !md_strings_has(domain->oddities, why) ? why : NULL;
+}
+
 const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p)
 {
     apr_array_header_t *specs;

@@ -48,8 +48,10 @@ typedef struct md_domain_t {
     /* known only while a server runs */
     struct md_conf_t *conf;          /* settings of the section */
     const char *defined_at;          /* "file:line" */
+    apr_array_header_t *oddities;    /* of its names, that CAs object to; NULL: not looked for */
     int is_used;                     /* some server matches */
     int is_on_tls;                   /* a server with TLS does */
+    const char *http01_problem, *alpn_problem; /* why its servers cannot answer, or NULL */
     int is_watched;                  /* supervised by the engine */
     int is_forced;                   /* renew it now, whatever mode and window say (a2md) */
     const struct md_live_t **live;   /* what is served now, for md_live alone; copies share it */
@@ -67,6 +69,11 @@ void md_domain_mask(md_json_t *json, apr_pool_t *p);
 
 /* Does one of the names (or wildcards) cover `name`? */
 int md_domain_contains(const md_domain_t *domain, const char *name);
+
+/* Why a name that a vhost brings is better left out: the CA would refuse all of an order for it.
+ * NULL if it can be added. What is odd about a name of the configuration, too, the CA is believed
+ * to take. */
+const char *md_domain_objection(md_domain_t *domain, const char *name);
 
 /* The key specs to use: never empty, one default spec if none is configured. */
 const apr_array_header_t *md_domain_key_specs(const md_domain_t *domain, apr_pool_t *p);

@@ -149,21 +149,6 @@ static const char *route_problem(const md_reg_t *reg, const md_domain_t *domain,
     return why;
 }
 
-const char *md_renew_doubt(const md_domain_t *domain, apr_pool_t *p)
-{
-    const char *name;
-    int i;
-
-    for (i = 0; i < domain->names->nelts; ++i) {
-        name = APR_ARRAY_IDX(domain->names, i, const char *);
-        if (!strncmp(name, "*.", 2))
-            return apr_psprintf(p, "no certificate can be obtained: CAs validate the wildcard "
-                                "name %s by the challenge type dns-01 alone, which this version "
-                                "does not support", name);
-    }
-    return NULL;
-}
-
 /* How the server can prove control, with the one type that a tool wants, the configured ones or
  * those that work here. None: *pwhy tells why. */
 static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *domain,
@@ -171,7 +156,9 @@ static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *doma
 {
     md_solver_conf_t conf = { .store = reg->store, .key_specs = md_domain_key_specs(domain, p),
                               .acme_tls = domain->acme_tls, .http_reachable = reg->http_reachable,
-                              .https_reachable = reg->https_reachable };
+                              .https_reachable = reg->https_reachable,
+                              .http01_problem = domain->http01_problem,
+                              .alpn_problem = domain->alpn_problem };
     apr_array_header_t *one = md_strings_make(p);
 
     *pwhy = NULL;
@@ -198,6 +185,37 @@ static const char *names_problem(const md_domain_t *domain, apr_pool_t *p)
     return apr_psprintf(p, "its %d names, %lu bytes in all, are too many for a certificate (CAs "
                         "often take 100; here %d and %d bytes are the most): make several domains "
                         "of them", count, (unsigned long)len, MD_MAX_NAMES, MD_MAX_NAMES_TEXT);
+}
+
+static const char *wildcard_of(const md_domain_t *domain)
+{
+    const char *name;
+    int i;
+
+    for (i = 0; i < domain->names->nelts; ++i) {
+        name = APR_ARRAY_IDX(domain->names, i, const char *);
+        if (md_dns_name_is_wildcard(name))
+            return name;
+    }
+    return NULL;
+}
+
+/* Ports of configured types are nobody's business, as connections may come by ways unknown. */
+const char *md_renew_doubt(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    md_solver_conf_t conf;
+    const char *why;
+
+    if (wildcard_of(domain))
+        return apr_psprintf(p, "no certificate can be obtained: CAs validate the wildcard name %s "
+                            "by the challenge type dns-01 alone, which this version does not "
+                            "support", wildcard_of(domain));
+    if (!domain->ca_challenges || domain->ca_challenges->nelts == 0 || !domain->is_used)
+        return NULL;
+    conf = solver_conf(reg, domain, &why, p);
+    conf.http_reachable = conf.https_reachable = 1;
+    (void)md_solver_usable(&conf, &why, p);
+    return why;
 }
 
 static const char *keys_problem(const md_domain_t *domain, apr_pool_t *p)
@@ -558,12 +576,13 @@ static const char *whole_text(const md_renew_t *renew)
 
 static void tell_failure(const md_renew_t *renew)
 {
-    const char *activity = renew->issue.activity;
+    const char *activity = renew->issue.activity, *text;
     const md_err_t *err = &renew->err;
 
+    text = apr_pstrcat(renew->tmp, err->detail, md_problem_parts(err, renew->tmp), NULL);
     md_log(MD_LOG_ERR, MD_LOGNO(10056) "processing %s: %s%s%s%s%s%s%s%s",
-           renew->domain->name, md_text_line(err->detail, MD_MAX_TEXT, renew->tmp),
-           strlen(err->detail) > MD_MAX_TEXT ? whole_text(renew) : "",
+           renew->domain->name, md_text_line(text, MD_MAX_TEXT, renew->tmp),
+           strlen(text) > MD_MAX_TEXT ? whole_text(renew) : "",
            activity ? " while[" : "", activity ? activity : "", activity ? "]" : "",
            err->type ? " problem[" : "", err->type ? err->type : "", err->type ? "]" : "");
 }

@@ -15,9 +15,9 @@ int md_renew_is_wanted(const md_domain_t *domain);
  * when nothing can be told. */
 apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now);
 
-/* What a CA will hardly accept, NULL if there is nothing: for whoever tests a configuration. It is
- * asked all the same, as it is the judge. */
-const char *md_renew_doubt(const md_domain_t *domain, apr_pool_t *p);
+/* What a CA will hardly accept, or why no challenge of the configured types can be answered, for
+ * whoever tests a configuration; NULL if there is nothing. The CA is asked all the same. */
+const char *md_renew_doubt(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p);
 
 /* What in the configuration makes every renewal fail, NULL if nothing is known of. */
 const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p);

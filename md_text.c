@@ -12,6 +12,10 @@
 #include <apr_strings.h>
 #include <apr_uri.h>
 
+#ifdef MD_HAVE_IDN2
+#include <idn2.h>
+#endif
+
 #include "md_limits.h"
 
 static const char BASE64URL[] =
@@ -191,9 +195,14 @@ int md_dns_name_covers(const char *pattern, const char *name)
     return dot && dot != name && !strcasecmp(pattern + 1, dot);
 }
 
+static const char *host_of(const char *name)
+{
+    return md_dns_name_is_wildcard(name) ? name + 2 : name;
+}
+
 const char *md_dns_name_check(const char *name)
 {
-    const char *host = md_dns_name_is_wildcard(name) ? name + 2 : name, *dot = strchr(host, '.');
+    const char *host = host_of(name), *dot = strchr(host, '.');
 
     if (strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.")
         != strlen(host))
@@ -201,6 +210,111 @@ const char *md_dns_name_check(const char *name)
     if (*host == '.' || strstr(host, ".."))
         return "a label is empty";
     return dot && dot[1] ? NULL : "it has no dot";
+}
+
+/* Also in brackets, as in URIs. */
+static int is_address(const char *name)
+{
+    unsigned char octets[sizeof(struct in6_addr)];
+    size_t len = strlen(name);
+    char text[INET6_ADDRSTRLEN];
+
+    if (*name == '[' && name[len - 1] == ']') {
+        ++name;
+        len -= 2;
+    }
+    if (len >= sizeof(text))
+        return 0;
+    apr_cpystrn(text, name, len + 1);
+    return inet_pton(strchr(text, ':') ? AF_INET6 : AF_INET, text, octets) == 1;
+}
+
+/* RFC 1035 2.3.4, RFC 952 and RFC 1123 2.1, RFC 5890 2.3.1. */
+static const char *label_problem(const char *label, size_t len)
+{
+    if (len > 63)
+        return "a label is longer than 63 characters";
+    if (label[0] == '-' || label[len - 1] == '-')
+        return "a label begins or ends with '-'";
+    if (len > 3 && !strncmp(label + 2, "--", 2) && strncasecmp(label, "xn", 2))
+        return "a label has '--' as its third and fourth characters";
+    return NULL;
+}
+
+const char *md_dns_name_refusal(const char *name)
+{
+    const char *host = host_of(name), *label, *wrong;
+    size_t len = 0;
+
+    if (is_address(host))
+        return "it is an address";
+    wrong = md_dns_name_check(name);
+    if (wrong)
+        return wrong;
+    if (host[strlen(host) - 1] == '.')
+        return "it ends with a dot";
+    if (strlen(host) > 253)
+        return "it is longer than 253 characters";
+    for (label = host; !wrong && *label; label += len + (label[len] == '.')) {
+        len = strcspn(label, ".");
+        wrong = label_problem(label, len);
+    }
+    if (!wrong && strspn(label - len, "0123456789") == len)
+        wrong = "its last label is a number";
+    return wrong;
+}
+
+int md_dns_name_is_private(const char *name)
+{
+    static const char *const TOPS[] = { /* not .test: there are CAs for tests */
+        ".alt", ".corp", ".home", ".home.arpa", ".internal", ".intranet", ".invalid", ".lan",
+        ".local", ".localdomain", ".localhost", ".private",
+    };
+    size_t len = strlen(name), top_len, i;
+
+    for (i = 0; i < sizeof(TOPS) / sizeof(TOPS[0]); ++i) {
+        top_len = strlen(TOPS[i]);
+        if (len > top_len && !strcasecmp(name + len - top_len, TOPS[i]))
+            return 1;
+    }
+    return 0;
+}
+
+/* RFC 5891 5, for UTF-8; NULL if there is none, or no library that knows. */
+static const char *punycode(const char *host, apr_pool_t *p)
+{
+    const char *copy = NULL;
+#ifdef MD_HAVE_IDN2
+    char *ascii = NULL;
+
+    if (idn2_to_ascii_8z(host, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK)
+        copy = apr_pstrdup(p, ascii);
+    idn2_free(ascii);
+#else
+    (void)host;
+    (void)p;
+#endif
+    return copy;
+}
+
+static int is_ascii(const char *text)
+{
+    for (; *text; ++text)
+        if ((unsigned char)*text > 127)
+            return 0;
+    return 1;
+}
+
+const char *md_dns_name_proper(const char *name, apr_pool_t *p)
+{
+    const char *host = host_of(name), *ascii = is_ascii(host) ? host : punycode(host, p);
+    apr_size_t len = ascii ? strlen(ascii) : 0;
+
+    if (len > 0 && ascii[len - 1] == '.')
+        --len;
+    ascii = apr_pstrcat(p, host == name ? "" : "*.", apr_pstrmemdup(p, ascii ? ascii : "", len),
+                        NULL);
+    return strcmp(ascii, name) && !md_dns_name_refusal(ascii) ? ascii : NULL;
 }
 
 int md_token_is_valid(const char *token)

@@ -43,6 +43,17 @@ int md_dns_name_covers(const char *pattern, const char *name);
  * and '.', at least two labels, none empty (a dot at the end is no label). Else what is wrong. */
 const char *md_dns_name_check(const char *name);
 
+/* The same for a name that CAs take: no address, no dot at the end, no label or name that DNS does
+ * not have (RFC 1035 2.3.4, RFC 1123 2.1, RFC 5890 2.3.1). */
+const char *md_dns_name_refusal(const char *name);
+
+/* Is it below a top-level domain of private networks (such as those of RFC 6761, 6762, 8375)? */
+int md_dns_name_is_private(const char *name);
+
+/* What to write in place of a name that CAs refuse: without a dot at the end, and in punycode
+ * (RFC 5891) for letters beyond ASCII. NULL if they would refuse that, too. */
+const char *md_dns_name_proper(const char *name, apr_pool_t *p);
+
 /* What a certificate is for (RFC 8555 7.1.4, RFC 8738): `value` is a DNS name, with "*." in front
  * for a wildcard, or an address in its one canonical form. */
 typedef enum { MD_IDENTIFIER_DNS, MD_IDENTIFIER_IP } md_identifier_type_t;

@@ -68,10 +68,18 @@ static void make_process(apr_pool_t *p)
     apr_pool_cleanup_register(p, process, forget_process, apr_pool_cleanup_null);
 }
 
-static md_server_t *make_server(md_conf_t *conf, apr_pool_t *p)
+const char *mod_md_place_of(const server_rec *s, apr_pool_t *p)
+{
+    return s->defn_name ? apr_psprintf(p, "%s:%u", s->defn_name, s->defn_line_number)
+                        : "the main server";
+}
+
+static md_server_t *make_server(const server_rec *s, md_conf_t *conf, apr_pool_t *p)
 {
     md_server_t *server = apr_pcalloc(p, sizeof(*server));
 
+    server->s = s;
+    server->has_name = 1;
     server->conf = conf;
     server->domains = apr_array_make(p, 1, sizeof(md_domain_t *));
     return server;
@@ -81,15 +89,20 @@ static md_server_t *make_server(md_conf_t *conf, apr_pool_t *p)
 static void *create_server_config(apr_pool_t *p, server_rec *s)
 {
     if (s->is_virtual)
-        return make_server(md_conf_make(p), p);
+        return make_server(s, md_conf_make(p), p);
     make_process(p);
-    return make_server(process->conf, p);
+    return make_server(s, process->conf, p);
 }
 
+/* httpd makes up missing names after it has merged. */
 static void *merge_server_config(apr_pool_t *p, void *base, void *add)
 {
-    return make_server(md_conf_merge(((md_server_t *)base)->conf, ((md_server_t *)add)->conf, p),
-                       p);
+    const server_rec *s = ((md_server_t *)add)->s;
+    md_conf_t *conf = md_conf_merge(((md_server_t *)base)->conf, ((md_server_t *)add)->conf, p);
+    md_server_t *server = make_server(s, conf, p);
+
+    server->has_name = s->server_hostname != NULL;
+    return server;
 }
 
 /* ---- log ---- */
@@ -351,7 +364,7 @@ static apr_status_t step_check_servers(start_t *start)
 static apr_status_t step_settle_names(start_t *start)
 {
     mod_md_adopt_names(start->reg, start->s, start->tmp);
-    mod_md_find_acme_tls(start->reg, start->s, start->tmp);
+    mod_md_find_answers(start->reg, start->s, start->tmp);
     return APR_SUCCESS;
 }
 
@@ -498,7 +511,8 @@ static apr_status_t step_find_tls_servers(start_t *start)
  * nothing to offer to the CA. */
 static void check_challenges(const start_t *start, const md_domain_t *domain)
 {
-    const char *doubt = md_renew_is_wanted(domain) ? md_renew_doubt(domain, start->tmp) : NULL;
+    const char *doubt = md_renew_is_wanted(domain) ? md_renew_doubt(start->reg, domain, start->tmp)
+                                                    : NULL;
 
     if (domain->ca_challenges && domain->ca_challenges->nelts > 0
         && !md_solver_knows_one(domain->ca_challenges))

@@ -14,10 +14,14 @@
 #define MD_VERSION "0.0.0"
 #endif
 
+#define MD_TELL_AT_MOST 20 /* of a kind of mistake: more would hide the rest of the log */
+
 extern module AP_MODULE_DECLARE_DATA md_module;
 
 /* The module's record of a server (main server or vhost). */
 typedef struct md_server_t {
+    const server_rec *s;         /* whose record it is */
+    int has_name;                /* that somebody gave it: httpd makes up what vhosts lack */
     md_conf_t *conf;             /* settings as written for this server; unset = inherit */
     md_domain_t *section;        /* <MDomain> being read, or NULL */
     apr_array_header_t *domains; /* `md_domain_t *` assigned to the server, never NULL */
@@ -42,20 +46,39 @@ typedef struct md_process_t {
 md_process_t *mod_md_process(void);
 md_server_t *mod_md_server(const server_rec *s);
 
+/* Where the server is defined, for messages. */
+const char *mod_md_place_of(const server_rec *s, apr_pool_t *p);
+
 /* The log level of messages about progress at the start. */
 int mod_md_progress_level(void);
 
 /* mod_md_cmds */
 extern const command_rec mod_md_commands[];
 
-/* mod_md_vhosts: which domain belongs to which server. The cost is linear in domains, names and
- * vhosts. */
+/* mod_md_reach: what reaches us from outside. */
 
 /* Does somebody listen for http or https on this local port? */
 int mod_md_has_listener(int port);
 
 /* Do some listeners serve what arrives at the public ports 80 and 443? */
 void mod_md_reachability(md_reg_t *reg, server_rec *main_server);
+
+/* Is one of the vhost's addresses for this port, or for any? */
+int mod_md_has_address_on(const server_rec *s, int port);
+
+/* Whether a connection is TLS is settled by the first vhost at its address, as no name is known
+ * yet. Of those vhosts, one with TLS and one without; NULL: there is none, or nobody can tell. */
+typedef struct md_doors_t {
+    const server_rec *tls, *plain;
+} md_doors_t;
+
+/* Add those that settle it at this port for the addresses of a vhost, or for all that somebody
+ * listens at (the main server); port 0: at the ports of the vhost. When it is known which servers
+ * have TLS. */
+void mod_md_find_doors(md_doors_t *doors, const server_rec *s, int port, server_rec *main_server);
+
+/* mod_md_vhosts: which domain belongs to which server. The cost is linear in domains, names and
+ * vhosts. */
 
 /* Assign the domains to the servers that match one of their names. */
 void mod_md_link_servers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
@@ -68,7 +91,8 @@ void mod_md_find_tls_servers(const md_reg_t *reg, server_rec *main_server, apr_p
 MD_MUST_CHECK
 apr_status_t mod_md_check_servers(server_rec *main_server);
 
-/* Add to the domains what names of their SSL servers are missing, or warn of those. */
+/* Add to the domains what names of their SSL servers are missing; warn of those that are not added,
+ * as CAs refuse them or members are `manual`. */
 void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 
 /* The one domain of an SSL server, as it will be when this server and those asked for before have
@@ -78,8 +102,9 @@ const md_domain_t *mod_md_expected_domain(const server_rec *s);
 /* May acme-tls/1 be spoken on its connections? */
 int mod_md_offers_acme_tls(server_rec *s);
 
-/* Settle for which names acme-tls/1 is offered. */
-void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
+/* Settle for which names acme-tls/1 is offered, and why the servers of a domain cannot answer a
+ * type of challenge. */
+void mod_md_find_answers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 
 /* mod_md_check: mistakes that show only when configuration, servers and modules are put together.
  * Those that would end the server fail; others are warnings. */

@@ -22,8 +22,7 @@
 
 APLOG_USE_MODULE(md);
 
-#define TELL_AT_MOST 20 /* of a kind: more would hide the rest of the log */
-#define GROUPS_MAX   256
+#define GROUPS_MAX 256
 
 static int is_loaded(const char *module)
 {
@@ -42,22 +41,6 @@ apr_status_t mod_md_check_watchdog(server_rec *main_server)
 
 /* ---- servers ---- */
 
-static const char *place_of(const server_rec *s, apr_pool_t *p)
-{
-    return s->defn_name ? apr_psprintf(p, "%s:%u", s->defn_name, s->defn_line_number)
-                        : "the main server";
-}
-
-static int has_address_on(const server_rec *s, int port)
-{
-    const server_addr_rec *addr;
-
-    for (addr = s->addrs; addr; addr = addr->next)
-        if (addr->host_port == 0 || addr->host_port == port)
-            return 1;
-    return 0;
-}
-
 /* Does it get any connections? The main server has no addresses, but those of nobody else. */
 static int is_listened_to(const server_rec *s)
 {
@@ -67,24 +50,6 @@ static int is_listened_to(const server_rec *s)
         if (addr->host_port == 0 || mod_md_has_listener(addr->host_port))
             return 1;
     return !s->is_virtual;
-}
-
-/* What is written in the vhost, as httpd makes up a name where there is none. */
-static int has_server_name(const server_rec *s)
-{
-    const ap_directive_t *vhost, *directive;
-
-    for (vhost = ap_conftree; s->defn_name && vhost; vhost = vhost->next) {
-        if (strcasecmp(vhost->directive, "<VirtualHost")
-            || (unsigned)vhost->line_num != s->defn_line_number
-            || strcmp(vhost->filename, s->defn_name))
-            continue;
-        for (directive = vhost->first_child; directive; directive = directive->next)
-            if (!strcasecmp(directive->directive, "ServerName"))
-                return 1;
-        return 0;
-    }
-    return 1;
 }
 
 static const char *names_of(const server_rec *s, apr_pool_t *p)
@@ -125,9 +90,9 @@ static const char *likely_domains(apr_pool_t *p)
 
 void mod_md_tell_uncovered(const server_rec *s, apr_pool_t *tmp)
 {
-    const char *place = place_of(s, tmp);
+    const char *place = mod_md_place_of(s, tmp);
 
-    if (s->is_virtual && !has_server_name(s))
+    if (!mod_md_server(s)->has_name)
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, s, "The vhost at %s has no ServerName, so "
                      "it belongs to no managed domain and has no certificate; httpd will not start "
                      "with it. Add 'ServerName' with the name of an MDomain (%s), or an "
@@ -149,7 +114,7 @@ apr_status_t mod_md_check_covered(server_rec *main_server, apr_pool_t *tmp)
         server = mod_md_server(s);
         if (!server->is_ssl || server->has_certs || server->domains->nelts > 0)
             continue;
-        if (++found <= TELL_AT_MOST)
+        if (++found <= MD_TELL_AT_MOST)
             mod_md_tell_uncovered(s, tmp);
     }
     return found ? APR_EINVAL : APR_SUCCESS;
@@ -204,9 +169,9 @@ static void note_use(use_t *use, const server_rec *s, const md_conf_t *conf)
         use->is_reached |= is_listened_to(s);
     else if (!s->is_virtual) /* it takes what comes at any port */
         return;
-    else if (!use->on_https && conf->port_https && has_address_on(s, conf->port_https))
+    else if (!use->on_https && conf->port_https && mod_md_has_address_on(s, conf->port_https))
         use->on_https = s;
-    else if (!use->on_http && conf->port_http && has_address_on(s, conf->port_http))
+    else if (!use->on_http && conf->port_http && mod_md_has_address_on(s, conf->port_http))
         use->on_http = s;
 }
 
@@ -254,11 +219,12 @@ static const char *why_unused(const md_reg_t *reg, const md_domain_t *domain, co
         return "mod_ssl is missing: add 'LoadModule ssl_module modules/mod_ssl.so' (Debian: "
                "a2enmod ssl)";
     if (use->on_https)
-        return apr_psprintf(p, "the vhost at %s lacks 'SSLEngine on'", place_of(use->on_https, p));
+        return apr_psprintf(p, "the vhost at %s lacks 'SSLEngine on'",
+                            mod_md_place_of(use->on_https, p));
     if (use->on_http)
         return apr_psprintf(p, "the vhost at %s is for http alone: add a '<VirtualHost *:%d>' with "
-                            "the same ServerName and 'SSLEngine on'", place_of(use->on_http, p),
-                            port ? port : 443);
+                            "the same ServerName and 'SSLEngine on'",
+                            mod_md_place_of(use->on_http, p), port ? port : 443);
     return NULL;
 }
 
@@ -273,9 +239,9 @@ typedef struct slips_t {
 
 static void warn(slips_t *slips, const md_domain_t *domain, const char *text)
 {
-    if (++slips->told <= TELL_AT_MOST)
+    if (++slips->told <= MD_TELL_AT_MOST)
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, slips->main_server, "md[%s]: %s", domain->name,
-                     md_text_printable(text, slips->iter));
+                     text);
 }
 
 static const char *contact_slip(const md_domain_t *domain, apr_pool_t *p)
@@ -311,15 +277,18 @@ static const char *ca_slip(const md_domain_t *domain, apr_pool_t *p)
 
 static void warn_of_names(slips_t *slips, const md_domain_t *domain)
 {
-    const char *name, *wrong;
+    const char *name, *wrong, *proper;
     int i;
 
     for (i = 0; i < domain->names->nelts; ++i) {
         name = APR_ARRAY_IDX(domain->names, i, const char *);
-        wrong = md_dns_name_check(name);
-        if (wrong)
-            warn(slips, domain, apr_psprintf(slips->iter, "the CA will probably refuse the name "
-                                             "'%s': %s", name, wrong));
+        wrong = md_dns_name_refusal(name);
+        if (!wrong)
+            continue;
+        proper = md_dns_name_proper(name, slips->iter);
+        warn(slips, domain, apr_psprintf(slips->iter, "the CA will probably refuse the name '%s': "
+                                         "%s%s%s", name, wrong, proper ? "; write " : "",
+                                         proper ? proper : ""));
     }
 }
 
@@ -346,16 +315,17 @@ static void warn_of_ignored(server_rec *main_server)
     const ap_directive_t *directive;
     int i;
 
-    for (i = 0; i < ignored->nelts && i < TELL_AT_MOST; ++i) {
+    for (i = 0; i < ignored->nelts && i < MD_TELL_AT_MOST; ++i) {
         directive = APR_ARRAY_IDX(ignored, i, const ap_directive_t *);
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "%s at %s:%d has no effect inside "
                      "<VirtualHost>: write it outside, for all managed domains, or into an "
                      "<MDomain> section for one", directive->directive, directive->filename,
                      directive->line_num);
     }
-    if (ignored->nelts > TELL_AT_MOST)
+    if (ignored->nelts > MD_TELL_AT_MOST)
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "%d more directives of managed "
-                     "domains have no effect inside <VirtualHost>", ignored->nelts - TELL_AT_MOST);
+                     "domains have no effect inside <VirtualHost>",
+                     ignored->nelts - MD_TELL_AT_MOST);
 }
 
 void mod_md_warn_of_slips(const md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
@@ -373,8 +343,8 @@ void mod_md_warn_of_slips(const md_reg_t *reg, server_rec *main_server, apr_pool
             warn_of_domain(&slips, domain);
     }
     apr_pool_destroy(slips.iter);
-    if (slips.told > TELL_AT_MOST)
+    if (slips.told > MD_TELL_AT_MOST)
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "%d more warnings of this kind are "
-                     "not shown", slips.told - TELL_AT_MOST);
+                     "not shown", slips.told - MD_TELL_AT_MOST);
     warn_of_ignored(main_server);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which domain belongs to which server, what names servers add, what reaches us from outside. */
+/* Which domain belongs to which server, what names servers add, what challenges they can answer. */
 #include "mod_md.h"
 
 #include <string.h>
@@ -37,29 +37,6 @@ static apr_array_header_t *servers_of(const md_reg_t *reg, server_rec *main_serv
         *high = s;
     }
     return servers;
-}
-
-/* ---- reachability ---- */
-
-int mod_md_has_listener(int port)
-{
-    const ap_listen_rec *lr;
-
-    for (lr = ap_listeners; port > 0 && lr; lr = lr->next)
-        if (lr->bind_addr && lr->bind_addr->port == port
-            && (!lr->protocol || !strncmp(lr->protocol, "http", 4)))
-            return 1;
-    return 0;
-}
-
-void mod_md_reachability(md_reg_t *reg, server_rec *main_server)
-{
-    reg->http_reachable = mod_md_has_listener(reg->conf->port_http);
-    reg->https_reachable = mod_md_has_listener(reg->conf->port_https);
-    ap_log_error(APLOG_MARK, mod_md_progress_level(), 0, main_server, APLOGNO(10037)
-                 "server seems%s reachable via http: (local port %d) and%s reachable via https: "
-                 "(local port %d)", reg->http_reachable ? "" : " not", reg->conf->port_http,
-                 reg->https_reachable ? "" : " not", reg->conf->port_https);
 }
 
 /* ---- matching ---- */
@@ -410,36 +387,105 @@ static apr_array_header_t *names_lacking(const server_rec *s, const md_domain_t 
     return lacking;
 }
 
-static void add_names(md_domain_t *domain, const apr_array_header_t *names, md_index_t *index)
+static int is_made_up(const server_rec *s, const char *name)
 {
+    return name == s->server_hostname && !mod_md_server(s)->has_name;
+}
+
+/* Why one of its names does not become one of the domain; NULL: it does. */
+static const char *objection(const server_rec *s, md_domain_t *domain, const char *name)
+{
+    if (is_made_up(s, name))
+        return "httpd made it up, as there is no ServerName";
+    return md_domain_objection(domain, name);
+}
+
+/* Add those to which there is no objection; returns the others. */
+static apr_array_header_t *add_names(const server_rec *s, md_domain_t *domain,
+                                     const apr_array_header_t *names, md_index_t *index)
+{
+    apr_pool_t *p = domain->names->pool;
+    apr_array_header_t *left_out = md_strings_make(names->pool);
+    const char *name;
     char *lower;
     int i;
 
     for (i = 0; i < names->nelts; ++i) {
-        lower = apr_pstrdup(domain->names->pool, APR_ARRAY_IDX(names, i, const char *));
-        ap_str_tolower(lower);
-        if (md_index_has(index, domain, lower)) /* an alias given twice */
+        name = APR_ARRAY_IDX(names, i, const char *);
+        if (md_index_has(index, domain, name)) /* an alias given twice */
             continue;
+        if (objection(s, domain, name)) {
+            APR_ARRAY_PUSH(left_out, const char *) = name;
+            continue;
+        }
+        lower = apr_pstrdup(p, name);
+        ap_str_tolower(lower);
         APR_ARRAY_PUSH(domain->names, const char *) = lower;
         md_index_add_name(index, domain, lower);
     }
+    return left_out;
 }
 
-static void warn_of_names(const server_rec *s, const md_domain_t *domain,
-                          const apr_array_header_t *names, apr_hash_t *warned)
+/* Who tells of names, each once. */
+typedef struct teller_t {
+    apr_hash_t *told; /* in lower case */
+    int left_out;
+    apr_pool_t *p;
+} teller_t;
+
+static int is_told(teller_t *teller, const char *name)
+{
+    char *lower = apr_pstrdup(teller->p, name);
+
+    ap_str_tolower(lower);
+    if (apr_hash_get(teller->told, lower, APR_HASH_KEY_STRING))
+        return 1;
+    apr_hash_set(teller->told, lower, APR_HASH_KEY_STRING, "");
+    return 0;
+}
+
+static void warn_of_lacking(teller_t *teller, const server_rec *s, const md_domain_t *domain,
+                            const apr_array_header_t *names)
 {
     const char *name;
     int i;
 
     for (i = 0; i < names->nelts; ++i) {
         name = APR_ARRAY_IDX(names, i, const char *);
-        if (apr_hash_get(warned, name, APR_HASH_KEY_STRING))
+        if (is_told(teller, name))
             continue;
-        apr_hash_set(warned, name, APR_HASH_KEY_STRING, "");
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s, APLOGNO(10040)
                      "Virtual Host %s:%d matches Managed Domain '%s', but the name/alias %s "
                      "itself is not managed. A requested MD certificate will not match ServerName.",
                      server_name(s), server_port(s), domain->name, name);
+    }
+}
+
+static const char *advice(const server_rec *s, const char *name, apr_pool_t *p)
+{
+    const char *proper = md_dns_name_proper(name, p);
+
+    if (is_made_up(s, name))
+        return "Give it a ServerName";
+    return proper ? apr_psprintf(p, "Write %s in its place", proper)
+                  : "If your CA takes such a name, write it into the MDomain";
+}
+
+static void warn_of_left_out(teller_t *teller, const server_rec *s, md_domain_t *domain,
+                             const apr_array_header_t *names)
+{
+    const char *name, *place;
+    int i, level;
+
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        if (is_told(teller, name))
+            continue;
+        level = ++teller->left_out <= MD_TELL_AT_MOST ? APLOG_WARNING : APLOG_INFO;
+        place = mod_md_place_of(s, teller->p);
+        ap_log_error(APLOG_MARK, level, 0, s, "md[%s]: the name '%s' of the vhost at %s is left "
+                     "out of certificates: %s. %s", domain->name, name, place,
+                     objection(s, domain, name), advice(s, name, teller->p));
     }
 }
 
@@ -453,8 +499,8 @@ static void note_tls(const md_server_t *server)
 
 void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
+    teller_t teller = { .told = apr_hash_make(tmp), .p = tmp };
     apr_array_header_t *lacking, *servers = servers_of(reg, main_server, tmp);
-    apr_hash_t *warned = apr_hash_make(tmp);
     md_domain_t *domain;
     server_rec *s;
     int i;
@@ -467,10 +513,14 @@ void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
             continue;
         lacking = names_lacking(s, domain, reg->index, tmp);
         if (domain->transitive)
-            add_names(domain, lacking, reg->index);
+            warn_of_left_out(&teller, s, domain, add_names(s, domain, lacking, reg->index));
         else
-            warn_of_names(s, domain, lacking, warned);
+            warn_of_lacking(&teller, s, domain, lacking);
     }
+    if (teller.left_out > MD_TELL_AT_MOST)
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "%d more names of vhosts are left "
+                     "out of certificates: 'LogLevel md:info' shows them all",
+                     teller.left_out - MD_TELL_AT_MOST);
 }
 
 const md_domain_t *mod_md_expected_domain(const server_rec *s)
@@ -491,28 +541,16 @@ const md_domain_t *mod_md_expected_domain(const server_rec *s)
         apr_hash_set(process->expected, domain->name, APR_HASH_KEY_STRING, expected);
         (void)md_index_add(process->expected_names, expected, &name);
     }
-    add_names(expected, names_lacking(s, expected, process->expected_names, p),
-              process->expected_names);
+    (void)add_names(s, expected, names_lacking(s, expected, process->expected_names, p),
+                    process->expected_names);
     return expected;
 }
 
-/* ---- acme-tls/1 ---- */
+/* ---- challenges ---- */
 
 int mod_md_offers_acme_tls(server_rec *s)
 {
     return ap_is_allowed_protocol(NULL, NULL, s, MD_ALPN_ACME);
-}
-
-static int is_on_port(const server_rec *s, int port)
-{
-    const server_addr_rec *addr;
-
-    if (!s->is_virtual) /* the main server has no address of its own */
-        return 1;
-    for (addr = s->addrs; addr; addr = addr->next)
-        if (addr->host_port != port)
-            return 0;
-    return s->addrs != NULL;
 }
 
 /* The servers that a CA would see, for the names of one domain after the other. */
@@ -523,6 +561,9 @@ typedef struct finder_t {
     md_domain_t *domain;
     int port;            /* only servers with it count; 0: all */
     apr_hash_t *by_name; /* in lower case -> `server_rec *` */
+    int is_at_port;      /* some server is; */
+    const server_rec *plain;   /* this one, being the first there, keeps it from TLS */
+    const server_rec *without; /* a server that counts lacks acme-tls/1 */
     apr_pool_t *tmp;     /* as long as all domains, */
     apr_pool_t *iter;    /* as long as this one */
 } finder_t;
@@ -590,6 +631,26 @@ static void add_takers(finder_t *finder, server_rec *s)
         add_taker_of_pattern(finder, s, APR_ARRAY_IDX(s->wild_names, i, const char *));
 }
 
+/* Would a CA see its TLS? */
+static int counts(finder_t *finder, const server_rec *s)
+{
+    md_doors_t doors = { NULL, NULL };
+
+    if (finder->port && !mod_md_has_address_on(s, finder->port))
+        return 0;
+    finder->is_at_port = 1;
+    mod_md_find_doors(&doors, s, finder->port, finder->main_server);
+    if (doors.tls || !doors.plain)
+        return 1;
+    finder->plain = doors.plain;
+    return 0;
+}
+
+static int is_ssl(const server_rec *s)
+{
+    return mod_md_server(s)->is_ssl;
+}
+
 static void add_servers(finder_t *finder, const apr_array_header_t *servers)
 {
     server_rec *s;
@@ -597,12 +658,12 @@ static void add_servers(finder_t *finder, const apr_array_header_t *servers)
 
     for (i = 0; servers && i < servers->nelts; ++i) {
         s = APR_ARRAY_IDX(servers, i, server_rec *);
-        if (!finder->port || is_on_port(s, finder->port))
+        if (is_ssl(s) && counts(finder, s))
             add_takers(finder, s);
     }
 }
 
-static void find_for_name(const finder_t *finder, const char *name, server_rec *last_resort)
+static void find_for_name(finder_t *finder, const char *name, server_rec *last_resort)
 {
     server_rec *s = apr_hash_get(finder->by_name, name, APR_HASH_KEY_STRING);
     md_domain_t *domain = finder->domain;
@@ -612,12 +673,38 @@ static void find_for_name(const finder_t *finder, const char *name, server_rec *
     if (!s)
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, finder->main_server, APLOGNO(10168)
                      "%s: no https server_rec found for %s", domain->name, name);
-    else if (!mod_md_offers_acme_tls(s))
+    else if (!mod_md_offers_acme_tls(s)) {
+        finder->without = s;
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10169)
                      "%s: https server for %s does not have protocol " MD_ALPN_ACME
                      " enabled", domain->name, name);
+    }
     else
         APR_ARRAY_PUSH(domain->acme_tls, const char *) = name;
+}
+
+static const char *called(const server_rec *s, apr_pool_t *p)
+{
+    return apr_pstrcat(p, s->is_virtual ? "the vhost at " : "", mod_md_place_of(s, p), NULL);
+}
+
+/* Why none of the names has it: what decided. */
+static const char *alpn_problem(const finder_t *finder, apr_pool_t *p)
+{
+    const char *proto = "'" MD_ALPN_ACME "'";
+
+    if (finder->without)
+        return apr_psprintf(p, "%s does not speak the protocol %s: add 'Protocols h2 http/1.1 "
+                            MD_ALPN_ACME "' there", called(finder->without, p), proto);
+    if (finder->plain)
+        return apr_psprintf(p, "no https vhost of the domain gets TLS connections: %s, the first "
+                            "at its address, lacks 'SSLEngine on'", called(finder->plain, p));
+    if (!finder->domain->is_on_tls)
+        return "the domain has no https vhost";
+    if (!finder->is_at_port)
+        return apr_psprintf(p, "no https vhost of the domain is on port 443 (local port %d)",
+                            finder->port);
+    return "its https vhosts have none of its names";
 }
 
 /* For the names of finder->domain, among its servers. */
@@ -632,16 +719,38 @@ static void find_acme_tls(finder_t *finder, const apr_array_header_t *servers)
     apr_array_clear(domain->acme_tls);
     finder->by_name = apr_hash_make(finder->iter);
     finder->port = is_demanded ? 0 : reg->conf->port_https;
+    finder->is_at_port = 0;
+    finder->plain = finder->without = NULL;
     if (is_demanded || reg->https_reachable) {
         add_servers(finder, servers);
-        if (reg->conf->base_server && mod_md_server(finder->main_server)->is_ssl)
+        if (reg->conf->base_server && is_ssl(finder->main_server))
             last_resort = finder->main_server;
     }
     for (i = 0; i < domain->names->nelts; ++i)
         find_for_name(finder, APR_ARRAY_IDX(domain->names, i, const char *), last_resort);
+    domain->alpn_problem = domain->acme_tls->nelts ? NULL
+                           : alpn_problem(finder, domain->names->pool);
 }
 
-static void add_ssl_server(apr_hash_t *by_domain, server_rec *s, const md_domain_t *domain)
+/* Plain http reaches whatever server there is at the port; it need not be one of the domain. */
+static void find_http01(const finder_t *finder, const apr_array_header_t *servers)
+{
+    int i, port = finder->reg->conf->port_http;
+    md_domain_t *domain = finder->domain;
+    md_doors_t doors = { NULL, NULL };
+
+    for (i = 0; port && servers && i < servers->nelts; ++i)
+        mod_md_find_doors(&doors, APR_ARRAY_IDX(servers, i, server_rec *), port,
+                          finder->main_server);
+    if (port && !doors.tls && !doors.plain)
+        mod_md_find_doors(&doors, finder->main_server, port, finder->main_server);
+    domain->http01_problem = !doors.tls || doors.plain ? NULL
+        : apr_psprintf(domain->names->pool, "connections to port 80 (local port %d) are TLS, as %s "
+                       "has 'SSLEngine on' there, too: give that port a '<VirtualHost *:%d>' of "
+                       "its own, without SSLEngine", port, called(doors.tls, finder->iter), port);
+}
+
+static void add_server(apr_hash_t *by_domain, server_rec *s, const md_domain_t *domain)
 {
     apr_array_header_t *servers = apr_hash_get(by_domain, domain->name, APR_HASH_KEY_STRING);
 
@@ -652,8 +761,8 @@ static void add_ssl_server(apr_hash_t *by_domain, server_rec *s, const md_domain
     APR_ARRAY_PUSH(servers, server_rec *) = s;
 }
 
-/* MD name -> its SSL servers, in order. Only in a test, one may have several domains. */
-static apr_hash_t *ssl_servers_by_domain(const apr_array_header_t *all, apr_pool_t *tmp)
+/* MD name -> its servers, in order. One with TLS may have several domains in a test only. */
+static apr_hash_t *servers_by_domain(const apr_array_header_t *all, apr_pool_t *tmp)
 {
     apr_hash_t *by_domain = apr_hash_make(tmp);
     const md_server_t *server;
@@ -663,23 +772,26 @@ static apr_hash_t *ssl_servers_by_domain(const apr_array_header_t *all, apr_pool
     for (i = 0; i < all->nelts; ++i) {
         s = APR_ARRAY_IDX(all, i, server_rec *);
         server = mod_md_server(s);
-        for (j = 0; server->is_ssl && j < server->domains->nelts; ++j)
-            add_ssl_server(by_domain, s, APR_ARRAY_IDX(server->domains, j, md_domain_t *));
+        for (j = 0; j < server->domains->nelts; ++j)
+            add_server(by_domain, s, APR_ARRAY_IDX(server->domains, j, md_domain_t *));
     }
     return by_domain;
 }
 
-void mod_md_find_acme_tls(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
+void mod_md_find_answers(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
 {
     finder_t finder = { .reg = reg, .main_server = main_server, .tmp = tmp };
-    apr_hash_t *by_domain = ssl_servers_by_domain(servers_of(reg, main_server, tmp), tmp);
+    apr_hash_t *by_domain = servers_by_domain(servers_of(reg, main_server, tmp), tmp);
+    const apr_array_header_t *servers;
     int i;
 
     apr_pool_create(&finder.iter, tmp);
     for (i = 0; i < reg->domains->nelts; ++i) {
         apr_pool_clear(finder.iter);
         finder.domain = md_reg_domain(reg, i);
-        find_acme_tls(&finder, apr_hash_get(by_domain, finder.domain->name, APR_HASH_KEY_STRING));
+        servers = apr_hash_get(by_domain, finder.domain->name, APR_HASH_KEY_STRING);
+        find_acme_tls(&finder, servers);
+        find_http01(&finder, servers);
     }
     apr_pool_destroy(finder.iter);
 }

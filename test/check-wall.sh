@@ -15,6 +15,8 @@ found=$(grep -lE '#include <jansson' ./*.c ./*.h | grep -v '^./md_json.c$')
 [ -z "$found" ] || complain "jansson outside md_json.c: $found"
 found=$(grep -lE '#include <curl/' ./*.c ./*.h | grep -v '^./md_http.c$')
 [ -z "$found" ] || complain "libcurl outside md_http.c: $found"
+found=$(grep -lE '#include <idn2' ./*.c ./*.h | grep -v '^./md_text.c$')
+[ -z "$found" ] || complain "libidn2 outside md_text.c: $found"
 found=$(grep -lE '#include <openssl/' ./*.c ./*.h | grep -vE '^./(md_key|md_cert|md_csr|md_jws|md_ocsp|mod_md_tls)\.[ch]$')
 [ -z "$found" ] || complain "OpenSSL outside the crypto layer: $found"
 

@@ -224,7 +224,7 @@ class Httpd:
                   f"MDPortMap http:{self.http_port} https:{self.https_port}",
                   *self.md_conf, *self.vhosts]
         self.conf = self.dir / "httpd.conf"
-        self.conf.write_text("\n".join(lines) + "\n")
+        self.conf.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
     # ---- life ----
 

@@ -217,6 +217,10 @@ def test_add_refuses(tool, names):
     assert [p.name for p in (tool.store / "domains").iterdir()] == ["a.test"]
 
 
+def test_add_tells_the_name_to_write(tool):
+    assert "; write xn--mnchen-3ya.test" in tool.fails("add", "münchen.test")
+
+
 @pytest.mark.parametrize("url", ["no-scheme", "http://x y/", "http://ca.test:-443", "http://ca.test:70000", "https://a..b/",
                                  "https://", "mailto:x"])
 def test_bad_ca(tool, url):

@@ -744,6 +744,23 @@ static void a_large_account_can_be_read_back(void **state)
                         "mailto:admin@example.org");
 }
 
+static void subproblems_are_told_by_name(void **state)
+{
+    static const struct { const char *subproblems, *text; } ROWS[] = {
+        { NULL, "" }, { "[]", "" }, { "[{\"type\":\"caa\"}]", "" },
+        { "[{\"detail\":\"no CAA\",\"identifier\":{\"value\":\"a.test\"}}]", " (a.test: no CAA)" },
+        { "[{\"detail\":\"one\"},{\"type\":\"x\"},{\"detail\":\"two\",\"identifier\":{\"value\":\"b\"}}]",
+          " (one; b: two)" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        err.subproblems = ROWS[i].subproblems;
+        assert_string_equal(md_problem_parts(&err, p), ROWS[i].text);
+    }
+}
+
 static void repeats_after_bad_nonce(void **state)
 {
     fake_answer_t bad = { "POST", "/new-order", 400, 0, "application/problem+json", NULL,
@@ -1467,6 +1484,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_wall_before_the_account_keeps_it, setup, teardown),
         cmocka_unit_test_setup_teardown(what_passes_is_waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(subproblems_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(subproblems_are_told_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(an_unauthorized_domain_leaves_the_account_alone, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(an_account_that_is_gone_is_replaced, setup,

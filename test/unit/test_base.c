@@ -59,6 +59,67 @@ static void dns_names(void **state)
         assert_int_equal(md_dns_name_covers(COVER[i].pattern, COVER[i].name), COVER[i].covers);
 }
 
+#define LABEL_61 "a23456789b123456789c123456789d123456789e123456789f123456789g1"
+
+static void names_that_cas_refuse(void **state)
+{
+    static const struct { const char *name, *part; } ROWS[] = { /* of the reason */
+        { "example.org", NULL }, { "*.Example.ORG", NULL }, { "xn--caf-dma.example.org", NULL },
+        { "a-b.c--d.org", NULL }, { "3com.com", NULL }, { "printer.local", NULL },
+        { LABEL_61 "23.org", NULL }, { LABEL_61 "234.org", "63 characters" },
+        { LABEL_61 "." LABEL_61 "." LABEL_61 "." LABEL_61 ".12org", NULL },
+        { LABEL_61 "." LABEL_61 "." LABEL_61 "." LABEL_61 ".123org", "253 characters" },
+        { "192.0.2.7", "address" }, { "2001:db8::7", "address" }, { "[::1]", "address" },
+        { "[", "only letters" }, { "", "no dot" }, { "intranet", "no dot" }, { "org.", "no dot" },
+        { "example.org.", "ends with a dot" }, { "a..example.org", "empty" },
+        { ".example.org", "empty" }, { "*..org", "empty" }, { "*.*.example.org", "only letters" },
+        { "my_dev.example.org", "only letters" }, { "caf\xc3\xa9.example.org", "only letters" },
+        { "example.org:443", "only letters" }, { "-x.example.org", "begins or ends" },
+        { "x.-.example.org", "begins or ends" }, { "x-.example.org", "begins or ends" },
+        { "ab--c.example.org", "third and fourth" }, { "192.0.2", "number" }, { "*.7", "no dot" },
+    };
+    static const char *const PRIVATE[] = { "a.local", "a.b.HOME.arpa", "localhost.localdomain" };
+    static const char *const PUBLIC[] = { "a.test", "local.org", "home.arpa", "local", "alocal", "a.arpa" };
+    const char *why;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        why = md_dns_name_refusal(ROWS[i].name);
+        if (ROWS[i].part ? !why || !strstr(why, ROWS[i].part) : why != NULL)
+            fail_msg("%s: %s", ROWS[i].name, why ? why : "taken");
+    }
+    for (i = 0; i < sizeof(PRIVATE) / sizeof(PRIVATE[0]); ++i)
+        assert_true(md_dns_name_is_private(PRIVATE[i]));
+    for (i = 0; i < sizeof(PUBLIC) / sizeof(PUBLIC[0]); ++i)
+        assert_false(md_dns_name_is_private(PUBLIC[i]));
+}
+
+static void proper_names(void **state)
+{
+    static const struct { const char *name, *proper; } ROWS[] = {
+        { "example.org.", "example.org" }, { "*.example.org.", "*.example.org" },
+        { "example.org", NULL }, { "a_b.example.org.", NULL }, { "org.", NULL }, { ".", NULL },
+        { "", NULL }, { "example.org..", NULL },
+#ifdef MD_HAVE_IDN2
+        { "caf\xc3\xa9.example.org", "xn--caf-dma.example.org" },
+        { "*.Caf\xc3\x89.example.org.", "*.xn--caf-dma.example.org" },
+        { "cafe\xcc\x81.example.org", "xn--caf-dma.example.org" }, /* not composed */
+        { "stra\xc3\x9f" "e.example.org", "xn--strae-oqa.example.org" },
+#endif
+        { "caf\xe9.example.org", NULL }, { "\xc3\xa9", NULL }, { "\xe2\x82\xac_.org", NULL },
+    };
+    const char *proper;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        proper = md_dns_name_proper(ROWS[i].name, p);
+        if (ROWS[i].proper ? !proper || strcmp(proper, ROWS[i].proper) : proper != NULL)
+            fail_msg("%s: %s", ROWS[i].name, proper ? proper : "none");
+    }
+}
+
 static void tokens_and_paths(void **state)
 {
     (void)state;
@@ -377,7 +438,8 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(base64url_both_ways), TEST(dns_names), TEST(tokens_and_paths), TEST(uris),
+        TEST(base64url_both_ways), TEST(dns_names), TEST(names_that_cas_refuse),
+        TEST(proper_names), TEST(tokens_and_paths), TEST(uris),
         TEST(printable_text), TEST(text_as_it_is_kept), TEST(uris_are_resolved), TEST(minimal_names), TEST(durations), TEST(windows),
         TEST(time_stamps), TEST(files_are_whole_and_exact), TEST(what_is_no_file_is_not_read),
         TEST(json_documents), TEST(errors_explain),

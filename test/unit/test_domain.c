@@ -440,6 +440,24 @@ static void first_overlap_is_told(void **state)
     assert_non_null(md_index_find(index, "d.org")); /* the names are added in any case */
 }
 
+static void objections_to_names(void **state)
+{
+    static const struct { const char *names, *name; int objection; } ROWS[] = {
+        { "www.example.org", "ftp.example.com", 0 }, { "www.example.org", "intranet", 1 },
+        { "www.example.org", "printer.local", 1 }, { "www.example.org", "192.0.2.7", 1 },
+        { "www.example.org intranet", "wiki", 0 }, { "www.example.org intranet", "w_ki", 1 },
+        { "intranet", "printer.local", 1 }, { "www.corp.lan", "printer.local", 0 },
+        { "a_b.example.org", "c_d.example.org", 0 }, { "a_b.example.org", "-d.example.org", 1 },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i)
+        if ((md_domain_objection(domain_of(ROWS[i].names), ROWS[i].name) != NULL)
+            != ROWS[i].objection)
+            fail_msg("%s: %s", ROWS[i].names, ROWS[i].name);
+}
+
 static void found_by_name(void **state)
 {
     static const struct { const char *host, *domain; } ROWS[] = {
@@ -541,7 +559,8 @@ int main(void)
         TEST(example_both_ways), TEST(all_keys_in_order), TEST(least_keys), TEST(members_read),
         TEST(one_certificate), TEST(wildcards_are_covered), TEST(several_certificates),
         TEST(snapshots_are_replaced_as_a_whole),
-        TEST(default_key_spec), TEST(overlaps), TEST(first_overlap_is_told), TEST(found_by_name),
+        TEST(default_key_spec), TEST(overlaps), TEST(first_overlap_is_told),
+        TEST(objections_to_names), TEST(found_by_name),
         TEST(long_names_are_not_cut), TEST(index_is_linear),
     };
 
