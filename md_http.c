@@ -28,7 +28,7 @@ struct md_http_t {
     apr_thread_mutex_t *mutex; /* guards idle, idle_count */
     CURL *idle[IDLE_HANDLES];
     int idle_count;
-    int stopped;               /* atomic */
+    apr_time_t end_at;         /* by the steady clock; 0: not stopped; atomic */
 };
 
 /* A buffer that cannot exist without a maximum. */
@@ -111,12 +111,19 @@ void md_http_idle(md_http_t *http)
 
 void md_http_stop(md_http_t *http)
 {
-    __atomic_store_n(&http->stopped, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&http->end_at, md_clock_steady() + MD_MAX_LAST_WORK, __ATOMIC_RELAXED);
 }
 
 static int is_stopped(md_http_t *http)
 {
-    return __atomic_load_n(&http->stopped, __ATOMIC_RELAXED);
+    return __atomic_load_n(&http->end_at, __ATOMIC_RELAXED) != 0;
+}
+
+static int has_to_end(md_http_t *http)
+{
+    apr_time_t end = __atomic_load_n(&http->end_at, __ATOMIC_RELAXED);
+
+    return end && md_clock_steady() >= end;
 }
 
 /* Refusing a byte makes curl fail with CURLE_WRITE_ERROR. */
@@ -192,7 +199,7 @@ static int on_progress(void *baton, curl_off_t dltotal, curl_off_t dlnow, curl_o
     (void)dlnow;
     (void)ultotal;
     (void)ulnow;
-    return is_stopped(x->http) || is_stuck(x);
+    return has_to_end(x->http) || is_stuck(x);
 }
 
 static apr_status_t status_of(CURLcode code)

@@ -52,7 +52,8 @@ MD_MUST_CHECK
 apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
                               const md_request_t *request, md_err_t *err, apr_pool_t *p);
 
-/* Make exchanges in progress fail within a second and all further ones at once. Any thread. */
+/* No more exchanges: further ones fail at once. Those in progress have a second to be done, as what
+ * the CA makes for us would be lost otherwise, and fail within another one. Any thread. */
 void md_http_stop(md_http_t *http);
 
 /* Close idle connections. */

@@ -25,9 +25,9 @@
 #include <openssl/rsa.h>
 
 #include "md_clock.h"
+#include "md_limits.h"
 #include "md_text.h"
 
-#define LAST_WORK apr_time_from_sec(1) /* for what is being made when the process is to end */
 #define RSA_DEFAULT_BITS 2048
 #define RSA_MAX_BITS     OPENSSL_RSA_MAX_MODULUS_BITS
 
@@ -308,7 +308,7 @@ static struct {
 
 void md_key_end(void)
 {
-    __atomic_store_n(&end_at, md_clock_steady() + LAST_WORK, __ATOMIC_RELAXED);
+    __atomic_store_n(&end_at, md_clock_steady() + MD_MAX_LAST_WORK, __ATOMIC_RELAXED);
     pthread_mutex_lock(&making.mutex);
     pthread_cond_broadcast(&making.freed);
     pthread_mutex_unlock(&making.mutex);

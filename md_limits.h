@@ -25,6 +25,7 @@
 #define MD_MAX_NAMES        1000          /* DNS names in an order; */
 #define MD_MAX_NAMES_TEXT   (64 * 1024)   /* all together: what a CA answers has each of them */
 #define MD_MAX_RETRY_AFTER  apr_time_from_sec(24 * 3600)
+#define MD_MAX_LAST_WORK    apr_time_from_sec(1) /* of what is under way when the process ends */
 #define MD_MAX_ASIDE        9             /* damaged copies of one file that are kept */
 #define MD_MAX_ARCHIVE      999           /* archived sets of one domain */
 
