@@ -62,6 +62,8 @@ def test_bad_answer(server, ca, kind, name):
     job = server.await_error("one.example.org")
     assert job["last"]["status"] != 0 and job["last"]["detail"], job
     assert not job["finished"]
+    # The next attempt may have begun by now, and clears it until it fails, too.
+    wait_for(lambda: server.store_json("staging", "one.example.org", "job.json").get("next-run"), what="the next run")
     server.wait_log(r"\[md:error\].*AH10056: processing one.example.org: \S")
     server.wait_log(r"\[md:info\].*AH10057: one.example.org: encountered error for the \S+ time, next run in \S")
     assert not list(server.store.glob("staging/*/pubcert*"))
