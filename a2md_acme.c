@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 #include "md_acme_acct.h"
+#include "md_clock.h"
 #include "md_log.h"
 #include "md_text.h"
 
@@ -22,7 +23,7 @@ static apr_status_t open_ca(md_acme_t **pacme, a2md_t *tool, const char *url, md
     if (rv != APR_SUCCESS)
         return rv;
     *pacme = md_acme_create(http, url, &route, tool->p);
-    return md_acme_load_directory(*pacme, apr_time_now(), err, tool->p);
+    return md_acme_load_directory(*pacme, md_clock_now(), err, tool->p);
 }
 
 static apr_status_t check_ca(const a2md_t *tool, md_err_t *err)

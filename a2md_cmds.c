@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "md_clock.h"
 #include "md_log.h"
 #include "md_renew.h"
 #include "md_text.h"
@@ -90,7 +91,7 @@ static void assess_one(a2md_t *tool, md_domain_t *domain)
 static void show_assessed(a2md_t *tool, const md_domain_t *domain)
 {
     md_json_t *json = md_domain_to_json(domain, tool->p);
-    apr_time_t now = apr_time_now(), renew_at = md_renew_at(domain, now);
+    apr_time_t now = md_clock_now(), renew_at = md_renew_at(domain, now);
 
     md_json_set_bool(json, "renew", renew_at && renew_at <= now);
     a2md_show(tool, json);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "md_acme_authz.h"
+#include "md_clock.h"
 #include "md_job.h"
 #include "md_log.h"
 #include "md_renew.h"
@@ -46,7 +47,7 @@ static apr_status_t choose(a2md_t *tool)
 {
     apr_array_header_t *all = tool->reg->domains;
     apr_status_t rv, first = APR_SUCCESS;
-    apr_time_t now = apr_time_now();
+    apr_time_t now = md_clock_now();
     md_domain_t *domain;
     md_err_t err;
     int i;
@@ -105,12 +106,12 @@ static void prepare(a2md_t *tool)
 /* Whoever is at work in staging is not disturbed. */
 static apr_status_t await_turn(apr_file_t **plock, a2md_t *tool, md_err_t *err)
 {
-    apr_time_t end = apr_time_now() + LOCK_WAIT;
+    apr_time_t end = md_clock_steady() + LOCK_WAIT;
     apr_status_t rv = APR_EAGAIN;
 
     md_log(MD_LOG_INFO, "waiting for the renewals that a server or another a2md has in progress");
-    while (APR_STATUS_IS_EAGAIN(rv) && apr_time_now() < end) {
-        apr_sleep(LOCK_TICK);
+    while (APR_STATUS_IS_EAGAIN(rv) && md_clock_steady() < end) {
+        md_clock_sleep(LOCK_TICK);
         rv = md_store_try_lock(plock, tool->reg->store, err, tool->p);
     }
     return rv;
@@ -166,7 +167,7 @@ static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md
     md_err_clear(err);
     rv = md_stage_activate(tool->reg, domain->name, err, tool->p);
     if (!APR_STATUS_IS_ENOENT(rv)
-        || md_live_is_sound(tool->reg->store, domain, apr_time_now(), tool->p))
+        || md_live_is_sound(tool->reg->store, domain, md_clock_now(), tool->p))
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
     md_log(MD_LOG_ERR, "%s: its new set is no longer in staging", domain->name);
     return rv;

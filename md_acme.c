@@ -90,7 +90,7 @@ apr_time_t md_acme_hold_until(md_acme_t *acme)
     apr_time_t until;
 
     lock(acme);
-    if (acme->hold_until > apr_time_now() + MD_MAX_RETRY_AFTER) /* the clock was set back */
+    if (acme->hold_until > md_clock_now() + MD_MAX_RETRY_AFTER) /* the clock was set back */
         acme->hold_until = 0;
     until = acme->hold_until;
     unlock(acme);
@@ -130,7 +130,7 @@ static md_reply_t *reply_of(const md_response_t *response, const char *url, apr_
     reply->location = md_uri_resolve(url, apr_table_get(response->headers, "Location"), p);
     reply->media_type = media_type_of(response, p);
     reply->retry_after = md_time_retry_after(apr_table_get(response->headers, "Retry-After"),
-                                             apr_time_now());
+                                             md_clock_now());
     reply->body = response->body;
     reply->len = response->len;
     if (looks_like_json(response)
@@ -344,7 +344,7 @@ static const char *words_of(const md_reply_t *reply, apr_pool_t *p)
  * that asked at the same time counts once. */
 static void slow_down(md_acme_t *acme, apr_time_t retry_after)
 {
-    apr_time_t now = apr_time_now(), until;
+    apr_time_t now = md_clock_now(), until;
 
     lock(acme);
     if (acme->hold_until <= now)
@@ -469,7 +469,7 @@ static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *e
     md_response_t *response;
     apr_status_t rv;
 
-    *pnonce = nonce_from_pool(acme, apr_time_now(), p);
+    *pnonce = nonce_from_pool(acme, md_clock_now(), p);
     if (*pnonce)
         return APR_SUCCESS;
     request.url = md_acme_directory(acme)->new_nonce;
@@ -522,7 +522,7 @@ static apr_status_t send_signed(md_reply_t **preply, md_acme_t *acme, const sign
     rv = exchange_told(&response, acme, &request, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), apr_time_now());
+    nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), md_clock_now());
     *preply = reply_of(response, s->url, p);
     if (response->status / 100 == 2) {
         keep_pace(acme);
@@ -678,7 +678,7 @@ static apr_status_t directory_get(md_directory_t **pdir, md_acme_t *acme, md_err
         return rv;
     }
     reply = reply_of(response, acme->url, p);
-    nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), apr_time_now());
+    nonce_keep(acme, apr_table_get(response->headers, "Replay-Nonce"), md_clock_now());
     if (response->status / 100 != 2)
         return directory_refused(acme, reply, err);
     if (!reply->json)

@@ -8,6 +8,7 @@
 #include <apr_strings.h>
 
 #include "md_cert.h"
+#include "md_clock.h"
 #include "md_csr.h"
 #include "md_log.h"
 #include "md_text.h"
@@ -206,7 +207,7 @@ static md_step_t give_up_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp
 {
     int was_resumed = issue->order_is_resumed;
 
-    if (is_passing(issue, err, apr_time_now()))
+    if (is_passing(issue, err, md_clock_now()))
         return MD_STEP_FAILED;
     drop_order(issue, tmp);
     if (!was_resumed)

@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
+#include "md_clock.h"
 #include "md_text.h"
 
 #define NAME_LEN    256
@@ -87,7 +88,7 @@ void md_acct_use_end(md_acct_use_t *use, const md_acct_t *acct)
 {
     lock(use);
     if (acct && !use->acct)
-        use->settled_at = apr_time_now();
+        use->settled_at = md_clock_now();
     use->acct = keep(use, acct);
     use->in_setup = 0;
     unlock(use);

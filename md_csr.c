@@ -13,11 +13,11 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include "md_clock.h"
 #include "md_text.h"
 
 #define CN_MAX        64 /* ub-common-name, RFC 5280 A.1; shorter than that */
 #define SERIAL_LEN    20
-#define DAY_SECONDS   (24 * 3600L)
 #define ACME_ID_OID   "1.3.6.1.5.5.7.1.31" /* id-pe-acmeIdentifier, RFC 8737 3 */
 
 /* Ed25519 and Ed448 bring their own digest. */
@@ -199,11 +199,12 @@ static X509_EXTENSION *acme_id_ext(const unsigned char digest[32])
 static X509 *start_cert(const char *common_name, const apr_array_header_t *identifiers, int days,
                         const md_key_t *key)
 {
+    time_t now = (time_t)apr_time_sec(md_clock_now());
     X509 *x509 = X509_new();
 
     if (x509 && X509_set_version(x509, 2) && set_serial(x509) && set_names(x509, common_name)
-        && X509_gmtime_adj(X509_getm_notBefore(x509), 0)
-        && X509_gmtime_adj(X509_getm_notAfter(x509), days * DAY_SECONDS)
+        && X509_time_adj_ex(X509_getm_notBefore(x509), 0, 0, &now)
+        && X509_time_adj_ex(X509_getm_notAfter(x509), days, 0, &now)
         && X509_set_pubkey(x509, md_key_evp(key))
         && add_conf_ext(x509, NID_basic_constraints, "critical,CA:FALSE")
         && add_ext(x509, alt_name_ext(identifiers)))

@@ -150,19 +150,10 @@ static apr_status_t destroy_engine(void *baton)
     return APR_SUCCESS;
 }
 
-/* Waits must not depend on the date. */
 static apr_status_t make_mutex(md_engine_t *engine)
 {
-    pthread_condattr_t attr;
-    int rc;
+    int rc = md_clock_make_cond(&engine->changed);
 
-    rc = pthread_condattr_init(&attr);
-    if (rc)
-        return rc;
-    rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    if (!rc)
-        rc = pthread_cond_init(&engine->changed, &attr);
-    pthread_condattr_destroy(&attr);
     return rc ? rc : pthread_mutex_init(&engine->mutex, NULL);
 }
 
@@ -471,17 +462,12 @@ static int wait_for_work(md_engine_t *engine, apr_time_t now, apr_time_t since)
 {
     int is_spare = engine->idle > 0 || !has_runs(engine);
     apr_time_t until = next_due(engine), most;
-    struct timespec t;
 
     if (is_spare && since + LINGER <= now)
         return 0;
     most = is_spare ? since + LINGER : now + PARK_AFTER;
-    if (until > most)
-        until = most;
-    t.tv_sec = (time_t)apr_time_sec(until);
-    t.tv_nsec = (long)apr_time_usec(until) * 1000;
     ++engine->idle;
-    (void)pthread_cond_timedwait(&engine->changed, &engine->mutex, &t);
+    md_clock_wait(&engine->changed, &engine->mutex, until < most ? until : most);
     --engine->idle;
     return 1;
 }

@@ -5,6 +5,7 @@
 #include <apr_hash.h>
 #include <apr_strings.h>
 
+#include "md_clock.h"
 #include "md_file.h"
 #include "md_job.h"
 #include "md_limits.h"
@@ -198,7 +199,7 @@ void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md
                   apr_pool_t *p)
 {
     load_t load = { .store = store, .tell = tell, .p = p };
-    apr_time_t now = apr_time_now();
+    apr_time_t now = md_clock_now();
     const md_domain_t *domain;
     apr_pool_t *tmp;
     int i;

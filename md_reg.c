@@ -6,6 +6,7 @@
 
 #include <apr_strings.h>
 
+#include "md_clock.h"
 #include "md_csr.h"
 #include "md_log.h"
 #include "md_text.h"
@@ -343,7 +344,7 @@ apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domai
 
     apr_pool_create(&tmp, p);
     old = usable_fallback(reg, domain, tmp);
-    if (!old || !is_fresh(old, domain, apr_time_now(), tmp))
+    if (!old || !is_fresh(old, domain, md_clock_now(), tmp))
         rv = make_fallback(reg, domain, err, tmp);
     if (rv != APR_SUCCESS && old && usable_fallback(reg, domain, tmp)) {
         md_log(MD_LOG_WARNING, "md[%s]: keeps its old temporary certificate: %s",

@@ -9,6 +9,7 @@
 
 #include "md_acme_acct.h"
 #include "md_acme_order.h"
+#include "md_clock.h"
 #include "md_job.h"
 #include "md_log.h"
 
@@ -138,7 +139,7 @@ static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const ch
                "requests; the certificate is used as it is, and the CA is asked again when it is "
                "renewed", name);
     if (!reg->is_tool) /* what is in the log counts as an event that was handled */
-        md_job_log(job, apr_time_now(), "message-installed", NULL, NULL);
+        md_job_log(job, md_clock_now(), "message-installed", NULL, NULL);
     return md_job_save(job, reg->store, err, p);
 }
 
@@ -317,7 +318,7 @@ static void repair_accounts(const md_reg_t *reg, apr_pool_t *p)
  * do. */
 static int is_premature(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
 {
-    apr_time_t now = apr_time_now();
+    apr_time_t now = md_clock_now();
     md_job_t *job;
 
     if (md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p) != APR_SUCCESS
@@ -406,7 +407,7 @@ static void sweep(const md_reg_t *reg, apr_pool_t *p)
         MD_STORE_DOMAINS, MD_STORE_STAGING, MD_STORE_ACCOUNTS
     };
     apr_array_header_t *names;
-    apr_time_t now = apr_time_now();
+    apr_time_t now = md_clock_now();
     apr_pool_t *iter;
     size_t g;
     int i;

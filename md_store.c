@@ -10,6 +10,7 @@
 #include <apr_portable.h>
 #include <apr_strings.h>
 
+#include "md_clock.h"
 #include "md_limits.h"
 #include "md_store_place.h"
 #include "md_text.h"
@@ -545,12 +546,12 @@ apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_e
 apr_status_t md_store_lock(apr_file_t **plock, const md_store_t *store, apr_interval_time_t wait,
                            md_err_t *err, apr_pool_t *p)
 {
-    apr_time_t end = apr_time_now() + wait;
+    apr_time_t end = md_clock_steady() + wait;
     apr_status_t rv;
 
     rv = try_lock(plock, store, STORE_LOCK, 0640, 0, err, p);
-    while (APR_STATUS_IS_EAGAIN(rv) && apr_time_now() < end) {
-        apr_sleep(LOCK_INTERVAL);
+    while (APR_STATUS_IS_EAGAIN(rv) && md_clock_steady() < end) {
+        md_clock_sleep(LOCK_INTERVAL);
         rv = try_lock(plock, store, STORE_LOCK, 0640, 0, err, p);
     }
     return rv;

@@ -6,6 +6,7 @@
 
 #include <http_protocol.h>
 
+#include "md_clock.h"
 #include "md_status.h"
 
 /* The domain that the request is about; NULL: all. */
@@ -40,7 +41,7 @@ static void put_version(request_rec *r)
 
 static void put_domain(request_rec *r, const md_reg_t *reg, const md_domain_t *domain)
 {
-    md_json_t *json = md_status_domain(reg, domain, 1, apr_time_now(), r->pool);
+    md_json_t *json = md_status_domain(reg, domain, 1, md_clock_now(), r->pool);
 
     (void)put(r, md_json_text(json, 0, r->pool));
 }
@@ -55,7 +56,7 @@ static void put_status(request_rec *r)
     else if (domain)
         put_domain(r, reg, domain);
     else
-        (void)md_status_write(reg, apr_time_now(), put, r, r->pool);
+        (void)md_status_write(reg, md_clock_now(), put, r, r->pool);
 }
 
 static int status_handler(request_rec *r)

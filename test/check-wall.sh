@@ -19,6 +19,9 @@ found=$(grep -lE '#include <idn2' ./*.c ./*.h | grep -v '^./md_text.c$')
 [ -z "$found" ] || complain "libidn2 outside md_text.c: $found"
 found=$(grep -lE '#include <openssl/' ./*.c ./*.h | grep -vE '^./(md_key|md_cert|md_csr|md_jws|md_ocsp|mod_md_tls)\.[ch]$')
 [ -z "$found" ] || complain "OpenSSL outside the crypto layer: $found"
+found=$(grep -nE 'apr_time_now|apr_sleep|clock_gettime|gettimeofday|timedwait|_gmtime_adj|[^a-z_]time\(' ./*.c ./*.h |
+    grep -v '^./md_clock.c:')
+[ -z "$found" ] || complain "the system is asked for the time outside md_clock.c: $found"
 
 for f in $order; do # what is planned is in parentheses
     [ -e "$f.c" ] || [ -e "$f.h" ] || [ "$f" != "${f#(}" ] || complain "docs/architecture.md: there is no file $f"

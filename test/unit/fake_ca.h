@@ -14,6 +14,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include "../../md_clock.h"
 #include "../../md_json.h"
 #include "../../md_text.h"
 #include "fake_http.h"
@@ -217,7 +218,7 @@ static void fake_ca_note(const char *kind, const fake_order_t *order)
 {
     apr_cpystrn(fake_ca.log[fake_ca.logged].kind, kind, sizeof(fake_ca.log[0].kind));
     apr_cpystrn(fake_ca.log[fake_ca.logged].name, order->name, sizeof(fake_ca.log[0].name));
-    fake_ca.log[fake_ca.logged++].at = apr_time_now();
+    fake_ca.log[fake_ca.logged++].at = md_clock_steady();
 }
 
 static void fake_ca_other(fake_answer_t *answer, const char *kind, const char *base, apr_pool_t *p)

@@ -9,10 +9,10 @@
 #include <cmocka.h>
 
 #include "../../md_acme_order.c"
-#include "../../md_clock.h"
 #include "../../md_file.h"
 #include "../../md_jws.h"
 #include "fail_files.h"
+#include "fake_clock.h"
 #include "fake_http.h"
 #include "temp_dir.h"
 
@@ -21,7 +21,7 @@
 
 #define CA    "https://ca.test"
 #define NAME  "one.example.org"
-#define NOW   apr_time_now()
+#define NOW   md_clock_now()
 
 static apr_pool_t *p;
 static md_store_t *store;
@@ -175,6 +175,7 @@ static int setup(void **state)
     apr_pool_create(&p, NULL);
     md_err_init(&err, p);
     fake_http_reset(p);
+    fake_clock_start(apr_time_now());
     if (temp_dir_make() != 0)
         return -1;
     return empty_store();
@@ -368,7 +369,7 @@ static void waits_as_long_as_the_ca_asks(void **state)
             now = issue->wake_at;
     } while (step == MD_STEP_AGAIN || step == MD_STEP_WAIT);
     assert_int_equal(step, MD_STEP_DONE);
-    assert_true(now - started >= apr_time_from_sec(6));  /* the header counts from real time */
+    assert_true(now - started >= apr_time_from_sec(6));  /* the header counts from NOW */
     assert_true(now - started < apr_time_from_sec(40));
 }
 
@@ -1393,21 +1394,9 @@ static void a_clock_that_is_set_back_holds_nobody(void **state)
     assert_true(md_acct_use_wait(use, "b", now) > now); /* `a` tries first */
 }
 
-static apr_interval_time_t passed; /* in the test's own time */
-
-apr_time_t md_clock_now(void)
-{
-    return apr_time_now();
-}
-
-apr_time_t md_clock_steady(void)
-{
-    return apr_time_now() + passed;
-}
-
 static void time_out(void)
 {
-    passed += apr_time_from_sec(30);
+    fake_clock_advance(apr_time_from_sec(30));
 }
 
 /* A CA that does not answer costs the time of one, and not that of each in turn. */
