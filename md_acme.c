@@ -85,12 +85,12 @@ static void unlock(md_acme_t *acme)
     apr_thread_mutex_unlock(acme->mutex);
 }
 
-apr_time_t md_acme_hold_until(md_acme_t *acme)
+apr_time_t md_acme_hold_until(md_acme_t *acme, apr_time_t now)
 {
     apr_time_t until;
 
     lock(acme);
-    if (acme->hold_until > md_clock_now() + MD_MAX_RETRY_AFTER) /* the clock was set back */
+    if (acme->hold_until <= now || acme->hold_until > now + 2 * MD_MAX_RETRY_AFTER)
         acme->hold_until = 0;
     until = acme->hold_until;
     unlock(acme);

@@ -74,8 +74,9 @@ apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t sig
                            apr_pool_t *p);
 
 /* When the CA wants to see the next request of anybody at the earliest: it, or what stands in front
- * of it, answers 429 or 503 (6.6). 0: now. */
-apr_time_t md_acme_hold_until(md_acme_t *acme);
+ * of it, answers 429 or 503 (6.6). 0: now. What reaches far beyond what the CA can ask for was
+ * noted while the date was wrong, and is void. */
+apr_time_t md_acme_hold_until(md_acme_t *acme, apr_time_t now);
 
 /* Is this a URL that the CA may be asked at? By http: only if its directory is. */
 MD_MUST_CHECK

@@ -162,7 +162,7 @@ static int is_passing(const md_issue_t *issue, const md_err_t *err, apr_time_t n
 /* The same step again, a bit later each time. */
 static md_step_t wait_till_passed(md_issue_t *issue, apr_time_t now, md_err_t *err)
 {
-    apr_time_t hold_until = md_acme_hold_until(issue->acme);
+    apr_time_t hold_until = md_acme_hold_until(issue->acme, now);
 
     issue->wake_at = now + (PASSING_FIRST << issue->passing++);
     if (hold_until > issue->wake_at)
@@ -1146,6 +1146,8 @@ _Static_assert(sizeof(STEP) / sizeof(STEP[0]) == MD_ORDER_STATUS_MAX, "one step 
 /* What the facts ask for. */
 static md_step_t take_step(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
+    apr_time_t hold_until;
+
     while (issue->spec < issue->key_specs->nelts
            && has_pair(issue->store, issue->name, spec_of(issue), tmp))
         ++issue->spec;
@@ -1153,8 +1155,9 @@ static md_step_t take_step(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
         drop_order(issue, tmp); /* one left by a crash right after the last chain was saved */
         return MD_STEP_DONE;
     }
-    if (md_acme_hold_until(issue->acme) > now) {
-        issue->wake_at = md_acme_hold_until(issue->acme);
+    hold_until = md_acme_hold_until(issue->acme, now);
+    if (hold_until) {
+        issue->wake_at = hold_until;
         return MD_STEP_WAIT;
     }
     if (!issue->order)

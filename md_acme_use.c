@@ -111,7 +111,7 @@ int md_acct_use_is_fresh(md_acct_use_t *use, apr_time_t now)
     int is_fresh;
 
     lock(use);
-    is_fresh = use->settled_at && now - use->settled_at < FRESH;
+    is_fresh = use->settled_at && now - use->settled_at < FRESH && use->settled_at - now < FRESH;
     unlock(use);
     return is_fresh;
 }

@@ -10,8 +10,7 @@
 #include "md_text.h"
 #include "md_time.h"
 
-#define JOB_JSON    "job.json"
-#define BACKOFF_MAX apr_time_from_sec(24 * 3600)
+#define JOB_JSON "job.json"
 
 md_job_t *md_job_make(md_store_group_t group, const char *name, apr_pool_t *p)
 {
@@ -140,23 +139,25 @@ apr_interval_time_t md_job_jitter(apr_interval_time_t base, unsigned char dice)
     return base + apr_time_from_sec(apr_time_sec(base) * ((int)dice - 128) / 256);
 }
 
-apr_interval_time_t md_job_backoff(int errors, apr_interval_time_t base, int input_related,
+apr_interval_time_t md_job_backoff(int errors, apr_interval_time_t base, apr_interval_time_t most,
                                    unsigned char dice)
 {
     apr_interval_time_t delay = base > 0 ? base : apr_time_from_sec(1);
     int i;
 
-    if (input_related)
-        delay = BACKOFF_MAX;
-    for (i = 1; i < errors && delay < BACKOFF_MAX; ++i)
+    if (most < delay)
+        most = delay;
+    if (most > MD_BACKOFF_MAX)
+        most = MD_BACKOFF_MAX;
+    for (i = 1; i < errors && delay < most; ++i)
         delay *= 2;
-    return md_job_jitter(delay < BACKOFF_MAX ? delay : BACKOFF_MAX, dice);
+    return md_job_jitter(delay < most ? delay : most, dice);
 }
 
 apr_interval_time_t md_job_wait(const md_job_t *job, apr_time_t now,
                                 apr_interval_time_t activation_delay)
 {
-    apr_interval_time_t most = BACKOFF_MAX + BACKOFF_MAX / 2, wait = job->next_run - now;
+    apr_interval_time_t most = MD_BACKOFF_MAX + MD_BACKOFF_MAX / 2, wait = job->next_run - now;
 
     if (most < MD_MAX_RETRY_AFTER)
         most = MD_MAX_RETRY_AFTER;

@@ -49,10 +49,12 @@ void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *st
 /* Record a result: `err` NULL for success. */
 void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr_pool_t *p);
 
+#define MD_BACKOFF_MAX apr_time_from_sec(24 * 3600)
+
 /* Delay before the next attempt after `errors` failures in a row: `base` (a second if that is
- * nothing) doubled each time, a day at most and at once when `input_related`, varied by up to half
- * with the random byte `dice` in whole seconds. Pure. */
-apr_interval_time_t md_job_backoff(int errors, apr_interval_time_t base, int input_related,
+ * nothing) doubled each time, but not beyond `most` (MD_BACKOFF_MAX if that is more), varied by up
+ * to half with the random byte `dice` in whole seconds. Pure. */
+apr_interval_time_t md_job_backoff(int errors, apr_interval_time_t base, apr_interval_time_t most,
                                    unsigned char dice);
 
 /* How long from `now` until the next run, 0: it is due. A time that no record can have for good

@@ -92,6 +92,22 @@ apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now
     return least > 0 ? least : 0;
 }
 
+apr_interval_time_t md_renew_lifetime(const md_domain_t *domain)
+{
+    const apr_array_header_t *certs = md_live_of(domain)->certs;
+    apr_interval_time_t least = 0, lifetime;
+    const md_cert_info_t *cert;
+    int i;
+
+    for (i = 0; certs && i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
+        lifetime = cert ? cert->validity.end - cert->validity.start : 0;
+        if (lifetime > 0 && (!least || lifetime < least))
+            least = lifetime;
+    }
+    return least;
+}
+
 int md_renew_is_plausible(const md_reg_t *reg, const md_domain_t *domain, const md_job_t *job,
                           apr_pool_t *p)
 {
@@ -593,9 +609,21 @@ static int is_lack_of_descriptors(apr_status_t rv)
     return rv == EMFILE || rv == ENFILE;
 }
 
+/* The next attempt is made while there is time for another one, and as often as the certificate is
+ * renewed; but what is no use, not before that. */
+static apr_interval_time_t most_delay(const md_renew_t *renew, apr_time_t now)
+{
+    apr_interval_time_t most = md_renew_lifetime(renew->domain);
+    apr_interval_time_t left = md_renew_time_left(renew->domain, now);
+
+    if (most == 0 || most > MD_BACKOFF_MAX)
+        most = MD_BACKOFF_MAX;
+    return left > 0 && left / 2 < most && !renew->err.is_lasting ? left / 2 : most;
+}
+
 static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice)
 {
-    apr_interval_time_t delay = LACK_DELAY;
+    apr_interval_time_t delay = LACK_DELAY, most = most_delay(renew, now);
     const md_err_t *err = &renew->err;
     md_job_t *job = renew->job;
 
@@ -603,8 +631,8 @@ static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice
         if (job->errors < MD_MAX_ERRORS)
             ++job->errors;
         job->failed_challenge = apr_pstrdup(job->p, renew->issue.failed_type);
-        delay = md_job_backoff(errors_here(renew), renew->reg->conf->retry_delay,
-                               err->is_lasting, dice);
+        delay = md_job_backoff(errors_here(renew),
+                               err->is_lasting ? most : renew->reg->conf->retry_delay, most, dice);
     }
     job->retry_after = err->retry_after;
     job->next_run = now + delay > err->retry_after ? now + delay : err->retry_after;

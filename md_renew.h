@@ -37,6 +37,10 @@ void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t 
  * there is none. */
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now);
 
+/* For how long the shortest lived certificate is, or was, valid from its beginning, 0 if there is
+ * none: its CA expects us as often. */
+apr_interval_time_t md_renew_lifetime(const md_domain_t *domain);
+
 /* MDRetryFailover: each CA gets that many attempts, then comes the next one of the list, and after
  * the last the first again. After `errors` failed attempts in a row. */
 const char *md_renew_due_ca(const md_reg_t *reg, const md_domain_t *domain, int errors);

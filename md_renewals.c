@@ -268,6 +268,14 @@ static md_job_t *load_job(const renewal_t *renewal, apr_pool_t *p)
     return job;
 }
 
+/* By the right date nobody has to wait for longer than a certificate lives. */
+static apr_interval_time_t wait_for(const md_domain_t *domain, apr_interval_time_t wait)
+{
+    apr_interval_time_t lifetime = md_renew_lifetime(domain);
+
+    return lifetime > 0 && lifetime < wait ? lifetime : wait;
+}
+
 /* What there is to do for the domain by its record. */
 static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
 {
@@ -288,7 +296,7 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
     }
     renew_at = md_renew_at(domain, now);
     if (renew_at > now)
-        return rest_until(renewal, steady + (renew_at - now));
+        return rest_until(renewal, steady + wait_for(domain, renew_at - now));
     return MD_TASK_AGAIN;
 }
 

@@ -471,6 +471,8 @@ static void limits_of_several_hold_all(void **state)
     assert_int_equal(md_acct_use_wait(use, "f", now), 0);
     md_acct_use_served(use);
     assert_int_equal(md_acct_use_wait(use, "g", now), 0);
+    md_acct_use_hold(use, 0, now + apr_time_from_sec(3600)); /* by a date that was wrong */
+    assert_int_equal(md_acct_use_wait(use, "g", now), 0);
 }
 
 #define UNAUTHORIZED "{\"type\":\"urn:ietf:params:acme:error:unauthorized\",\"detail\":\"no\"}"
@@ -1366,9 +1368,11 @@ static void a_busy_ca_is_asked_slower_and_not_never(void **state)
         assert_int_equal(md_acme_load_directory(issue->acme, NOW, &err, p), APR_SUCCESS);
         for (n = 0; n < 20; ++n)
             assert_int_not_equal(ask(issue->acme), APR_SUCCESS);
-        assert_true(md_acme_hold_until(issue->acme) > NOW + apr_time_from_msec(500));
+        assert_true(md_acme_hold_until(issue->acme, NOW) > NOW + apr_time_from_msec(500));
         if (i < 2)
-            assert_true(md_acme_hold_until(issue->acme) < NOW + apr_time_from_sec(4));
+            assert_true(md_acme_hold_until(issue->acme, NOW) < NOW + apr_time_from_sec(4));
+        /* a date that is set back by more than a CA can ask for makes it void */
+        assert_int_equal(md_acme_hold_until(issue->acme, NOW - 3 * MD_MAX_RETRY_AFTER), 0);
     }
     for (n = 0; n < 20; ++n)
         md_acct_use_hold(use, 0, now);

@@ -292,14 +292,14 @@ static void back_off_doubles_up_to_a_day(void **state)
     const apr_interval_time_t s = APR_USEC_PER_SEC, day = 86400 * s;
 
     (void)state;
-    assert_true(md_job_backoff(1, 30 * s, 0, 128) == 30 * s);
-    assert_true(md_job_backoff(1, 30 * s, 0, 0) == 15 * s);
-    assert_true(md_job_backoff(1, 30 * s, 0, 255) == 44 * s);
-    assert_true(md_job_backoff(2, 30 * s, 0, 128) == 60 * s);
-    assert_true(md_job_backoff(20, 30 * s, 0, 128) == day);
-    assert_true(md_job_backoff(1000000, 30 * s, 0, 0) == day / 2);
-    assert_true(md_job_backoff(1, 30 * s, 1, 128) == day);
-    assert_true(md_job_backoff(1, s / 10, 0, 0) == s / 10);
+    assert_true(md_job_backoff(1, 30 * s, day, 128) == 30 * s);
+    assert_true(md_job_backoff(1, 30 * s, day, 0) == 15 * s);
+    assert_true(md_job_backoff(1, 30 * s, day, 255) == 44 * s);
+    assert_true(md_job_backoff(2, 30 * s, day, 128) == 60 * s);
+    assert_true(md_job_backoff(20, 30 * s, day, 128) == day);
+    assert_true(md_job_backoff(1000000, 30 * s, 2 * day, 0) == day / 2);
+    assert_true(md_job_backoff(1, day, day, 128) == day);
+    assert_true(md_job_backoff(1, s / 10, day, 0) == s / 10);
 }
 
 /* ---- the registry ---- */
