@@ -4,9 +4,9 @@
 usage="usage: ./check.sh [PART...]
 
 Installs what it needs (Debian, Ubuntu: packages, as root or with sudo), builds and tests. Without arguments all parts,
-about twelve minutes on two cores, and some for the packages of the first time:
+about thirteen minutes on two cores, and some for the packages of the first time:
   build      with gcc and clang without warnings, with sanitizers; layers; make dist   1 minute
-  unit       unit tests, also with sanitizers                                          2 minutes
+  unit       unit tests, also with sanitizers                                          3 minutes
   module     the module in a real httpd against a real CA                              4 minutes
   sanitized  the same with ASan and UBSan                                              5 minutes
 The log of a build is .build/NAME/make.log, that of the tests .build/pytest-NAME.log."
@@ -91,7 +91,7 @@ unit() {
     done
 }
 part_unit() {
-    say "unit tests, about 2 minutes"
+    say "unit tests, about 3 minutes"
     unit gcc 'test_*'
     unit asan 'test_*'
     unit tsan 'test_[et][na]*' # test_engine, test_tasks

@@ -208,8 +208,10 @@ static apr_status_t answer_request(md_response_t **presponse, const md_request_t
         return md_fail(err, fail_rv, "made to fail");
     if (!answer)
         return md_fail(err, APR_ECONNREFUSED, "not in the script");
-    if (answer->status == 0)
-        return md_fail(err, answer->rv, "scripted failure");
+    if (answer->status == 0) {
+        md_fail(err, answer->rv, "scripted failure");
+        return md_err_blame(err, MD_SCOPE_CA, 0);
+    }
     *presponse = respond(answer, p);
     if ((*presponse)->len > request->max_body)
         return md_fail(err, APR_EGENERAL, "response too large");

@@ -79,21 +79,29 @@ static md_domain_t *define_domain(const char *name)
     return domain;
 }
 
+/* The configuration of `count` domains, of which nothing is loaded yet. */
+static void configure(int count)
+{
+    apr_array_header_t *domains = apr_array_make(p, count, sizeof(md_domain_t *));
+    int i;
+
+    conf = md_conf_merge(&md_conf_defaults, settings(), p);
+    for (i = 0; i < count; ++i)
+        APR_ARRAY_PUSH(domains, md_domain_t *) = define_domain(name_of(i));
+    reg = md_reg_make(store, conf, domains, p);
+    reg->http_reachable = 1;
+}
+
 /* A store of its own in temp_dir, `count` domains, and no engine yet. */
 static int make_domains(int count)
 {
-    apr_array_header_t *domains = apr_array_make(p, count, sizeof(md_domain_t *));
     const char *path = apr_pstrcat(p, temp_dir, "/md", NULL);
     int i;
 
     md_dir_remove(AT_FDCWD, path);
     if (md_store_open(&store, path, &err, p) != APR_SUCCESS)
         return -1;
-    conf = md_conf_merge(&md_conf_defaults, settings(), p);
-    for (i = 0; i < count; ++i)
-        APR_ARRAY_PUSH(domains, md_domain_t *) = define_domain(name_of(i));
-    reg = md_reg_make(store, conf, domains, p);
-    reg->http_reachable = 1;
+    configure(count);
     md_reg_load(reg, p);
     for (i = 0; i < count; ++i)
         md_reg_assess(reg, domain_at(i), p);

@@ -300,7 +300,7 @@ static void a_slow_ca_holds_up_no_other(void **state)
     (void)state;
     for (b = 0; b < sizeof(BESIDE) / sizeof(BESIDE[0]); ++b) {
         fake_http_reset(p);
-        fake_ca_start();
+        fake_ca_start(apr_time_now());
         fake_http_serve(fake_ca_serve);
         fake_http_hold(BESIDE[b].held);
         assert_int_equal(make_domains(BESIDE[b].slow + COUNT), 0);
