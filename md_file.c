@@ -15,6 +15,8 @@
 #include <apr_strings.h>
 #include <apr_tables.h>
 
+#include "md_limits.h"
+
 static mode_t mode_of(apr_fileperms_t perms)
 {
     mode_t mode = 0;
@@ -262,7 +264,7 @@ static int is_directory(int dir_fd, const struct dirent *entry)
 }
 
 apr_status_t md_dir_list(apr_array_header_t **pnames, int dir, const char *path, int dirs_only,
-                         apr_pool_t *p)
+                         int max, apr_pool_t *p)
 {
     apr_array_header_t *names = apr_array_make(p, 20, sizeof(const char *));
     int fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -275,7 +277,7 @@ apr_status_t md_dir_list(apr_array_header_t **pnames, int dir, const char *path,
             close(fd);
         return rv;
     }
-    while ((entry = readdir(stream)) != NULL) {
+    while ((!max || names->nelts < max) && (entry = readdir(stream)) != NULL) {
         if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
             continue;
         if (!dirs_only || is_directory(fd, entry))
@@ -287,7 +289,14 @@ apr_status_t md_dir_list(apr_array_header_t **pnames, int dir, const char *path,
     return APR_SUCCESS;
 }
 
-static apr_status_t remove_content(int fd)
+/* What removing a tree may still take. */
+typedef struct allowance_t {
+    int depth, files;
+} allowance_t;
+
+static apr_status_t remove_tree(int dir, const char *path, allowance_t *left);
+
+static apr_status_t remove_content(int fd, allowance_t *left)
 {
     apr_status_t rv = APR_SUCCESS;
     struct dirent *entry;
@@ -300,12 +309,12 @@ static apr_status_t remove_content(int fd)
     }
     while (rv == APR_SUCCESS && (entry = readdir(dir)) != NULL)
         if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-            rv = md_dir_remove(fd, entry->d_name);
+            rv = left->files-- > 0 ? remove_tree(fd, entry->d_name, left) : ENOTEMPTY;
     closedir(dir);
     return rv;
 }
 
-apr_status_t md_dir_remove(int dir, const char *path)
+static apr_status_t remove_tree(int dir, const char *path, allowance_t *left)
 {
     apr_status_t rv;
     int fd;
@@ -313,11 +322,22 @@ apr_status_t md_dir_remove(int dir, const char *path)
     if (unlinkat(dir, path, 0) == 0 || errno == ENOENT)
         return APR_SUCCESS;
     rv = errno; /* EISDIR on Linux, EPERM elsewhere, for a directory */
+    if (left->depth == 0)
+        return unlinkat(dir, path, AT_REMOVEDIR) == 0 ? APR_SUCCESS : errno;
     fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return rv;
-    rv = remove_content(fd);
+    --left->depth;
+    rv = remove_content(fd, left);
+    ++left->depth;
     if (rv != APR_SUCCESS)
         return rv;
     return unlinkat(dir, path, AT_REMOVEDIR) == 0 || errno == ENOENT ? APR_SUCCESS : errno;
+}
+
+apr_status_t md_dir_remove(int dir, const char *path)
+{
+    allowance_t left = { .depth = MD_MAX_TREE_DEPTH, .files = MD_MAX_TREE_FILES };
+
+    return remove_tree(dir, path, &left);
 }

@@ -53,15 +53,17 @@ const char *md_file_why(int dir, const char *path, apr_status_t rv, apr_size_t m
 MD_MUST_CHECK
 apr_status_t md_dir_make(const char *path, apr_fileperms_t perms, int *pcreated, apr_pool_t *p);
 
-/* Names of the entries of a directory except "." and "..", in order of name; only directories
- * (links to directories included) when `dirs_only`. APR_ENOENT when there is none. */
+/* Names of the entries of a directory except "." and "..", in order of name, of the first `max`
+ * that are found (0: of all); only directories (links to directories included) when `dirs_only`.
+ * APR_ENOENT when there is none. */
 MD_MUST_CHECK
 apr_status_t md_dir_list(apr_array_header_t **pnames, int dir, const char *path, int dirs_only,
-                         apr_pool_t *p);
+                         int max, apr_pool_t *p);
 
-/* Remove whatever `path` is, a directory with everything below. No link is followed in it, even one
- * that appears while this works: children write to some of the directories that root removes.
- * Missing is success. */
+/* Remove whatever `path` is, a directory with what is in it. Children write to some of the
+ * directories that root removes: no link is followed, even one that appears while this works, and
+ * who nests directories deeper than MD_MAX_TREE_DEPTH or has more than MD_MAX_TREE_FILES in them
+ * keeps nobody busy: ENOTEMPTY, and the rest stays. Missing is success. */
 apr_status_t md_dir_remove(int dir, const char *path);
 
 /* fsync a directory, so that a rename in it survives a crash. */

@@ -21,8 +21,10 @@
 #include <openssl/evp.h>
 #include <openssl/objects.h>
 #include <openssl/pem.h>
+#include <openssl/pkcs12.h>
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
+#include <openssl/x509.h>
 
 #include "md_clock.h"
 #include "md_limits.h"
@@ -460,6 +462,108 @@ int md_key_pem_is_encrypted(const char *pem)
     return strstr(pem, "-----BEGIN ENCRYPTED PRIVATE KEY-----") || strstr(pem, "4,ENCRYPTED");
 }
 
+/* What whoever wrote the file may ask of us: PBES2 with PBKDF2 (RFC 8018 6.2), as we do it, and with a
+ * number of rounds that is done at once. */
+static int is_quick(const X509_SIG *sealed)
+{
+    const X509_ALGOR *algorithm;
+    PBE2PARAM *scheme = NULL;
+    PBKDF2PARAM *kdf = NULL;
+    int64_t rounds = 0;
+    int quick = 0;
+
+    X509_SIG_get0(sealed, &algorithm, NULL);
+    if (OBJ_obj2nid(algorithm->algorithm) == NID_pbes2)
+        scheme = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(PBE2PARAM), algorithm->parameter);
+    if (scheme && OBJ_obj2nid(scheme->keyfunc->algorithm) == NID_id_pbkdf2)
+        kdf = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(PBKDF2PARAM), scheme->keyfunc->parameter);
+    if (kdf && ASN1_INTEGER_get_int64(&rounds, kdf->iter))
+        quick = rounds > 0 && rounds <= MD_MAX_KEY_ROUNDS;
+    PBKDF2PARAM_free(kdf);
+    PBE2PARAM_free(scheme);
+    return quick;
+}
+
+/* Other kinds cannot sign, or take long to decode. */
+static EVP_PKEY *decode_pkcs8(PKCS8_PRIV_KEY_INFO *info)
+{
+    static const int KINDS[] = {
+        EVP_PKEY_RSA, EVP_PKEY_RSA_PSS, EVP_PKEY_EC, EVP_PKEY_ED25519, EVP_PKEY_ED448
+    };
+    const ASN1_OBJECT *kind;
+    size_t i;
+
+    if (!info || !PKCS8_pkey_get0(&kind, NULL, NULL, NULL, info))
+        return NULL;
+    for (i = 0; i < sizeof(KINDS) / sizeof(KINDS[0]); ++i)
+        if (OBJ_obj2nid(kind) == KINDS[i])
+            return EVP_PKCS82PKEY(info);
+    return NULL;
+}
+
+static EVP_PKEY *open_plain(const unsigned char *der, long len)
+{
+    PKCS8_PRIV_KEY_INFO *info = d2i_PKCS8_PRIV_KEY_INFO(NULL, &der, len);
+    EVP_PKEY *pkey = decode_pkcs8(info);
+
+    PKCS8_PRIV_KEY_INFO_free(info);
+    return pkey;
+}
+
+static EVP_PKEY *open_sealed(int *pslow, const unsigned char *der, long len, const pass_t *pass)
+{
+    X509_SIG *sealed = d2i_X509_SIG(NULL, &der, len);
+    PKCS8_PRIV_KEY_INFO *info = NULL;
+    EVP_PKEY *pkey;
+
+    *pslow = sealed && !is_quick(sealed);
+    if (sealed && !*pslow && pass->data)
+        info = PKCS8_decrypt(sealed, (const char *)pass->data, (int)pass->len);
+    pkey = decode_pkcs8(info);
+    PKCS8_PRIV_KEY_INFO_free(info);
+    X509_SIG_free(sealed);
+    return pkey;
+}
+
+/* Of the time before PKCS#8; encrypted by the headers of RFC 1421, whose key is derived at once. */
+static EVP_PKEY *open_traditional(int type, char *header, unsigned char *der, long len,
+                                  pass_t *pass)
+{
+    const unsigned char *at = der;
+    EVP_CIPHER_INFO cipher;
+
+    if (!PEM_get_EVP_CIPHER_INFO(header, &cipher)
+        || !PEM_do_header(&cipher, der, &len, give_pass, pass))
+        return NULL;
+    return d2i_PrivateKey(type, NULL, &at, len);
+}
+
+/* The first private key of the text. */
+static EVP_PKEY *read_key(int *pslow, BIO *bio, pass_t *pass)
+{
+    char *name = NULL, *header = NULL;
+    unsigned char *der = NULL;
+    EVP_PKEY *pkey = NULL;
+    int found = 0;
+    long len;
+
+    while (!found && PEM_read_bio(bio, &name, &header, &der, &len)) {
+        found = strstr(name, PEM_STRING_PKCS8INF) != NULL;
+        if (!strcmp(name, PEM_STRING_PKCS8))
+            pkey = open_sealed(pslow, der, len, pass);
+        else if (!strcmp(name, PEM_STRING_PKCS8INF))
+            pkey = open_plain(der, len);
+        else if (!strcmp(name, PEM_STRING_RSA))
+            pkey = open_traditional(EVP_PKEY_RSA, header, der, len, pass);
+        else if (!strcmp(name, PEM_STRING_ECPRIVATEKEY))
+            pkey = open_traditional(EVP_PKEY_EC, header, der, len, pass);
+        OPENSSL_free(name);
+        OPENSSL_free(header);
+        OPENSSL_clear_free(der, (size_t)len);
+    }
+    return pkey;
+}
+
 apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,
                              const unsigned char *pass, apr_size_t pass_len, md_err_t *err,
                              apr_pool_t *p)
@@ -467,14 +571,19 @@ apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,
     pass_t baton = { pass, pass_len };
     BIO *bio = BIO_new_mem_buf(pem, (int)len);
     EVP_PKEY *read = NULL;
+    int is_slow = 0;
 
     *pkey = NULL;
     ERR_clear_error();
     if (bio)
-        read = PEM_read_bio_PrivateKey(bio, NULL, give_pass, &baton);
+        read = read_key(&is_slow, bio, &baton);
     BIO_free(bio);
+    if (is_slow)
+        return md_fail(err, APR_ENOTIMPL, "it is not encrypted as this module does it, or with "
+                       "more than %d rounds of PBKDF2", MD_MAX_KEY_ROUNDS);
     if (!read)
         return md_openssl_fail(err, APR_EINVAL, "cannot read a private key");
+    ERR_clear_error();
     *pkey = wrap(read, p);
     return APR_SUCCESS;
 }

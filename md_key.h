@@ -60,7 +60,9 @@ apr_status_t md_key_to_pem(const char **ppem, apr_size_t *plen, const md_key_t *
 /* Would reading it ask for a passphrase (RFC 5958 3, or the headers of RFC 1421 4.6.1.1)? */
 int md_key_pem_is_encrypted(const char *pem);
 
-/* Any PEM private key, encrypted or not (`pass` NULL: only plain ones). */
+/* The first PEM private key of a kind that signs, encrypted or not (`pass` NULL: only plain ones).
+ * Whoever wrote the file does not decide how long that takes: APR_ENOTIMPL for an encryption other
+ * than md_key_to_pem's, or with more rounds than MD_MAX_KEY_ROUNDS. */
 MD_MUST_CHECK
 apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,
                              const unsigned char *pass, apr_size_t pass_len, md_err_t *err,

@@ -28,5 +28,10 @@
 #define MD_MAX_LAST_WORK    apr_time_from_sec(1) /* of what is under way when the process ends */
 #define MD_MAX_ASIDE        9             /* damaged copies of one file that are kept */
 #define MD_MAX_ARCHIVE      999           /* archived sets of one domain */
+#define MD_MAX_TREE_DEPTH   3             /* directories within each other that are removed, */
+#define MD_MAX_TREE_FILES   10000         /* and what is in them */
+#define MD_MAX_DIR_FILES    1000          /* of a name in the store that are looked at */
+#define MD_MAX_SHARED_NAMES 30000         /* in a group that children write to */
+#define MD_MAX_KEY_ROUNDS   10000         /* of PBKDF2 in an encrypted key; ours have 2048 */
 
 #endif

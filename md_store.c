@@ -12,6 +12,7 @@
 
 #include "md_clock.h"
 #include "md_limits.h"
+#include "md_log.h"
 #include "md_store_place.h"
 #include "md_text.h"
 
@@ -135,10 +136,14 @@ static apr_status_t decode_key(md_key_t **pkey, const char *pem, apr_size_t len,
                                const md_store_t *store, const char *path, md_err_t *err,
                                apr_pool_t *p)
 {
+    apr_status_t rv = md_key_from_pem(pkey, pem, len, store->pass, MD_STORE_PASS_LEN, err, p);
     const char *begin;
 
-    if (md_key_from_pem(pkey, pem, len, store->pass, MD_STORE_PASS_LEN, err, p) == APR_SUCCESS)
-        return APR_SUCCESS;
+    if (rv == APR_SUCCESS)
+        return rv;
+    if (rv == APR_ENOTIMPL)
+        return md_fail(err, APR_EINVAL, "cannot use private key %s: %s", path,
+                       err ? apr_pstrdup(p, err->detail) : "");
     begin = strstr(pem, "-----BEGIN ENCRYPTED PRIVATE KEY-----");
     if (begin && strstr(begin, "-----END ENCRYPTED PRIVATE KEY-----"))
         return md_fail(err, APR_EACCES, "cannot use private key %s: it was encrypted with the key "
@@ -395,8 +400,8 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
 
 /* ---- removing ---- */
 
-apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, const char *name,
-                             const char *file, apr_pool_t *p)
+static apr_status_t remove_from(const md_store_t *store, md_store_group_t group, const char *name,
+                                const char *file, apr_pool_t *p)
 {
     apr_status_t rv;
     md_place_t place;
@@ -412,6 +417,19 @@ apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, co
         md_place_leave(&place);
     }
     return APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv) ? APR_SUCCESS : rv;
+}
+
+apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, const char *name,
+                             const char *file, apr_pool_t *p)
+{
+    apr_status_t rv = remove_from(store, group, name, file, p);
+
+    if (rv == ENOTEMPTY)
+        md_log(MD_LOG_ERR, "%s cannot be removed: there are more than %d files in it, or "
+               "directories more than %d deep, which this module does not make. See who put them "
+               "there, and remove it", md_store_path(store, group, name, file, p),
+               MD_MAX_TREE_FILES, MD_MAX_TREE_DEPTH);
+    return rv;
 }
 
 /* ---- looking around ---- */
@@ -446,7 +464,8 @@ apr_status_t md_store_list(apr_array_header_t **pnames, const md_store_t *store,
     const char *path = md_store_path(store, group, NULL, NULL, p);
     apr_status_t rv;
 
-    rv = md_dir_list(pnames, AT_FDCWD, path, 1, p);
+    rv = md_dir_list(pnames, AT_FDCWD, path, 1,
+                     md_store_groups[group].is_shared ? MD_MAX_SHARED_NAMES : 0, p);
     if (rv == APR_SUCCESS)
         return rv;
     *pnames = md_strings_make(p);
@@ -464,7 +483,7 @@ apr_array_header_t *md_store_files(const md_store_t *store, md_store_group_t gro
     if (!md_path_part_is_safe(name)
         || md_place_enter(&place, store, group, name, ".", p) != APR_SUCCESS)
         return md_strings_make(p);
-    rv = md_dir_list(&names, place.dir, place.path, 0, p);
+    rv = md_dir_list(&names, place.dir, place.path, 0, MD_MAX_DIR_FILES, p);
     md_place_leave(&place);
     return rv == APR_SUCCESS ? names : md_strings_make(p);
 }

@@ -171,7 +171,7 @@ void md_store_sweep(const md_store_t *store, md_store_group_t group, const char 
 
     if (dir < 0)
         return;
-    if (md_dir_list(&files, dir, ".", 0, p) == APR_SUCCESS)
+    if (md_dir_list(&files, dir, ".", 0, MD_MAX_DIR_FILES, p) == APR_SUCCESS)
         for (i = 0; i < files->nelts; ++i)
             remove_if_stale(dir, APR_ARRAY_IDX(files, i, const char *), now - STALE_AFTER);
     close(dir);

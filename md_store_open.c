@@ -243,7 +243,7 @@ apr_status_t md_store_find(const char *base, apr_pool_t *p)
     if (lstat(apr_pstrcat(p, base, "/" STORE_FILE, NULL), &st) == 0
         || (errno != ENOENT && errno != ENOTDIR))
         return APR_SUCCESS;
-    return md_dir_list(&names, AT_FDCWD, base, 0, p) == APR_SUCCESS && names->nelts == 0
+    return md_dir_list(&names, AT_FDCWD, base, 0, 1, p) == APR_SUCCESS && names->nelts == 0
            ? APR_EOF : APR_ENOENT;
 }
 

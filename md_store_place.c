@@ -229,7 +229,7 @@ static void adopt(const md_store_t *store, md_store_group_t group, const char *n
     if (dir < 0)
         return;
     if (fstat(dir, &st) == 0 && st.st_uid != store->owner
-        && md_dir_list(&files, dir, ".", 0, p) == APR_SUCCESS) {
+        && md_dir_list(&files, dir, ".", 0, MD_MAX_DIR_FILES, p) == APR_SUCCESS) {
         for (i = 0; i < files->nelts; ++i)
             adopt_file(store, dir, APR_ARRAY_IDX(files, i, const char *), p);
         (void)give_away(store, group, dir, md_place_path(store, group, name, NULL, p), NULL, p);
@@ -243,8 +243,8 @@ void md_place_adopt_all(const md_store_t *store, md_store_group_t group, apr_poo
     apr_pool_t *iter;
     int i;
 
-    if (md_dir_list(&names, AT_FDCWD, md_place_path(store, group, NULL, NULL, p), 1, p)
-        != APR_SUCCESS)
+    if (md_dir_list(&names, AT_FDCWD, md_place_path(store, group, NULL, NULL, p), 1,
+                    MD_MAX_SHARED_NAMES, p) != APR_SUCCESS)
         return;
     apr_pool_create(&iter, p);
     for (i = 0; i < names->nelts; ++i) {

@@ -4,6 +4,7 @@
 #ifndef TEMP_DIR_H
 #define TEMP_DIR_H
 
+#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,9 +26,17 @@ static int temp_dir_make(void)
     return mkdtemp(temp_dir) ? 0 : -1;
 }
 
+static int temp_dir_unlink(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
 static int temp_dir_remove(void)
 {
-    return md_dir_remove(AT_FDCWD, temp_dir) == APR_SUCCESS ? 0 : -1;
+    return nftw(temp_dir, temp_dir_unlink, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The base layer: text, time, files, JSON, errors; over tables. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -300,7 +301,7 @@ static void files_are_whole_and_exact(void **state)
     assert_int_equal(md_file_read(&data, &len, AT_FDCWD, path, 5, p), APR_EINVAL);
     assert_int_equal(md_file_create(AT_FDCWD, path, &MODE_0600, "x", 1, p), APR_EEXIST);
     assert_int_equal(md_file_create(AT_FDCWD, in_dir("new"), &MODE_0600, "x", 1, p), APR_SUCCESS);
-    assert_int_equal(md_dir_list(&names, AT_FDCWD, temp_dir, 0, p), APR_SUCCESS);
+    assert_int_equal(md_dir_list(&names, AT_FDCWD, temp_dir, 0, 0, p), APR_SUCCESS);
     assert_int_equal(names->nelts, 2); /* no temporary file is left */
     assert_true(APR_STATUS_IS_ENOENT(md_file_read(&data, &len, AT_FDCWD, in_dir("none"), 9, p)));
     assert_int_not_equal(md_file_write(AT_FDCWD, in_dir("no/such/f"), &MODE_0600, "x", 1, p), APR_SUCCESS);
@@ -322,6 +323,27 @@ static void what_is_no_file_is_not_read(void **state)
     assert_int_equal(md_dir_remove(AT_FDCWD, in_dir("sub")), APR_SUCCESS);
     assert_int_equal(mode_of("/") != -1, 1);
     assert_int_equal(md_dir_remove(AT_FDCWD, in_dir("sub")), APR_SUCCESS);
+}
+
+/* Children write to directories that root removes: it is not kept busy, and says so. */
+static void trees_that_are_removed_have_limits(void **state)
+{
+    char *path = apr_pstrdup(p, "tree");
+    int i;
+
+    (void)state;
+    for (i = 1; i <= MD_MAX_TREE_DEPTH; ++i, path = apr_pstrcat(p, path, "/deeper", NULL))
+        assert_int_equal(mkdir(in_dir(path), 0700), 0);
+    assert_int_equal(md_dir_remove(AT_FDCWD, in_dir("tree")), APR_SUCCESS);
+    path = apr_pstrdup(p, "tree");
+    for (i = 1; i <= MD_MAX_TREE_DEPTH + 2; ++i, path = apr_pstrcat(p, path, "/deeper", NULL))
+        assert_int_equal(mkdir(in_dir(path), 0700), 0);
+    assert_int_equal(md_dir_remove(AT_FDCWD, in_dir("tree")), ENOTEMPTY);
+    assert_int_equal(mkdir(in_dir("many"), 0700), 0);
+    for (i = 0; i <= MD_MAX_TREE_FILES; ++i)
+        assert_int_equal(symlink("x", in_dir(apr_psprintf(p, "many/%d", i))), 0);
+    assert_int_equal(md_dir_remove(AT_FDCWD, in_dir("many")), ENOTEMPTY);
+    assert_int_equal(md_dir_remove(AT_FDCWD, in_dir("many")), APR_SUCCESS); /* what was left */
 }
 
 static void json_documents(void **state)
@@ -442,6 +464,7 @@ int main(void)
         TEST(proper_names), TEST(tokens_and_paths), TEST(uris),
         TEST(printable_text), TEST(text_as_it_is_kept), TEST(uris_are_resolved), TEST(minimal_names), TEST(durations), TEST(windows),
         TEST(time_stamps), TEST(files_are_whole_and_exact), TEST(what_is_no_file_is_not_read),
+        TEST(trees_that_are_removed_have_limits),
         TEST(json_documents), TEST(errors_explain),
     };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Keys, certificates, requests and signatures, checked by OpenSSL itself and by published values. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +18,7 @@
 
 #include "../../md_csr.h"
 #include "../../md_jws.h"
+#include "../../md_limits.h"
 #include "../../md_text.h"
 
 static apr_pool_t *p;
@@ -88,6 +90,74 @@ static void keys_at_rest(void **state)
     assert_int_equal(md_key_to_pem(&pem, &len, key, NULL, 0, &err, p), APR_SUCCESS);
     assert_memory_equal(pem, "-----BEGIN PRIVATE KEY-----", 27);
     assert_int_equal(md_key_from_pem(&read, pem, len, pass, 48, &err, p), APR_SUCCESS);
+}
+
+/* Something that is said to be a private key, encrypted in this way. */
+static const char *sealed_by(X509_ALGOR *how)
+{
+    X509_SIG *sealed = X509_SIG_new();
+    BIO *bio = BIO_new(BIO_s_mem());
+    ASN1_OCTET_STRING *octets;
+    X509_ALGOR *algorithm;
+    const char *pem;
+    char *data;
+    long len;
+
+    assert_non_null(how);
+    X509_SIG_getm(sealed, &algorithm, &octets);
+    assert_int_equal(X509_ALGOR_copy(algorithm, how), 1);
+    assert_int_equal(ASN1_OCTET_STRING_set(octets, (const unsigned char *)"0123456789abcdef", 16), 1);
+    assert_int_equal(PEM_write_bio_PKCS8(bio, sealed), 1);
+    len = BIO_get_mem_data(bio, &data);
+    pem = apr_pstrmemdup(p, data, (apr_size_t)len);
+    X509_ALGOR_free(how);
+    X509_SIG_free(sealed);
+    BIO_free(bio);
+    return pem;
+}
+
+/* They are refused by their parameters: nobody waits for what those ask for. */
+static void keys_that_take_long_to_open(void **state)
+{
+    static const struct { int rounds; apr_status_t rv; } ROWS[] = { /* EINVAL: it was tried */
+        { 2048, APR_EINVAL }, { MD_MAX_KEY_ROUNDS, APR_EINVAL },
+        { MD_MAX_KEY_ROUNDS + 1, APR_ENOTIMPL }, { 20000000, APR_ENOTIMPL },
+        { INT_MAX, APR_ENOTIMPL },
+    };
+    unsigned char pass[48] = "x", salt[8] = "salt";
+    apr_time_t begun = apr_time_now();
+    const char *pem;
+    md_key_t *key;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        pem = sealed_by(PKCS5_pbe2_set_iv(EVP_aes_256_cbc(), ROWS[i].rounds, salt, 8, NULL, -1));
+        assert_int_equal(md_key_from_pem(&key, pem, strlen(pem), pass, 48, &err, p), ROWS[i].rv);
+    }
+    pem = sealed_by(PKCS5_pbe2_set_scrypt(EVP_aes_256_cbc(), salt, 8, NULL, 1024, 8, 1));
+    assert_int_equal(md_key_from_pem(&key, pem, strlen(pem), pass, 48, &err, p), APR_ENOTIMPL);
+    pem = sealed_by(PKCS5_pbe_set(NID_pbe_WithSHA1And3_Key_TripleDES_CBC, 20000000, salt, 8));
+    assert_int_equal(md_key_from_pem(&key, pem, strlen(pem), pass, 48, &err, p), APR_ENOTIMPL);
+    assert_non_null(strstr(err.detail, "rounds"));
+    assert_true(apr_time_now() - begun < apr_time_from_sec(1));
+}
+
+/* Of all that OpenSSL has, only what can sign. */
+static void keys_that_cannot_sign(void **state)
+{
+    EVP_PKEY *x25519 = EVP_PKEY_Q_keygen(NULL, NULL, "X25519");
+    BIO *bio = BIO_new(BIO_s_mem());
+    md_key_t *key;
+    char *data;
+    long len;
+
+    (void)state;
+    assert_int_equal(PEM_write_bio_PrivateKey(bio, x25519, NULL, NULL, 0, NULL, NULL), 1);
+    len = BIO_get_mem_data(bio, &data);
+    assert_int_equal(md_key_from_pem(&key, data, (apr_size_t)len, NULL, 0, &err, p), APR_EINVAL);
+    BIO_free(bio);
+    EVP_PKEY_free(x25519);
 }
 
 /* RFC 7638 3.1. */
@@ -370,7 +440,8 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(curves_by_all_their_names), TEST(keys_at_rest), TEST(thumbprint_of_the_rfc),
+        TEST(curves_by_all_their_names), TEST(keys_at_rest),
+        TEST(keys_that_take_long_to_open), TEST(keys_that_cannot_sign), TEST(thumbprint_of_the_rfc),
         TEST(signatures_verify), TEST(bindings_of_external_accounts), TEST(requests),
         TEST(own_certificates), TEST(addresses), TEST(chains_that_end_alike),
         TEST(chains_that_are_none),
