@@ -191,9 +191,13 @@ static apr_status_t find_store(const a2md_t *tool, int argc, md_err_t *err)
 
 static apr_status_t open_store(a2md_t *tool, md_err_t *err)
 {
+    const char *danger = md_store_danger(tool->dir, tool->p);
     md_store_t *store = NULL;
     apr_status_t rv;
 
+    if (danger)
+        return md_fail(err, APR_EACCES, "%s. If the store is that of a server which this user "
+                       "starts, run this as that user", danger);
     is_quiet = 1; /* that a store is new */
     rv = md_store_open(&store, tool->dir, err, tool->p);
     is_quiet = 0;

@@ -462,7 +462,7 @@ int md_key_pem_is_encrypted(const char *pem)
     return strstr(pem, "-----BEGIN ENCRYPTED PRIVATE KEY-----") || strstr(pem, "4,ENCRYPTED");
 }
 
-/* What whoever wrote the file may ask of us: PBES2 with PBKDF2 (RFC 8018 6.2), as we do it, and with a
+/* What the writer of a file may ask of us: PBES2 with PBKDF2 (RFC 8018 6.2), as we do it, with a
  * number of rounds that is done at once. */
 static int is_quick(const X509_SIG *sealed)
 {

@@ -227,6 +227,8 @@ apr_status_t md_store_put_aside(const char **paside, const md_store_t *store,
     apr_status_t rv;
 
     rv = md_place_check(name, file, NULL);
+    if (rv == APR_SUCCESS && !file)
+        rv = md_place_check_move(store, NULL);
     if (rv == APR_SUCCESS && file)
         rv = md_place_enter(&place, store, group, name, file, p);
     if (rv != APR_SUCCESS)
@@ -409,6 +411,8 @@ static apr_status_t remove_from(const md_store_t *store, md_store_group_t group,
     rv = md_place_check(name, file, NULL);
     if (rv != APR_SUCCESS)
         return rv;
+    if (!file && md_place_check_move(store, NULL) != APR_SUCCESS)
+        return APR_EACCES;
     if (!file)
         return md_dir_remove(AT_FDCWD, md_store_path(store, group, name, NULL, p));
     rv = md_place_enter(&place, store, group, name, file, p);

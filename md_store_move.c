@@ -24,6 +24,8 @@ apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, co
     apr_status_t rv;
 
     rv = md_place_check(from, to, err);
+    if (rv == APR_SUCCESS)
+        rv = md_place_check_move(store, err);
     if (rv != APR_SUCCESS)
         return rv;
     if (rename(md_store_path(store, group, from, NULL, p),
@@ -74,9 +76,10 @@ apr_status_t md_store_archive(const char **parchived, const md_store_t *store,
                               md_store_group_t group, const char *name, md_err_t *err,
                               apr_pool_t *p)
 {
-    apr_status_t rv;
+    apr_status_t rv = md_place_check_move(store, err);
 
-    rv = md_place_make_group(store, MD_STORE_ARCHIVE, 0, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_place_make_group(store, MD_STORE_ARCHIVE, 0, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     *parchived = md_store_path(store, MD_STORE_ARCHIVE, archive_slot(store, name, p), NULL, p);
@@ -101,9 +104,10 @@ apr_status_t md_store_activate(const md_store_t *store, const char *name, md_err
                                apr_pool_t *p)
 {
     const char *live = md_store_path(store, MD_STORE_DOMAINS, name, NULL, p), *archived;
-    apr_status_t rv;
+    apr_status_t rv = md_place_check_move(store, err);
 
-    rv = md_place_make_group(store, MD_STORE_DOMAINS, 0, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_place_make_group(store, MD_STORE_DOMAINS, 0, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     if (!md_store_exists(store, MD_STORE_DOMAINS, name, NULL, p))
@@ -147,7 +151,7 @@ void md_store_recover(const md_store_t *store, apr_pool_t *p)
     apr_array_header_t *names = md_store_names(store, MD_STORE_TMP, p);
     int i;
 
-    for (i = 0; i < names->nelts; ++i)
+    for (i = 0; !store->is_in_danger && i < names->nelts; ++i)
         recover(store, APR_ARRAY_IDX(names, i, const char *), p);
 }
 

@@ -228,11 +228,61 @@ static void find_owner(md_store_t *store, apr_pool_t *p)
 {
     struct stat st;
 
-    store->has_owner = geteuid() == 0
+    store->has_owner = geteuid() == 0 && !store->is_in_danger
                        && stat(md_store_path(store, MD_STORE_STAGING, NULL, NULL, p), &st) == 0
                        && st.st_uid != 0;
     if (store->has_owner)
         store->owner = st.st_uid;
+}
+
+/* What is wrong with a directory that should be root's. */
+static const char *flaw_of(const char *path, apr_pool_t *p)
+{
+    struct stat st;
+    char *owner;
+
+    if (stat(path, &st) != 0)
+        return NULL;
+    if (st.st_uid != 0 && apr_uid_name_get(&owner, st.st_uid, p) != APR_SUCCESS)
+        owner = apr_psprintf(p, "%ld", (long)st.st_uid);
+    if (st.st_uid != 0)
+        return apr_psprintf(p, "%s belongs to the user '%s'", path, owner);
+    return st.st_mode & (S_IWGRP | S_IWOTH)
+           ? apr_psprintf(p, "%s can be written to by others", path) : NULL;
+}
+
+/* The groups that are root's. */
+static apr_array_header_t *private_dirs(const char *base, apr_pool_t *p)
+{
+    apr_array_header_t *dirs = md_strings_make(p);
+    const char *path;
+    struct stat st;
+    int g;
+
+    for (g = 0; g < MD_STORE_GROUP_MAX; ++g) {
+        path = apr_pstrcat(p, base, "/", md_store_groups[g].name, NULL);
+        if (!md_store_groups[g].is_shared && lstat(path, &st) == 0)
+            APR_ARRAY_PUSH(dirs, const char *) = path;
+    }
+    return dirs;
+}
+
+const char *md_store_danger(const char *base, apr_pool_t *p)
+{
+    apr_array_header_t *dirs = private_dirs(base, p);
+    const char *flaw = geteuid() == 0 ? flaw_of(base, p) : NULL, *repair, *all;
+    int i;
+
+    for (i = 0; geteuid() == 0 && !flaw && i < dirs->nelts; ++i)
+        flaw = flaw_of(APR_ARRAY_IDX(dirs, i, const char *), p);
+    if (!flaw)
+        return NULL;
+    all = apr_array_pstrcat(p, dirs, ' ');
+    repair = apr_psprintf(p, "chown root %s && chmod go-w %s", base, base);
+    if (*all)
+        repair = apr_psprintf(p, "%s && chown -R root %s && chmod -R go-w %s", repair, all, all);
+    return apr_psprintf(p, "%s, who could replace what root reads, changes and removes in the "
+                        "store. Make it root's again: '%s'", flaw, repair);
 }
 
 apr_status_t md_store_find(const char *base, apr_pool_t *p)
@@ -281,6 +331,7 @@ apr_status_t md_store_open(md_store_t **pstore, const char *base, md_err_t *err,
         rv = migrate(store, version, path, err, p);
     if (rv != APR_SUCCESS)
         return rv;
+    store->is_in_danger = md_store_danger(base, p) != NULL;
     find_owner(store, p);
     *pstore = store;
     return APR_SUCCESS;
@@ -296,6 +347,8 @@ apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_
     size_t i;
     int lock;
 
+    if (store->is_in_danger)
+        return md_fail(err, APR_EACCES, "%s", md_store_danger(store->base, p));
     store->has_owner = owner != NULL;
     if (owner)
         store->owner = *owner;

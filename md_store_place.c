@@ -29,16 +29,34 @@ const char *md_place_in_base(const md_store_t *store, const char *file, apr_pool
     return apr_pstrcat(p, store->base, "/", file, NULL);
 }
 
+/* A group may be a link to a directory elsewhere, made by the administrator. */
+static int open_group(const md_store_t *store, md_store_group_t group, apr_pool_t *p)
+{
+    return open(md_place_path(store, group, NULL, NULL, p),
+                O_RDONLY | O_DIRECTORY | O_CLOEXEC | (store->is_in_danger ? O_NOFOLLOW : 0));
+}
+
+/* Could somebody else than root have put a link into the group? */
+static int is_exposed(const md_store_t *store, md_store_group_t group)
+{
+    return store->is_in_danger || md_store_groups[group].is_shared;
+}
+
+static int open_below(const md_store_t *store, md_store_group_t group, int parent,
+                      const char *name)
+{
+    return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC
+                                    | (is_exposed(store, group) ? O_NOFOLLOW : 0));
+}
+
 int md_place_open_dir(const md_store_t *store, md_store_group_t group, const char *name,
                       apr_pool_t *p)
 {
-    int parent = open(md_place_path(store, group, NULL, NULL, p),
-                      O_RDONLY | O_DIRECTORY | O_CLOEXEC), dir, error;
+    int parent = open_group(store, group, p), dir, error;
 
     if (parent < 0)
         return -1;
-    dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC
-                                   | (md_store_groups[group].is_shared ? O_NOFOLLOW : 0));
+    dir = open_below(store, group, parent, name);
     error = errno;
     close(parent);
     errno = error;
@@ -50,7 +68,7 @@ apr_status_t md_place_enter(md_place_t *place, const md_store_t *store, md_store
 {
     place->dir = AT_FDCWD;
     place->path = md_place_path(store, group, name, file, p);
-    if (!md_store_groups[group].is_shared)
+    if (!is_exposed(store, group))
         return APR_SUCCESS;
     place->path = file;
     place->dir = md_place_open_dir(store, group, name, p);
@@ -72,6 +90,12 @@ apr_status_t md_place_check(const char *name, const char *file, md_err_t *err)
     if (file && !md_path_part_is_safe(file))
         return md_fail(err, APR_EINVAL, "'%s' cannot be a file in the store", file);
     return APR_SUCCESS;
+}
+
+apr_status_t md_place_check_move(const md_store_t *store, md_err_t *err)
+{
+    return store->is_in_danger ? md_fail(err, APR_EACCES, "nothing is moved in the store %s, which "
+                                         "is not root's alone", store->base) : APR_SUCCESS;
 }
 
 int md_place_is_unfinished(const char *file)
@@ -136,13 +160,14 @@ static apr_status_t settle_dir(const md_store_t *store, md_store_group_t group, 
 {
     struct stat st;
 
+    if (store->is_in_danger && !is_new)
+        return APR_SUCCESS;
     if (fstat(fd, &st) != 0
         || ((st.st_mode & 0777) != dir_mode(group) && fchmod(fd, dir_mode(group)) != 0))
         return md_fail_system(err, errno, "cannot set the mode of directory %s", path);
     return is_new ? give_away(store, group, fd, path, err, p) : APR_SUCCESS;
 }
 
-/* A group may be a link to a directory elsewhere, made by the administrator. */
 apr_status_t md_place_make_group(const md_store_t *store, md_store_group_t group, int is_given,
                                  md_err_t *err, apr_pool_t *p)
 {
@@ -150,7 +175,7 @@ apr_status_t md_place_make_group(const md_store_t *store, md_store_group_t group
     int is_new = mkdir(path, 0700) == 0, failure = errno, fd;
     apr_status_t rv;
 
-    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    fd = open_group(store, group, p);
     if (fd < 0)
         return md_fail_system(err, errno == ENOENT ? failure : errno, "cannot create directory %s",
                               path);
@@ -163,14 +188,18 @@ apr_status_t md_place_make_group(const md_store_t *store, md_store_group_t group
 static int make_and_open(int *pis_new, const md_store_t *store, md_store_group_t group,
                          const char *name, apr_pool_t *p)
 {
-    const char *path = md_place_path(store, group, name, NULL, p);
-    int failure, fd;
+    int parent = open_group(store, group, p), failure, fd;
 
-    *pis_new = mkdir(path, 0700) == 0;
+    *pis_new = 0;
+    if (parent < 0)
+        return -1;
+    *pis_new = mkdirat(parent, name, 0700) == 0;
     failure = errno;
-    fd = md_place_open_dir(store, group, name, p);
-    if (fd < 0 && errno == ENOENT)
-        errno = failure;
+    fd = open_below(store, group, parent, name);
+    if (fd >= 0 || errno != ENOENT)
+        failure = errno;
+    close(parent);
+    errno = failure;
     return fd;
 }
 
@@ -182,7 +211,7 @@ static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, co
     int is_new, fd = make_and_open(&is_new, store, group, name, p);
     apr_status_t rv = errno;
 
-    if (fd < 0 && (rv == ENOTDIR || rv == ELOOP)
+    if (fd < 0 && (rv == ENOTDIR || rv == ELOOP) && !store->is_in_danger
         && md_place_put_aside(&aside, &place, p) == APR_SUCCESS) {
         md_log(MD_LOG_ERR, "%s is not a directory; kept as %s", path, aside);
         fd = make_and_open(&is_new, store, group, name, p);

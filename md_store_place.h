@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* For the files of the store alone: places in its groups, their modes and owners, and how to get at
  * what is there. Children write to shared groups, and one that was taken over could put a link in
- * place of a directory there: root goes through none below such a group. */
+ * place of a directory there: root goes through none below such a group, and in a store that is in
+ * danger through none at all. */
 #ifndef MD_STORE_PLACE_H
 #define MD_STORE_PLACE_H
 
@@ -17,6 +18,7 @@ struct md_store_t {
     unsigned char pass[MD_STORE_PASS_LEN]; /* encrypts private keys in shared groups */
     int has_owner;                         /* children are another user */
     apr_uid_t owner;
+    int is_in_danger;                      /* md_store_danger: anything may be here */
 };
 
 #define P_OWNER (APR_FPROT_UREAD | APR_FPROT_UWRITE)
@@ -41,6 +43,9 @@ const char *md_place_in_base(const md_store_t *store, const char *file, apr_pool
 /* Names come from a configuration, a CA or a Host header: none may leave its directory. `file` may
  * be NULL. */
 apr_status_t md_place_check(const char *name, const char *file, md_err_t *err);
+
+/* May directories be moved and removed? Not in a store that is in danger. */
+apr_status_t md_place_check_move(const md_store_t *store, md_err_t *err);
 
 /* A file that is being written, or was when its writer crashed. */
 int md_place_is_unfinished(const char *file);

@@ -191,35 +191,54 @@ static apr_status_t step_open_store(start_t *start)
     return rv;
 }
 
-/* Where children cannot come to what is theirs in the store, nothing is renewed or answered. */
-static void find_barrier(start_t *start, const char *dir)
+/* Where children cannot come to what is theirs in the store, or could change what is root's,
+ * nothing is renewed, answered, or put into service; what is there is served. */
+static const char *store_problem(const start_t *start, const char *dir)
 {
-    const char *barrier = mod_md_store_barrier(dir, start->tmp);
+    const char *danger = md_store_danger(dir, start->tmp), *barrier;
 
+    if (danger)
+        return apr_psprintf(start->p, "no certificate can be obtained: %s, and reload the server",
+                            danger);
+    barrier = mod_md_store_barrier(dir, start->tmp);
     if (!barrier)
-        return;
-    process->store_problem = apr_psprintf(start->p, "no certificate can be obtained, as the user "
-        "'%s' of the server's children cannot enter %s, which is on the way to the store: 'chmod "
-        "a+x %s', or set MDStoreDir to another place", ap_unixd_config.user_name, barrier, barrier);
-    if (!process->is_dry_run)
+        return NULL;
+    return apr_psprintf(start->p, "no certificate can be obtained, as the user '%s' of the "
+                        "server's children cannot enter %s, which is on the way to the store: "
+                        "'chmod a+x %s', or set MDStoreDir to another place",
+                        ap_unixd_config.user_name, barrier, barrier);
+}
+
+static void find_problem(start_t *start, const char *dir)
+{
+    process->store_problem = store_problem(start, dir);
+    if (process->store_problem && !process->is_dry_run)
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10047)
                      "setup challenges directory: %s", process->store_problem);
+}
+
+/* Then nothing is touched in the store. */
+static int is_in_danger(const start_t *start)
+{
+    return md_store_danger(store_dir(start), start->tmp) != NULL;
 }
 
 /* Children run as another user and have to write there. */
 static apr_status_t step_prepare_store(start_t *start)
 {
     apr_uid_t owner = ap_unixd_config.user_id;
-    apr_status_t rv;
+    apr_status_t rv = APR_SUCCESS;
 
-    rv = md_store_prepare(start->store, geteuid() == 0 ? &owner : NULL, &start->err, start->tmp);
+    if (!is_in_danger(start))
+        rv = md_store_prepare(start->store, geteuid() == 0 ? &owner : NULL, &start->err,
+                              start->tmp);
     if (rv != APR_SUCCESS)
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10047)
                      "setup challenges directory: %s%s",
                      start->err.detail ? start->err.detail : "",
                      store_advice(store_dir(start->p), rv, start->tmp));
     else
-        find_barrier(start, store_dir(start->p));
+        find_problem(start, store_dir(start->p));
     return rv;
 }
 
@@ -330,6 +349,8 @@ static apr_status_t step_activate(start_t *start)
     apr_file_t *lock = NULL;
     apr_status_t rv;
 
+    if (is_in_danger(start))
+        return APR_SUCCESS;
     rv = md_store_lock(&lock, start->store, wait > 0 ? wait : COURTESY_WAIT, &start->err,
                        start->tmp);
     if (rv != APR_SUCCESS && wait > 0) {
@@ -460,7 +481,8 @@ static apr_status_t step_watch(start_t *start)
 
     for (i = 0; i < process->domains->nelts; ++i)
         watched += domain_at(i)->is_watched;
-    md_stage_clean(start->reg, start->tmp);
+    if (!is_in_danger(start))
+        md_stage_clean(start->reg, start->tmp);
     if (watched == 0) {
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, start->s, APLOGNO(10075) "no mds to supervise");
         return APR_SUCCESS;
@@ -482,7 +504,7 @@ static apr_status_t step_check_store(start_t *start)
     if (rv != APR_SUCCESS)
         tell_store(start, dir, rv);
     else
-        find_barrier(start, dir);
+        find_problem(start, dir);
     return rv;
 }
 

@@ -38,7 +38,7 @@ typedef struct md_process_t {
     apr_hash_t *expected;        /* MD name -> domain with the names it is going to have */
     md_index_t *expected_names;  /* theirs */
     apr_array_header_t *ignored; /* `const ap_directive_t *` that have no effect where they stand */
-    const char *store_problem;   /* what keeps children from the store, NULL: nothing */
+    const char *store_problem;   /* why nobody can be renewed at all, NULL: nothing is wrong */
     int is_dry_run;              /* httpd only tries the configuration */
 } md_process_t;
 
