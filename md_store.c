@@ -223,7 +223,7 @@ apr_status_t md_store_put_aside(const char **paside, const md_store_t *store,
                                 md_store_group_t group, const char *name, const char *file,
                                 apr_pool_t *p)
 {
-    md_place_t place = { AT_FDCWD, md_store_path(store, group, name, NULL, p) };
+    md_place_t place = { AT_FDCWD, md_store_path(store, group, name, NULL, p), NO_RIGHTS };
     apr_status_t rv;
 
     rv = md_place_check(name, file, NULL);
@@ -413,9 +413,8 @@ static apr_status_t remove_from(const md_store_t *store, md_store_group_t group,
         return rv;
     if (!file && md_place_check_move(store, NULL) != APR_SUCCESS)
         return APR_EACCES;
-    if (!file)
-        return md_dir_remove(AT_FDCWD, md_store_path(store, group, name, NULL, p));
-    rv = md_place_enter(&place, store, group, name, file, p);
+    rv = file ? md_place_enter(&place, store, group, name, file, p)
+              : md_place_enter_group(&place, store, group, name, p);
     if (rv == APR_SUCCESS) {
         rv = md_dir_remove(place.dir, place.path); /* there may be anything in place of a file */
         md_place_leave(&place);
@@ -433,6 +432,9 @@ apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, co
                "directories more than %d deep, which this module does not make. See who put them "
                "there, and remove it", md_store_path(store, group, name, file, p),
                MD_MAX_TREE_FILES, MD_MAX_TREE_DEPTH);
+    else if (APR_STATUS_IS_EACCES(rv) && store->has_owner)
+        md_log(MD_LOG_ERR, "%s cannot be removed: something in it does not belong to the user of "
+               "the server's children", md_store_path(store, group, name, file, p));
     return rv;
 }
 

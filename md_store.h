@@ -189,7 +189,8 @@ void md_store_sweep(const md_store_t *store, md_store_group_t group, const char 
                     apr_time_t now, apr_pool_t *p);
 
 /* When children are another user: let them read a file of a group that is theirs to read, if its
- * mode locks them out. Never for a plain key. Returns 1 if it was changed. */
+ * mode locks them out. It has to be a file of theirs, or one of root's in a directory of root's
+ * that reads as a document or an encrypted key. Returns 1 if it was changed. */
 int md_store_open_to_children(const md_store_t *store, md_store_group_t group, const char *name,
                               const char *file, apr_pool_t *p);
 

@@ -166,52 +166,99 @@ static void remove_if_stale(int dir, const char *file, apr_time_t before)
         (void)unlinkat(dir, file, 0);
 }
 
-void md_store_sweep(const md_store_t *store, md_store_group_t group, const char *name,
-                    apr_time_t now, apr_pool_t *p)
+static void sweep(const md_place_t *place, apr_time_t before, apr_pool_t *p)
 {
-    int dir = name ? md_place_open_dir(store, group, name, p)
-                   : open(store->base, O_RDONLY | O_DIRECTORY | O_CLOEXEC), i;
+    int dir = openat(place->dir, place->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), i;
     apr_array_header_t *files;
 
     if (dir < 0)
         return;
     if (md_dir_list(&files, dir, ".", 0, MD_MAX_DIR_FILES, p) == APR_SUCCESS)
         for (i = 0; i < files->nelts; ++i)
-            remove_if_stale(dir, APR_ARRAY_IDX(files, i, const char *), now - STALE_AFTER);
+            remove_if_stale(dir, APR_ARRAY_IDX(files, i, const char *), before);
     close(dir);
 }
 
-/* A file that children cannot read, but should. */
-static int is_locked_away(const md_store_t *store, int fd)
+void md_store_sweep(const md_store_t *store, md_store_group_t group, const char *name,
+                    apr_time_t now, apr_pool_t *p)
 {
-    char head[200] = "";
+    md_place_t place = { .dir = AT_FDCWD, .path = store->base };
+
+    if (!name)
+        sweep(&place, now - STALE_AFTER, p);
+    else if (md_place_enter(&place, store, group, name, ".", p) == APR_SUCCESS) {
+        sweep(&place, now - STALE_AFTER, p);
+        md_place_leave(&place);
+    }
+}
+
+/* ---- files that children cannot read ---- */
+
+/* A document, or a key that is encrypted: nothing that root alone should know. */
+static int is_for_children(const char *text, apr_size_t len, apr_pool_t *p)
+{
+    static const char SEALED[] = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+    md_json_t *json;
+
+    if (strlen(text) != len)
+        return 0;
+    if (!strncmp(text, SEALED, strlen(SEALED)))
+        return !strstr(text + 1, "-----BEGIN ");
+    return !strstr(text, "PRIVATE KEY-----")
+           && md_json_parse(&json, text, len, NULL, p) == APR_SUCCESS && md_json_is_object(json);
+}
+
+static int is_own_dir(const char *path)
+{
     struct stat st;
 
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1
-        || st.st_mode & (S_IRGRP | S_IROTH))
+    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid()
+           && !(st.st_mode & (S_IWGRP | S_IWOTH));
+}
+
+/* Of root, in a directory where nobody else could have put it. */
+static int open_own(const md_place_t *place, apr_pool_t *p)
+{
+    int fd = openat(place->dir, place->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat st;
+    apr_size_t len;
+    char *text;
+    int changed = 0;
+
+    if (fd < 0)
         return 0;
-    if (st.st_uid == store->owner && st.st_mode & S_IRUSR)
-        return 0;
-    return read(fd, head, sizeof(head) - 1) >= 0
-           && (!strstr(head, "PRIVATE KEY") || strstr(head, "ENCRYPTED PRIVATE KEY"));
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1 && st.st_uid == geteuid()
+        && !(st.st_mode & (S_IRGRP | S_IROTH))
+        && md_file_read(&text, &len, place->dir, place->path, MD_MAX_FILE, p) == APR_SUCCESS
+        && is_for_children(text, len, p))
+        changed = fchmod(fd, 0644) == 0;
+    close(fd);
+    return changed;
+}
+
+/* Their own, as they could do it themselves. */
+static int open_theirs(const md_store_t *store, const md_place_t *place)
+{
+    struct stat st;
+
+    return fstatat(place->dir, place->path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)
+           && st.st_uid == store->owner && !(st.st_mode & S_IRUSR)
+           && fchmodat(place->dir, place->path, st.st_mode | S_IRUSR, 0) == 0;
 }
 
 int md_store_open_to_children(const md_store_t *store, md_store_group_t group, const char *name,
                               const char *file, apr_pool_t *p)
 {
-    int dir, fd, changed;
+    md_place_t place;
+    int changed = 0;
 
-    if (!store->has_owner)
+    if (!store->has_owner || !md_store_groups[group].is_open
+        || md_place_enter(&place, store, group, name, file, p) != APR_SUCCESS)
         return 0;
-    dir = md_place_open_dir(store, group, name, p);
-    if (dir < 0)
-        return 0;
-    fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    close(dir);
-    if (fd < 0)
-        return 0;
-    changed = md_store_groups[group].is_open && is_locked_away(store, fd)
-              && fchmod(fd, 0644) == 0;
-    close(fd);
+    if (md_store_groups[group].is_shared)
+        changed = open_theirs(store, &place);
+    else if (is_own_dir(md_store_path(store, group, name, NULL, p)))
+        changed = open_own(&place, p);
+    md_place_leave(&place);
     return changed;
 }

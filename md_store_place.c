@@ -6,6 +6,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/fsuid.h>
+#endif
 
 #include <apr_strings.h>
 
@@ -63,22 +66,53 @@ int md_place_open_dir(const md_store_t *store, md_store_group_t group, const cha
     return dir;
 }
 
+/* Root takes the rights of the children; *prights is what it had. They are those of a thread. */
+static void take_rights(uid_t *prights, const md_store_t *store, md_store_group_t group)
+{
+    *prights = NO_RIGHTS;
+#ifdef __linux__
+    if (store->has_owner && md_store_groups[group].is_shared)
+        *prights = (uid_t)setfsuid(store->owner);
+#else
+    (void)store;
+    (void)group;
+#endif
+}
+
+static apr_status_t enter(md_place_t *place, const md_store_t *store, md_store_group_t group,
+                          int dir, const char *path)
+{
+    place->dir = dir;
+    place->path = path;
+    if (dir < 0)
+        return errno == ENOTDIR || errno == ELOOP ? APR_ENOENT : errno;
+    take_rights(&place->rights, store, group);
+    return APR_SUCCESS;
+}
+
 apr_status_t md_place_enter(md_place_t *place, const md_store_t *store, md_store_group_t group,
                             const char *name, const char *file, apr_pool_t *p)
 {
+    if (is_exposed(store, group))
+        return enter(place, store, group, md_place_open_dir(store, group, name, p), file);
     place->dir = AT_FDCWD;
     place->path = md_place_path(store, group, name, file, p);
-    if (!is_exposed(store, group))
-        return APR_SUCCESS;
-    place->path = file;
-    place->dir = md_place_open_dir(store, group, name, p);
-    if (place->dir >= 0)
-        return APR_SUCCESS;
-    return errno == ENOTDIR || errno == ELOOP ? APR_ENOENT : errno;
+    place->rights = NO_RIGHTS;
+    return APR_SUCCESS;
+}
+
+apr_status_t md_place_enter_group(md_place_t *place, const md_store_t *store,
+                                  md_store_group_t group, const char *name, apr_pool_t *p)
+{
+    return enter(place, store, group, open_group(store, group, p), name);
 }
 
 void md_place_leave(const md_place_t *place)
 {
+#ifdef __linux__
+    if (place->rights != NO_RIGHTS)
+        (void)setfsuid(place->rights);
+#endif
     if (place->dir != AT_FDCWD)
         close(place->dir);
 }
@@ -154,13 +188,20 @@ static apr_status_t give_away(const md_store_t *store, md_store_group_t group, i
     return rv;
 }
 
+/* A directory that somebody else may have put there: its mode is not ours to set. */
+static int is_foreign(const md_store_t *store, md_store_group_t group, const struct stat *st)
+{
+    return store->is_in_danger
+           || (store->has_owner && md_store_groups[group].is_shared && st->st_uid != store->owner);
+}
+
 /* Mode and owner of a directory in the store, which may be new. */
 static apr_status_t settle_dir(const md_store_t *store, md_store_group_t group, int fd,
                                const char *path, int is_new, md_err_t *err, apr_pool_t *p)
 {
     struct stat st;
 
-    if (store->is_in_danger && !is_new)
+    if (fstat(fd, &st) == 0 && !is_new && is_foreign(store, group, &st))
         return APR_SUCCESS;
     if (fstat(fd, &st) != 0
         || ((st.st_mode & 0777) != dir_mode(group) && fchmod(fd, dir_mode(group)) != 0))
@@ -206,7 +247,7 @@ static int make_and_open(int *pis_new, const md_store_t *store, md_store_group_t
 static apr_status_t make_dir(const md_store_t *store, md_store_group_t group, const char *name,
                              md_err_t *err, apr_pool_t *p)
 {
-    md_place_t place = { AT_FDCWD, md_place_path(store, group, name, NULL, p) };
+    md_place_t place = { AT_FDCWD, md_place_path(store, group, name, NULL, p), NO_RIGHTS };
     const char *path = place.path, *aside;
     int is_new, fd = make_and_open(&is_new, store, group, name, p);
     apr_status_t rv = errno;
@@ -232,15 +273,17 @@ apr_status_t md_place_make_dirs(const md_store_t *store, md_store_group_t group,
     return rv == APR_SUCCESS ? make_dir(store, group, name, err, p) : rv;
 }
 
-/* A file in a directory that becomes the children's. */
-static void adopt_file(const md_store_t *store, int dir, const char *file, apr_pool_t *p)
+/* A file in a directory of `former`, which becomes the children's: what is of somebody else was put
+ * there by them. */
+static void adopt_file(const md_store_t *store, int dir, uid_t former, const char *file,
+                       apr_pool_t *p)
 {
     int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     struct stat st;
 
     if (fd < 0)
         return;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid != store->owner && st.st_nlink == 1
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == former && st.st_nlink == 1
         && fchown(fd, store->owner, (gid_t)-1) != 0)
         md_log(MD_LOG_ERR, MD_LOGNO(10082) "Can't change owner of %s: %s", file,
                md_err_text(errno, p));
@@ -260,7 +303,7 @@ static void adopt(const md_store_t *store, md_store_group_t group, const char *n
     if (fstat(dir, &st) == 0 && st.st_uid != store->owner
         && md_dir_list(&files, dir, ".", 0, MD_MAX_DIR_FILES, p) == APR_SUCCESS) {
         for (i = 0; i < files->nelts; ++i)
-            adopt_file(store, dir, APR_ARRAY_IDX(files, i, const char *), p);
+            adopt_file(store, dir, st.st_uid, APR_ARRAY_IDX(files, i, const char *), p);
         (void)give_away(store, group, dir, md_place_path(store, group, name, NULL, p), NULL, p);
     }
     close(dir);

@@ -2,7 +2,8 @@
 /* For the files of the store alone: places in its groups, their modes and owners, and how to get at
  * what is there. Children write to shared groups, and one that was taken over could put a link in
  * place of a directory there: root goes through none below such a group, and in a store that is in
- * danger through none at all. */
+ * danger through none at all. Where a system has rights of threads on files (Linux), root has those
+ * of the children alone while it is in a place of theirs. */
 #ifndef MD_STORE_PLACE_H
 #define MD_STORE_PLACE_H
 
@@ -54,16 +55,23 @@ int md_place_is_unfinished(const char *file);
 int md_place_open_dir(const md_store_t *store, md_store_group_t group, const char *name,
                       apr_pool_t *p);
 
+#define NO_RIGHTS ((uid_t)-1)
+
 /* Where a file is: `path` in the open directory `dir`, or a plain path (AT_FDCWD). */
 typedef struct md_place_t {
     int dir;
     const char *path;
+    uid_t rights;      /* to take back, or NO_RIGHTS */
 } md_place_t;
 
 /* Every successful enter is followed by a leave. APR_ENOENT when there is no such directory. */
 apr_status_t md_place_enter(md_place_t *place, const md_store_t *store, md_store_group_t group,
                             const char *name, const char *file, apr_pool_t *p);
 void md_place_leave(const md_place_t *place);
+
+/* The same for the directory of a group: `path` is what is called `name` in it. */
+apr_status_t md_place_enter_group(md_place_t *place, const md_store_t *store,
+                                  md_store_group_t group, const char *name, apr_pool_t *p);
 
 /* Rename what is in a place, in its directory; *pname is the new name. */
 apr_status_t md_place_put_aside(const char **pname, const md_place_t *place, apr_pool_t *p);

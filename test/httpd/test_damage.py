@@ -68,9 +68,12 @@ def link_to_itself(path, _):
 
 
 def directory(path, _):
+    owner = path.stat().st_uid
     path.unlink()
     path.mkdir()
     (path / "content").write_text("x")
+    for part in path, path / "content":
+        os.chown(part, owner, -1)
 
 
 def fifo(path, _):

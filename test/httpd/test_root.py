@@ -8,6 +8,7 @@ import stat
 import pytest
 
 import sets
+from servers import run
 from sets import KEY
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="is about what root does")
@@ -104,3 +105,115 @@ def test_tool_in_a_store_of_others(served):
         told = tool.fails(*command)
         assert "belongs to the user" in told and "chown root" in told
     assert not (served.store / "domains/b.test").exists()
+
+
+def readable(path):
+    return stat.S_IMODE(path.lstat().st_mode) & 0o044
+
+
+SECRETS = {  # what is root's alone, and a child has moved here
+    "secret": b"root:$6$secret\n",
+    "account.json": b'{"url": "https://ca.test/1", "ca-url": "https://ca.test/", "token": "secret"}',
+    "job.json": b'{"name": "a.test", "finished": true}',
+    "privkey.p-256.pem": b"",
+    "account.pem": b"",
+    "pubcert.p-256.pem": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+}
+
+
+@pytest.mark.parametrize("command", ["start", "drive"])
+def test_what_children_moved_here_stays_as_it_is(served, command):
+    """No mode, no owner: neither of a file nor of what it is a link to. A key is known wherever it begins."""
+    from test_a2md import Tool
+    served.start()
+    place = served.store / "staging/a.test"
+    place.mkdir()
+    shutil.chown(place, sets.USER)
+    key = sets.key_pem(sets.make_pair(["a.test"])[0])
+    for name, content in SECRETS.items():
+        sets.put(place / name, content or b"Bag Attributes\n" + b"    x: 1\n" * 40 + key, 0o600)
+    for name in "file", "directory":
+        (served.store / "staging" / f"{name}.test").symlink_to(place / "secret" if name == "file" else place)
+    os.link(place / "secret", place / "md.json")
+    before = snapshot(place)
+    if command == "start":
+        served.graceful()
+        served.graceful()
+    else:
+        Tool(served.store)("drive", "-f")
+    for name in SECRETS:  # wherever it is kept now
+        found = [path for path in served.store.rglob(f"{name}*")
+                 if path.is_file() and str(place / name) in before
+                 and path.read_bytes() == before[str(place / name)][3]]
+        for path in found:
+            assert path.stat().st_uid == 0 and not readable(path), path
+    for path in served.store.rglob("*"):
+        if path.is_file() and readable(path):
+            assert b"secret" not in path.read_bytes() and key not in path.read_bytes(), path
+
+
+def test_what_root_may_open_to_children(served):
+    """In its own directory: what reads as one of our documents."""
+    served.start()
+    place = served.store / "accounts/ACME-x-0000"
+    place.mkdir(0o755)
+    key = sets.make_pair(["a.test"])[0]
+    document = b'{"url": "https://ca.test/1", "ca-url": "https://ca.test/"}'
+    sets.put(place / "account.json", document, 0o600)
+    sets.put(place / "account.pem", sets.key_pem(key, sets.SECRET), 0o600)
+    sets.put(place / "plain.pem", b"x" * 300 + b"\n" + sets.key_pem(key), 0o600)
+    sets.put(place / "other", b"secret", 0o600)
+    served.graceful()
+    assert {p.name for p in place.iterdir() if readable(p)} == {"account.json", "account.pem"}
+    served.wait_log("account.json could not be read by the processes that renew")
+
+
+def test_key_that_takes_long(served):
+    """A reload during which nobody would be served."""
+    served.start()
+    sets.put_staged(served.store, ["a.test"])
+    key = served.store / "staging/a.test" / KEY
+    made = run("sh", "-c", f"openssl genpkey -algorithm ed25519 | openssl pkcs8 -topk8 -iter 10001 -passout pass:x "
+               f"-out {key}")
+    assert made.returncode == 0, made.stderr
+    served.graceful()
+    served.wait_log(r"AH10069: a\.test: .*privkey\.p-256\.pem: it is not encrypted as this module does it, or with "
+                    "more than 10000 rounds of PBKDF2")
+    assert "AH10068" not in served.error_log()
+
+
+def memory(pid):
+    return int(open(f"/proc/{pid}/status", encoding="ascii").read().split("VmHWM:")[1].split()[0])
+
+
+def nest(directory, depth):
+    """Directories within each other, deeper than any path may be long."""
+    sets.give_away(directory)
+    fd = os.open(directory, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        os.chown("d", sets.uid(), -1, dir_fd=fd)
+        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)
+
+
+def unnest(directory):
+    os.system(f"rm -rf {directory}")
+
+
+def test_directories_without_end(served):
+    served.start()
+    before = memory(served.pid())
+    places = [served.store / group / name
+              for group, name in (("challenges", "gone.test"), ("challenges", "a.test"), ("staging", "a.test"))]
+    for place in places:
+        place.mkdir()
+        nest(place, 2000)
+    served.graceful()
+    served.wait_log(r"\[md:error\].*challenges/gone\.test cannot be removed: there are more than 10000 files in it, or "
+                    "directories more than 3 deep")
+    assert memory(served.pid()) - before < 4096
+    for place in places:
+        unnest(place)
