@@ -334,6 +334,23 @@ static apr_status_t make_fallback(const md_reg_t *reg, const md_domain_t *domain
     return rv;
 }
 
+/* One of the servers that start at the same time makes the pair; the others find it. */
+static apr_status_t make_fallback_alone(const md_reg_t *reg, const md_domain_t *domain,
+                                        md_err_t *err, apr_pool_t *p)
+{
+    const md_cert_info_t *made;
+    apr_file_t *lock;
+    apr_status_t rv = md_store_lock_pair(&lock, reg->store, err, p);
+
+    if (rv != APR_SUCCESS)
+        return rv;
+    made = usable_fallback(reg, domain, p);
+    if (!made || !is_fresh(made, domain, md_clock_now(), p))
+        rv = make_fallback(reg, domain, err, p);
+    md_store_unlock(lock);
+    return rv;
+}
+
 apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domain,
                                    apr_array_header_t *certs, apr_array_header_t *keys,
                                    md_err_t *err, apr_pool_t *p)
@@ -345,7 +362,7 @@ apr_status_t md_reg_fallback_files(const md_reg_t *reg, const md_domain_t *domai
     apr_pool_create(&tmp, p);
     old = usable_fallback(reg, domain, tmp);
     if (!old || !is_fresh(old, domain, md_clock_now(), tmp))
-        rv = make_fallback(reg, domain, err, tmp);
+        rv = make_fallback_alone(reg, domain, err, tmp);
     if (rv != APR_SUCCESS && old && usable_fallback(reg, domain, tmp)) {
         md_log(MD_LOG_WARNING, "md[%s]: keeps its old temporary certificate: %s",
                domain->name, err->detail);

@@ -17,7 +17,10 @@
 #include "md_text.h"
 
 #define STORE_LOCK    "store.lock" /* in the base */
-#define LOCK_INTERVAL apr_time_from_msec(100)
+#define PAIR_LOCK     "fallback.lock"
+#define PAIR_WAIT     apr_time_from_sec(10)
+#define LOCK_INTERVAL apr_time_from_msec(100) /* at most: first attempts follow each other sooner */
+#define LOCK_TELL     apr_time_from_sec(1)
 
 const char *md_store_path(const md_store_t *store, md_store_group_t group, const char *name,
                           const char *file, apr_pool_t *p)
@@ -568,18 +571,39 @@ apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_e
     return try_lock(plock, store, ENGINE_LOCK, 0600, 1, err, p);
 }
 
+static apr_status_t await_lock(apr_file_t **plock, const md_store_t *store, const char *file,
+                               mode_t mode, apr_interval_time_t wait, md_err_t *err, apr_pool_t *p)
+{
+    apr_time_t begun = md_clock_steady(), now = begun;
+    apr_interval_time_t pause = LOCK_INTERVAL / 16;
+    int is_told = 0;
+    apr_status_t rv;
+
+    rv = try_lock(plock, store, file, mode, 0, err, p);
+    while (APR_STATUS_IS_EAGAIN(rv) && now - begun < wait) {
+        if (!is_told && now - begun >= LOCK_TELL) {
+            md_log(MD_LOG_NOTICE, "waiting, as another process has locked %s",
+                   md_place_in_base(store, file, p));
+            is_told = 1;
+        }
+        md_clock_sleep(pause);
+        pause = 2 * pause < LOCK_INTERVAL ? 2 * pause : LOCK_INTERVAL;
+        rv = try_lock(plock, store, file, mode, 0, err, p);
+        now = md_clock_steady();
+    }
+    return rv;
+}
+
 apr_status_t md_store_lock(apr_file_t **plock, const md_store_t *store, apr_interval_time_t wait,
                            md_err_t *err, apr_pool_t *p)
 {
-    apr_time_t end = md_clock_steady() + wait;
-    apr_status_t rv;
+    return await_lock(plock, store, STORE_LOCK, 0640, wait, err, p);
+}
 
-    rv = try_lock(plock, store, STORE_LOCK, 0640, 0, err, p);
-    while (APR_STATUS_IS_EAGAIN(rv) && md_clock_steady() < end) {
-        md_clock_sleep(LOCK_INTERVAL);
-        rv = try_lock(plock, store, STORE_LOCK, 0640, 0, err, p);
-    }
-    return rv;
+apr_status_t md_store_lock_pair(apr_file_t **plock, const md_store_t *store, md_err_t *err,
+                                apr_pool_t *p)
+{
+    return await_lock(plock, store, PAIR_LOCK, 0600, PAIR_WAIT, err, p);
 }
 
 void md_store_unlock(apr_file_t *lock)

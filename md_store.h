@@ -122,10 +122,15 @@ int md_store_exists(const md_store_t *store, md_store_group_t group, const char 
 MD_MUST_CHECK
 apr_status_t md_store_try_lock(apr_file_t **plock, const md_store_t *store, md_err_t *err,
                                apr_pool_t *p);
-/* MDStoreLocks: names and activation at a start are for one server at a time; waits so long. */
+/* Names and activation are for one server or tool at a time; waits so long, and tells it after a
+ * second. */
 MD_MUST_CHECK
 apr_status_t md_store_lock(apr_file_t **plock, const md_store_t *store, apr_interval_time_t wait,
                            md_err_t *err, apr_pool_t *p);
+/* The two files of a temporary certificate are written by one at a time, who has no other lock. */
+MD_MUST_CHECK
+apr_status_t md_store_lock_pair(apr_file_t **plock, const md_store_t *store, md_err_t *err,
+                                apr_pool_t *p);
 void md_store_unlock(apr_file_t *lock);
 
 /* Names in a group, in order of name; an empty array when the group is missing, or cannot be

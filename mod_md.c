@@ -25,7 +25,7 @@
 
 APLOG_USE_MODULE(md);
 
-#define COURTESY_WAIT apr_time_from_sec(2)
+#define LOCK_WAIT apr_time_from_sec(5) /* unless MDStoreLocks says how long */
 
 /* ---- records ---- */
 
@@ -123,6 +123,7 @@ typedef struct start_t {
     server_rec *s;    /* main server */
     md_store_t *store;
     md_reg_t *reg;
+    apr_file_t *lock; /* of the store, NULL: not obtained */
     md_err_t err;
     apr_pool_t *p;    /* as long as the configuration */
     apr_pool_t *tmp;
@@ -220,7 +221,7 @@ static void find_problem(start_t *start, const char *dir)
 /* Then nothing is touched in the store. */
 static int is_in_danger(const start_t *start)
 {
-    return md_store_danger(store_dir(start), start->tmp) != NULL;
+    return md_store_danger(store_dir(start->p), start->tmp) != NULL;
 }
 
 /* Children run as another user and have to write there. */
@@ -341,37 +342,33 @@ static apr_status_t step_link_servers(start_t *start)
     return APR_SUCCESS;
 }
 
-/* Servers that share the store may start at the same time: MDStoreLocks lets one at a time move
- * things about. Without it, only somebody who does so at this moment (a2md) is given some time. */
+/* Servers that share the store may start at the same time, and a2md may be at work: one at a time
+ * moves things about. */
 static apr_status_t step_activate(start_t *start)
 {
     apr_interval_time_t wait = start->reg->conf->store_locks;
-    apr_file_t *lock = NULL;
-    apr_status_t rv;
 
     if (is_in_danger(start))
         return APR_SUCCESS;
-    rv = md_store_lock(&lock, start->store, wait > 0 ? wait : COURTESY_WAIT, &start->err,
-                       start->tmp);
-    if (rv != APR_SUCCESS && wait > 0) {
+    if (md_store_lock(&start->lock, start->store, wait > 0 ? wait : LOCK_WAIT, &start->err,
+                      start->tmp) != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10398)
                      "unable to obtain global registry lock, nothing staged is activated until the "
                      "next restart: %s", start->err.detail);
+        start->lock = NULL;
         return APR_SUCCESS;
     }
-    if (rv != APR_SUCCESS)
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, start->s, "activating what is staged without the "
-                     "lock: %s", start->err.detail);
     md_rename_follow(start->reg, start->tmp);
     md_stage_activate_all(start->reg, start->tmp);
-    if (rv == APR_SUCCESS)
-        md_store_unlock(lock);
     return APR_SUCCESS;
 }
 
+/* With the lock, as nobody moves anything then. */
 static apr_status_t step_load(start_t *start)
 {
     md_reg_load(start->reg, start->p);
+    if (start->lock)
+        md_store_unlock(start->lock);
     return APR_SUCCESS;
 }
 

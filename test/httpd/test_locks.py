@@ -155,11 +155,22 @@ def test_waits_until_it_is_free(locked):
 
 
 @pytest.mark.parametrize("setting", ["", "MDStoreLocks off", "MDStoreLocks 0"])
-def test_off_unless_it_is_set(locked, setting):
+def test_never_without_the_lock(locked, setting):
+    """MDStoreLocks says how long a start waits, else it is 5 s."""
     locked.add_md_conf(setting)
+    locked.write_conf()
     with held(locked.store / "store.lock"):
-        locked.start()
-        assert activated(locked) == BOTH
+        process = subprocess.Popen([locked.binary(), "-f", locked.conf, "-k", "start"],
+                                   env=locked.env())
+        locked.wait_log(r"\[md:notice\].*waiting, as another process has locked \S+/store.lock")
+        locked.wait_log(r"\[md:error\].*AH10398: unable to obtain global registry lock")
+        assert not activated(locked) and waiting(locked) == BOTH
+    assert process.wait(30) == 0
+    locked.wait_log(READY)
+    wait_for(locked.pid_path.exists, what="httpd")
+    if not activated(locked):  # by the second pass of the start
+        locked.graceful()
+    assert activated(locked) == BOTH and not waiting(locked)
 
 
 @pytest.mark.parametrize("obstacle, why", [
