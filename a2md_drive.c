@@ -132,40 +132,20 @@ static apr_status_t check_live(md_domain_t **plive, a2md_t *tool, const md_domai
     return rv;
 }
 
-/* What was said about the domain while its renewal was in work is the last word. A staged document
- * that cannot be read is for md_stage_activate to tell. */
-static apr_status_t keep_changes(a2md_t *tool, const md_domain_t *live, md_err_t *err)
-{
-    md_domain_t *staged;
-    md_json_t *json;
-
-    if (md_reg_load_json(&json, tool->reg, MD_STORE_STAGING, live->name, NULL, tool->p)
-        != APR_SUCCESS)
-        return APR_SUCCESS;
-    staged = md_domain_from_json(json, tool->p);
-    staged->contacts = live->contacts;
-    staged->ca_agreement = live->ca_agreement;
-    staged->ca_urls = live->ca_urls;
-    staged->ca_proto = live->ca_proto;
-    return md_store_save_json(tool->reg->store, MD_STORE_STAGING, live->name, MD_DOMAIN_JSON,
-                              md_domain_to_json(staged, tool->p), err, tool->p);
-}
-
 /* A server that starts meanwhile may have put the set into service by itself. */
 static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md_err_t *err)
 {
     md_domain_t *live;
     apr_status_t rv = check_live(&live, tool, domain, err);
 
-    if (rv == APR_SUCCESS)
-        rv = keep_changes(tool, live, err);
     if (rv != APR_SUCCESS) {
         md_log(MD_LOG_ERR, "%s: not put into service: %s. The new set stays staged",
                domain->name, err->detail);
         return rv;
     }
     md_err_clear(err);
-    rv = md_stage_activate(tool->reg, domain->name, err, tool->p);
+    live->is_forced = domain->is_forced;
+    rv = md_stage_activate(tool->reg, live, err, tool->p);
     if (!APR_STATUS_IS_ENOENT(rv)
         || md_live_is_sound(tool->reg->store, domain, md_clock_now(), tool->p))
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;

@@ -163,6 +163,11 @@ static int is_signed_by(const md_cert_t *cert, const md_cert_t *issuer)
     return ok;
 }
 
+int md_cert_is_self_signed(const md_cert_t *cert)
+{
+    return is_signed_by(cert, cert);
+}
+
 static const md_cert_t *find_issuer(const apr_array_header_t *chain, const md_cert_t *cert)
 {
     const md_cert_t *issuer;

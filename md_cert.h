@@ -53,6 +53,9 @@ apr_status_t md_chain_check_strength(const apr_array_header_t *chain, md_err_t *
 
 md_cert_t *md_chain_leaf(const apr_array_header_t *chain); /* NULL if empty */
 
+/* Its own issuer. */
+int md_cert_is_self_signed(const md_cert_t *cert);
+
 int md_cert_fits_key(const md_cert_t *cert, const md_key_t *key);
 
 /* Does the PEM text of an unencrypted PKCS#8 key repeat the public key of the certificate, as files

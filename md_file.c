@@ -54,6 +54,24 @@ apr_status_t md_dir_sync(int dir, const char *path)
     return rv;
 }
 
+apr_status_t md_file_sync_all(const char *path)
+{
+    apr_status_t rv = APR_SUCCESS;
+#ifdef __linux__
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno;
+    if (syncfs(fd) != 0)
+        rv = errno;
+    close(fd);
+#else
+    (void)path;
+    sync();
+#endif
+    return rv;
+}
+
 static apr_status_t write_all(int fd, const char *data, apr_size_t len)
 {
     ssize_t n;

@@ -66,6 +66,9 @@ apr_status_t md_dir_list(apr_array_header_t **pnames, int dir, const char *path,
  * keeps nobody busy: ENOTEMPTY, and the rest stays. Missing is success. */
 apr_status_t md_dir_remove(int dir, const char *path);
 
+/* All that was written to the file system of `path` is on disk: one call for many files. */
+apr_status_t md_file_sync_all(const char *path);
+
 /* fsync a directory, so that a rename in it survives a crash. */
 apr_status_t md_dir_sync(int dir, const char *path);
 

@@ -273,16 +273,39 @@ static int are_valid(const apr_array_header_t *certs, apr_time_t now)
     return 1;
 }
 
-/* Damage is told when all is loaded. */
-int md_live_is_sound(const md_store_t *store, const md_domain_t *domain, apr_time_t now,
-                     apr_pool_t *p)
+/* What the store has now. Damage is told when all is loaded. */
+static void look(md_live_t *live, const md_store_t *store, const md_domain_t *domain, apr_pool_t *p)
 {
     load_t load = { .store = store, .issuers = apr_hash_make(p), .p = p, .tmp = p };
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+
+    live->certs = load_certs(&live->fits, &load, domain, specs, specs->nelts);
+    live->lacks_must_staple = lacks_must_staple(&load, domain, live->certs);
+}
+
+int md_live_is_sound(const md_store_t *store, const md_domain_t *domain, apr_time_t now,
+                     apr_pool_t *p)
+{
     md_live_t live = { .state = MD_STATE_UNKNOWN };
 
-    live.certs = load_certs(&live.fits, &load, domain, specs, specs->nelts);
-    live.lacks_must_staple = lacks_must_staple(&load, domain, live.certs);
+    look(&live, store, domain, p);
     settle(&live, domain, p);
     return live.state == MD_STATE_COMPLETE && are_valid(live.certs, now);
+}
+
+const apr_array_header_t *md_live_usable(const md_store_t *store, const md_domain_t *domain,
+                                         apr_time_t now, apr_pool_t *p)
+{
+    md_live_t live = { .state = MD_STATE_UNKNOWN };
+    apr_array_header_t *certs = apr_array_make(p, 2, sizeof(const md_cert_info_t *));
+    const md_cert_info_t *cert;
+    int i;
+
+    look(&live, store, domain, p);
+    for (i = 0; i < live.certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(live.certs, i, const md_cert_info_t *);
+        APR_ARRAY_PUSH(certs, const md_cert_info_t *) =
+            cert && live.fits[i] && cert->validity.end > now ? cert : NULL;
+    }
+    return certs;
 }

@@ -50,4 +50,8 @@ void md_live_assess(const md_domain_t *domain, apr_pool_t *p);
 int md_live_is_sound(const md_store_t *store, const md_domain_t *domain, apr_time_t now,
                      apr_pool_t *p);
 
+/* What of that could be served at `now`: `const md_cert_info_t *` per key spec, or NULL. */
+const apr_array_header_t *md_live_usable(const md_store_t *store, const md_domain_t *domain,
+                                         apr_time_t now, apr_pool_t *p);
+
 #endif

@@ -12,18 +12,11 @@
 #include "md_clock.h"
 #include "md_job.h"
 #include "md_log.h"
+#include "md_set.h"
 
 /* ---- activation ---- */
 
-/* A staged set, read and checked. */
-typedef struct staged_t {
-    md_domain_t *domain;         /* as the renewal saw it */
-    const apr_array_header_t *specs;
-    apr_array_header_t *keys;    /* md_key_t * */
-    apr_array_header_t *chains;  /* apr_array_header_t * */
-} staged_t;
-
-static apr_status_t load_pair(staged_t *set, const md_reg_t *reg, const char *name,
+static apr_status_t load_pair(md_set_t *set, const md_reg_t *reg, const char *name,
                               const md_key_spec_t *spec, md_err_t *err, apr_pool_t *p)
 {
     const char *file = md_key_spec_file(spec, "pubcert", p);
@@ -43,61 +36,65 @@ static apr_status_t load_pair(staged_t *set, const md_reg_t *reg, const char *na
     }
     if (rv != APR_SUCCESS)
         return rv;
-    if (!md_cert_fits_key(md_chain_leaf(chain), key))
-        return md_fail(err, APR_EINVAL, "certificate(%s) does not match its private key",
-                       md_key_spec_name(spec));
-    rv = md_chain_check_strength(chain, err);
-    if (rv != APR_SUCCESS)
-        return rv;
     APR_ARRAY_PUSH(set->keys, md_key_t *) = key;
     APR_ARRAY_PUSH(set->chains, apr_array_header_t *) = chain;
     return APR_SUCCESS;
 }
 
-/* APR_ENOENT: not complete (yet). */
-static apr_status_t load_staged(staged_t *set, const md_reg_t *reg, const char *name,
-                                md_err_t *err, apr_pool_t *p)
+/* By the key specs of today. *paccount: the one that the document names, or NULL. APR_ENOENT: not
+ * complete (yet). */
+static apr_status_t load_staged(md_set_t *set, const char **paccount, const md_reg_t *reg,
+                                const md_domain_t *domain, md_err_t *err, apr_pool_t *p)
 {
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
     md_json_t *json;
     apr_status_t rv;
     int i;
 
-    rv = md_reg_load_json(&json, reg, MD_STORE_STAGING, name, err, p);
+    rv = md_reg_load_json(&json, reg, MD_STORE_STAGING, domain->name, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    set->domain = md_domain_from_json(json, p);
-    if (!set->domain->ca_url)
+    set->ca_url = md_json_get_str(json, "ca.url");
+    set->must_staple = md_json_get_bool(json, "must-staple");
+    *paccount = md_json_get_str(json, "ca.account");
+    if (!set->ca_url)
         return APR_ENOENT;
-    set->domain->name = name; /* the directory tells, the document may be from before a rename */
-    set->specs = md_domain_key_specs(set->domain, p);
-    set->keys = apr_array_make(p, 2, sizeof(md_key_t *));
-    set->chains = apr_array_make(p, 2, sizeof(apr_array_header_t *));
-    for (i = 0; i < set->specs->nelts && rv == APR_SUCCESS; ++i)
-        rv = load_pair(set, reg, name, &APR_ARRAY_IDX(set->specs, i, md_key_spec_t), err, p);
+    set->keys = apr_array_make(p, specs->nelts, sizeof(md_key_t *));
+    set->chains = apr_array_make(p, specs->nelts, sizeof(apr_array_header_t *));
+    for (i = 0; i < specs->nelts && rv == APR_SUCCESS; ++i)
+        rv = load_pair(set, reg, domain->name, &APR_ARRAY_IDX(specs, i, md_key_spec_t), err, p);
     return rv;
 }
 
-/* The account that staging names, else that of the live set, which a renewal prefers; else, or when
- * that does not fit or is gone, the first one: so accounts that domains registered on their own are
- * joined. */
-static void settle_account(md_domain_t *staged, const md_reg_t *reg, apr_pool_t *p)
+/* The document of what is live, or of the configuration if there is none. Of what staging says it
+ * takes over the CA and the account, no more: children wrote it. The account is the one that
+ * staging names, else that of the live set, which a renewal prefers; else, or when that does not
+ * fit or is gone, the first one: so accounts that domains registered on their own are joined. */
+static md_json_t *make_document(const md_set_t *set, const char *account, const md_reg_t *reg,
+                                const md_domain_t *domain, apr_pool_t *p)
 {
-    md_acct_wish_t wish = { .ca_url = staged->ca_url, .eab_kid = staged->eab_kid,
-                            .eab_hmac = staged->eab_hmac, .id = staged->ca_account };
-    md_json_t *live;
+    md_acct_wish_t wish = { .ca_url = set->ca_url, .eab_kid = domain->eab_kid,
+                            .eab_hmac = domain->eab_hmac, .id = account };
+    md_json_t *json;
 
-    if (!wish.id
-        && md_reg_load_json(&live, reg, MD_STORE_DOMAINS, staged->name, NULL, p) == APR_SUCCESS)
-        wish.id = md_json_get_str(live, "ca.account");
-    staged->ca_account = md_acct_find_id(reg->store, &wish, p);
+    if (md_reg_load_json(&json, reg, MD_STORE_DOMAINS, domain->name, NULL, p) != APR_SUCCESS)
+        json = md_domain_to_json(domain, p);
+    if (!wish.id)
+        wish.id = apr_pstrdup(p, md_json_get_str(json, "ca.account"));
+    md_json_set_str(json, "name", domain->name); /* it may be from before a rename */
+    md_json_set_str(json, "ca.url", set->ca_url);
+    md_json_set_str(json, "ca.account", md_acct_find_id(reg->store, &wish, p));
+    md_json_set_int(json, "state", MD_STATE_COMPLETE);
+    md_json_unset(json, "state-descr");
+    return json;
 }
 
-static int lacks_must_staple(const staged_t *set, apr_pool_t *p)
+static int lacks_must_staple(const md_set_t *set, const md_domain_t *domain, apr_pool_t *p)
 {
     const md_cert_t *leaf;
     int i;
 
-    for (i = 0; set->domain->must_staple && i < set->chains->nelts; ++i) {
+    for (i = 0; set->must_staple && domain->must_staple && i < set->chains->nelts; ++i) {
         leaf = md_chain_leaf(APR_ARRAY_IDX(set->chains, i, apr_array_header_t *));
         if (!md_cert_info(leaf, p)->must_staple)
             return 1;
@@ -106,21 +103,21 @@ static int lacks_must_staple(const staged_t *set, apr_pool_t *p)
 }
 
 /* All in tmp, job.json last: with it the set is complete (md_store_recover). */
-static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const char *name,
-                              md_err_t *err, apr_pool_t *p)
+static apr_status_t write_set(const md_set_t *set, const char *account, const md_reg_t *reg,
+                              const md_domain_t *domain, md_err_t *err, apr_pool_t *p)
 {
-    static const md_live_t COMPLETE = { .state = MD_STATE_COMPLETE };
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    const char *name = domain->name;
     const md_key_spec_t *spec;
     md_job_t *job;
     apr_status_t rv;
     int i;
 
     md_store_remove(reg->store, MD_STORE_TMP, name, NULL, p);
-    md_live_replace(set->domain, &COMPLETE); /* the renewal saw what it was to replace */
     rv = md_store_save_json(reg->store, MD_STORE_TMP, name, MD_DOMAIN_JSON,
-                            md_domain_to_json(set->domain, p), err, p);
-    for (i = 0; i < set->specs->nelts && rv == APR_SUCCESS; ++i) {
-        spec = &APR_ARRAY_IDX(set->specs, i, md_key_spec_t);
+                            make_document(set, account, reg, domain, p), err, p);
+    for (i = 0; i < specs->nelts && rv == APR_SUCCESS; ++i) {
+        spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
         rv = md_store_save_key(reg->store, MD_STORE_TMP, name,
                                md_key_spec_file(spec, "privkey", p),
                                APR_ARRAY_IDX(set->keys, i, md_key_t *), err, p);
@@ -133,7 +130,7 @@ static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const ch
         return rv;
     (void)md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p);
     job->group = MD_STORE_TMP;
-    job->lacks_must_staple = lacks_must_staple(set, p);
+    job->lacks_must_staple = lacks_must_staple(set, domain, p);
     if (job->lacks_must_staple)
         md_log(MD_LOG_WARNING, "md[%s]: the CA leaves out 'must-staple', which MDMustStaple "
                "requests; the certificate is used as it is, and the CA is asked again when it is "
@@ -143,22 +140,31 @@ static apr_status_t write_set(const staged_t *set, const md_reg_t *reg, const ch
     return md_job_save(job, reg->store, err, p);
 }
 
-static apr_status_t activate(const md_reg_t *reg, const char *name, md_err_t *err, apr_pool_t *p)
+/* What goes wrong with what is sound: it stays for the next start, as a full disk must not cost a
+ * certificate. */
+static apr_status_t keep_staged(apr_status_t rv, md_err_t *err, apr_pool_t *p)
 {
-    staged_t set = { 0 };
+    return rv == APR_SUCCESS ? rv : md_fail(err, APR_EGENERAL, "%s, it stays staged",
+                                            apr_pstrdup(p, err->detail));
+}
+
+/* Check the set and have it in tmp. APR_EEXIST: it is in service, and the start that did that was
+ * cut short. */
+static apr_status_t prepare(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
+                            apr_pool_t *p)
+{
+    apr_time_t now = apr_time_now();
+    const char *account;
+    md_set_t set = { 0 };
     apr_status_t rv;
 
-    rv = load_staged(&set, reg, name, err, p);
+    rv = load_staged(&set, &account, reg, domain, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_set_check(&set, domain, md_live_usable(reg->store, domain, now, p), now, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    md_order_drop(reg->store, name, p);
-    settle_account(set.domain, reg, p);
-    rv = write_set(&set, reg, name, err, p);
-    if (rv == APR_SUCCESS)
-        rv = md_store_activate(reg->store, name, err, p);
-    /* A full disk must not cost a certificate: what is sound stays staged for the next start. */
-    return rv == APR_SUCCESS ? APR_SUCCESS : md_fail(err, APR_EGENERAL, "%s, it stays staged",
-                                                     apr_pstrdup(p, err->detail));
+    md_order_drop(reg->store, domain->name, p);
+    return keep_staged(write_set(&set, account, reg, domain, err, p), err, p);
 }
 
 void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p)
@@ -231,26 +237,63 @@ static void give_up_staged(const md_reg_t *reg, const char *name, const md_err_t
     md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
     rv = md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, &err, p);
     md_log(MD_LOG_ERR, MD_LOGNO(10069) "%s: error loading staged set, purging it: %s; "
-           "it is ordered anew, the old set %s %s", name, why->detail,
+           "it is ordered anew when it is needed, the old set %s %s", name, why->detail,
            rv == APR_SUCCESS ? "is kept in" : "stays:", rv == APR_SUCCESS ? archived : err.detail);
 }
 
-apr_status_t md_stage_activate(const md_reg_t *reg, const char *name, md_err_t *err,
+/* Tell what became of a set, and tidy up. */
+static void conclude(const md_reg_t *reg, const md_domain_t *domain, apr_status_t rv,
+                     const md_err_t *err, apr_pool_t *p)
+{
+    const char *name = domain->name;
+
+    if (rv == APR_SUCCESS)
+        md_log(MD_LOG_INFO, MD_LOGNO(10068) "%s: staged set activated", name);
+    if (rv == APR_SUCCESS || APR_STATUS_IS_EEXIST(rv))
+        remove_staged(reg, name, p);
+    else if (rv == APR_EGENERAL)
+        md_log(MD_LOG_ERR, "%s: staged set cannot be activated: %s", name, err->detail);
+    else if (!APR_STATUS_IS_ENOENT(rv))
+        give_up_staged(reg, name, err, p);
+}
+
+/* Put sets that are in tmp into service, together: what is written goes to disk at once, and so do
+ * the renames, before what they were made of is removed. Returns the last failure. */
+static apr_status_t put_into_service(const md_reg_t *reg, const apr_array_header_t *domains,
+                                     md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t *rvs = apr_pcalloc(p, sizeof(*rvs) * (apr_size_t)domains->nelts), rv, last;
+    const md_domain_t *domain;
+    int i;
+
+    last = rv = domains->nelts > 0 ? md_store_sync(reg->store, err, p) : APR_SUCCESS;
+    for (i = 0; i < domains->nelts; ++i) {
+        domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
+        rvs[i] = rv == APR_SUCCESS ? md_store_activate(reg->store, domain->name, err, p) : rv;
+        if (rvs[i] != APR_SUCCESS)
+            conclude(reg, domain, last = keep_staged(rvs[i], err, p), err, p);
+    }
+    if (rv == APR_SUCCESS && domains->nelts > 0)
+        rv = md_store_sync(reg->store, err, p);
+    for (i = 0; i < domains->nelts; ++i)
+        if (rvs[i] == APR_SUCCESS)
+            conclude(reg, APR_ARRAY_IDX(domains, i, const md_domain_t *),
+                     keep_staged(rv, err, p), err, p);
+    return last;
+}
+
+apr_status_t md_stage_activate(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
                                apr_pool_t *p)
 {
-    apr_status_t rv = activate(reg, name, err, p);
+    apr_array_header_t *one = apr_array_make(p, 1, sizeof(const md_domain_t *));
+    apr_status_t rv = prepare(reg, domain, err, p);
 
-    if (rv == APR_SUCCESS) {
-        md_log(MD_LOG_INFO, MD_LOGNO(10068) "%s: staged set activated", name);
-        remove_staged(reg, name, p);
+    if (rv != APR_SUCCESS) {
+        conclude(reg, domain, rv, err, p);
+        return APR_STATUS_IS_EEXIST(rv) ? APR_SUCCESS : rv;
     }
-    else if (rv == APR_EGENERAL) {
-        md_log(MD_LOG_ERR, "%s: staged set cannot be activated: %s", name, err->detail);
-    }
-    else if (!APR_STATUS_IS_ENOENT(rv)) {
-        give_up_staged(reg, name, err, p);
-    }
-    return rv;
+    APR_ARRAY_PUSH(one, const md_domain_t *) = domain;
+    return put_into_service(reg, one, err, p);
 }
 
 /* ---- damage ---- */
@@ -344,37 +387,77 @@ static void keep_lone_accounts(const md_reg_t *reg, const apr_array_header_t *st
     }
 }
 
-void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
+/* The domains that have something in staging. */
+static apr_array_header_t *staged_domains(const md_reg_t *reg, const apr_array_header_t *staged,
+                                          apr_pool_t *p)
 {
-    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p);
+    apr_array_header_t *domains = apr_array_make(p, staged->nelts + 1, sizeof(md_domain_t *));
     apr_hash_t *names = apr_hash_make(p);
-    const char *name;
-    apr_pool_t *iter;
-    md_err_t err;
-    int i, pass;
+    int i;
 
-    repair_accounts(reg, p);
-    keep_lone_accounts(reg, staged, p);
     for (i = 0; i < staged->nelts; ++i)
         apr_hash_set(names, APR_ARRAY_IDX(staged, i, const char *), APR_HASH_KEY_STRING, "");
+    for (i = 0; i < reg->domains->nelts; ++i)
+        if (apr_hash_get(names, md_reg_domain(reg, i)->name, APR_HASH_KEY_STRING))
+            APR_ARRAY_PUSH(domains, md_domain_t *) = md_reg_domain(reg, i);
+    return domains;
+}
+
+static void keep_accounts(const md_reg_t *reg, const apr_array_header_t *domains, apr_pool_t *p)
+{
+    apr_pool_t *iter;
+    const char *name;
+    int i;
+
     apr_pool_create(&iter, p);
-    for (pass = 0; pass < 2; ++pass) { /* accounts first: several sets may share one */
-        for (i = 0; i < reg->domains->nelts; ++i) {
-            name = md_reg_domain(reg, i)->name;
-            if (!apr_hash_get(names, name, APR_HASH_KEY_STRING))
-                continue;
-            apr_pool_clear(iter);
-            if (pass == 0) {
-                repair_staged(reg, name, iter);
-                md_stage_keep_account(reg, name, iter);
-            }
-            else if (!is_premature(reg, md_reg_domain(reg, i), iter)) {
-                md_err_init(&err, iter);
-                (void)md_stage_activate(reg, name, &err, iter);
-            }
-        }
+    for (i = 0; i < domains->nelts; ++i) {
+        apr_pool_clear(iter);
+        name = APR_ARRAY_IDX(domains, i, const md_domain_t *)->name;
+        repair_staged(reg, name, iter);
+        md_stage_keep_account(reg, name, iter);
     }
     apr_pool_destroy(iter);
+}
+
+/* Those of the domains whose sets are in tmp now. */
+static apr_array_header_t *prepare_all(const md_reg_t *reg, const apr_array_header_t *domains,
+                                       apr_pool_t *p)
+{
+    apr_array_header_t *ready = apr_array_make(p, domains->nelts + 1, sizeof(md_domain_t *));
+    const md_domain_t *domain;
+    apr_status_t rv;
+    apr_pool_t *iter;
+    md_err_t err;
+    int i;
+
+    apr_pool_create(&iter, p);
+    for (i = 0; i < domains->nelts; ++i) {
+        apr_pool_clear(iter);
+        md_err_init(&err, iter);
+        domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
+        if (is_premature(reg, domain, iter))
+            continue;
+        rv = prepare(reg, domain, &err, iter);
+        if (rv == APR_SUCCESS)
+            APR_ARRAY_PUSH(ready, const md_domain_t *) = domain;
+        else
+            conclude(reg, domain, rv, &err, iter);
+    }
+    apr_pool_destroy(iter);
+    return ready;
+}
+
+void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
+{
+    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p), *domains;
+    md_err_t err;
+
+    md_err_init(&err, p);
+    repair_accounts(reg, p);
+    keep_lone_accounts(reg, staged, p);
+    domains = staged_domains(reg, staged, p);
+    keep_accounts(reg, domains, p); /* of all before any set: several sets may share one */
+    (void)put_into_service(reg, prepare_all(reg, domains, p), &err, p);
 }
 
 /* ---- cleaning ---- */

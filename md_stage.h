@@ -6,8 +6,9 @@
 
 #include "md_reg.h"
 
-/* Put every complete staged set into service: AH10068; or AH10069 for a damaged one, which goes to
- * the archive. Incomplete ones stay, and those whose time has not come (MDActivationDelay). Before
+/* Put every complete staged set into service: AH10068; or AH10069 for one that is damaged or that
+ * md_set_check refuses, which goes to the archive. Incomplete ones stay, and those whose time has
+ * not come (MDActivationDelay). Before
  * that, damaged documents of staging and accounts are put aside, and accounts staged by any domain
  * are kept. */
 void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p);
@@ -16,7 +17,7 @@ void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p);
  * all domains first; its set goes into service, APR_ENOENT when that is not complete. What goes
  * wrong is logged, too. */
 void md_stage_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p);
-apr_status_t md_stage_activate(const md_reg_t *reg, const char *name, md_err_t *err,
+apr_status_t md_stage_activate(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
                                apr_pool_t *p);
 
 /* Empty `staging/<name>` but for an account and its key: the CA may know it already, and it is good

@@ -165,15 +165,21 @@ MD_MUST_CHECK
 apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, const char *from,
                              const char *to, md_err_t *err, apr_pool_t *p);
 
+/* All that was written to the store is on disk. Before sets in tmp are activated, once for all of
+ * them, and after that, before what they were made of is removed. */
+MD_MUST_CHECK
+apr_status_t md_store_sync(const md_store_t *store, md_err_t *err, apr_pool_t *p);
+
 /* Make `tmp/<name>` the new `domains/<name>`; the old one becomes `archive/<name>.<n>`, n from 1.
- * A crash at any instant leaves the old or the new set in place, or is repaired by
+ * Whoever looks finds one of them, in one step where the system can exchange directories (Linux). A
+ * crash at any instant leaves the old or the new set in place, or is repaired by
  * md_store_recover. */
 MD_MUST_CHECK
 apr_status_t md_store_activate(const md_store_t *store, const char *name, md_err_t *err,
                                apr_pool_t *p);
 
-/* For every `tmp/<name>`: finish what a crash between the two renames of md_store_activate left (it
- * is complete and there is no `domains/<name>`), otherwise remove it. */
+/* For all in tmp: finish what a crash left of md_store_activate (a new set that is complete goes to
+ * `domains` if there is none, an old one to the archive), otherwise remove it. */
 void md_store_recover(const md_store_t *store, apr_pool_t *p);
 
 /* Move `<group>/<name>` to the archive, under the next number of `name`; *parchived is its path. */

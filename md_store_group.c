@@ -9,7 +9,7 @@ const md_group_t md_store_groups[] = {
     [MD_STORE_DOMAINS]    = { .name = "domains" },
     [MD_STORE_STAGING]    = { .name = "staging",    .is_open = 1, .encrypts = 1, .is_shared = 1 },
     [MD_STORE_ARCHIVE]    = { .name = "archive" },
-    [MD_STORE_TMP]        = { .name = "tmp" },
+    [MD_STORE_TMP]        = { .name = "tmp", .is_volatile = 1 },
     [MD_STORE_OCSP]       = { .name = "ocsp",       .is_open = 1, .is_shared = 1 },
 };
 _Static_assert(sizeof(md_store_groups) / sizeof(md_store_groups[0]) == MD_STORE_GROUP_MAX,

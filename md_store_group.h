@@ -21,7 +21,8 @@ typedef struct md_group_t {
     int is_open;   /* children may read here */
     int encrypts;  /* private keys */
     int is_shared; /* with children: they write here */
-    int is_volatile; /* what is here can be made again: no fsync */
+    int is_volatile; /* no fsync: what is here can be made again, or goes to disk as a whole
+                        (md_store_sync) */
 } md_group_t;
 
 extern const md_group_t md_store_groups[MD_STORE_GROUP_MAX];

@@ -92,11 +92,76 @@ apr_status_t md_store_archive(const char **parchived, const md_store_t *store,
 static apr_status_t into_domains(const md_store_t *store, const char *name, md_err_t *err,
                                  apr_pool_t *p)
 {
+    return move(md_store_path(store, MD_STORE_TMP, name, NULL, p),
+                md_store_path(store, MD_STORE_DOMAINS, name, NULL, p), err);
+}
+
+/* ---- activation ---- */
+
+apr_status_t md_store_sync(const md_store_t *store, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv = md_file_sync_all(md_store_path(store, MD_STORE_TMP, NULL, NULL, p));
+
+    return rv == APR_SUCCESS ? rv : md_fail_system(err, rv, "cannot write the store %s to disk",
+                                                   store->base);
+}
+
+/* Two directories that have changed places look alike. The number of its inode is a part of the
+ * name of the new one while they do, so that it is known from the old one after a crash. */
+#define NUMBER_MARK '@'
+
+static apr_uint64_t inode_of(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 ? (apr_uint64_t)st.st_ino : 0;
+}
+
+static int exchange(const char *a, const char *b)
+{
+#ifdef RENAME_EXCHANGE
+    return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+#else
+    (void)a;
+    (void)b;
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+/* In one step. APR_ENOTIMPL where that is not possible. */
+static apr_status_t swap(const char *live, const char *made, const char *archived, md_err_t *err,
+                         apr_pool_t *p)
+{
+    const char *work = apr_psprintf(p, "%s%c%" APR_UINT64_T_FMT, made, NUMBER_MARK,
+                                    inode_of(made));
     apr_status_t rv;
 
-    rv = move(md_store_path(store, MD_STORE_TMP, name, NULL, p),
-              md_store_path(store, MD_STORE_DOMAINS, name, NULL, p), err);
-    md_dir_sync(AT_FDCWD, md_store_path(store, MD_STORE_DOMAINS, NULL, NULL, p));
+    if (rename(made, work) != 0)
+        return errno == ENAMETOOLONG ? APR_ENOTIMPL
+                                     : md_fail_system(err, errno, "cannot move %s", made);
+    if (exchange(work, live) != 0) {
+        rv = errno == EINVAL || errno == ENOSYS || errno == ENOTSUP
+             ? APR_ENOTIMPL : md_fail_system(err, errno, "cannot move %s to %s", work, live);
+        (void)rename(work, made);
+        return rv;
+    }
+    rv = move(work, archived, err);
+    if (rv != APR_SUCCESS && exchange(work, live) == 0)
+        (void)rename(work, made);
+    return rv;
+}
+
+static apr_status_t swap_in_steps(const char *live, const char *made, const char *archived,
+                                  md_err_t *err)
+{
+    apr_status_t rv = move(live, archived, err);
+
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = move(made, live, err);
+    if (rv != APR_SUCCESS)
+        (void)move(archived, live, NULL);
     return rv;
 }
 
@@ -104,21 +169,20 @@ apr_status_t md_store_activate(const md_store_t *store, const char *name, md_err
                                apr_pool_t *p)
 {
     const char *live = md_store_path(store, MD_STORE_DOMAINS, name, NULL, p), *archived;
+    const char *made = md_store_path(store, MD_STORE_TMP, name, NULL, p);
     apr_status_t rv = md_place_check_move(store, err);
 
     if (rv == APR_SUCCESS)
         rv = md_place_make_group(store, MD_STORE_DOMAINS, 0, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_place_make_group(store, MD_STORE_ARCHIVE, 0, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     if (!md_store_exists(store, MD_STORE_DOMAINS, name, NULL, p))
         return into_domains(store, name, err, p);
-    rv = md_store_archive(&archived, store, MD_STORE_DOMAINS, name, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    rv = into_domains(store, name, err, p);
-    if (rv != APR_SUCCESS)
-        (void)move(archived, live, NULL);
-    return rv;
+    archived = md_store_path(store, MD_STORE_ARCHIVE, archive_slot(store, name, p), NULL, p);
+    rv = swap(live, made, archived, err, p);
+    return rv == APR_ENOTIMPL ? swap_in_steps(live, made, archived, err) : rv;
 }
 
 /* job.json is written last, so a directory with it is complete; older versions leave one alone. */
@@ -128,7 +192,7 @@ static int is_complete(const md_store_t *store, const char *name, apr_pool_t *p)
            && md_store_exists(store, MD_STORE_TMP, name, "md.json", p);
 }
 
-static void recover(const md_store_t *store, const char *name, apr_pool_t *p)
+static void recover_new(const md_store_t *store, const char *name, apr_pool_t *p)
 {
     md_err_t err;
 
@@ -146,13 +210,39 @@ static void recover(const md_store_t *store, const char *name, apr_pool_t *p)
                name, err.detail);
 }
 
+/* One that was to change places with a live set, or has done so and is the old one now. */
+static void recover_work(const md_store_t *store, const char *work, const char *mark,
+                         apr_pool_t *p)
+{
+    const char *path = md_store_path(store, MD_STORE_TMP, work, NULL, p), *archived;
+    const char *name = apr_pstrmemdup(p, work, (apr_size_t)(mark - work));
+    md_err_t err;
+
+    md_err_init(&err, p);
+    if (apr_strtoi64(mark + 1, NULL, 10) == (apr_int64_t)inode_of(path))
+        md_store_remove(store, MD_STORE_TMP, work, NULL, p); /* what it was made of is staged */
+    else if (md_place_make_group(store, MD_STORE_ARCHIVE, 0, &err, p) != APR_SUCCESS
+             || move(path, archived = md_store_path(store, MD_STORE_ARCHIVE,
+                                                    archive_slot(store, name, p), NULL, p), &err)
+                    != APR_SUCCESS)
+        md_log(MD_LOG_ERR, "md[%s]: the set that was in service before cannot be archived: %s",
+               name, err.detail);
+}
+
 void md_store_recover(const md_store_t *store, apr_pool_t *p)
 {
     apr_array_header_t *names = md_store_names(store, MD_STORE_TMP, p);
+    const char *name, *mark;
     int i;
 
-    for (i = 0; !store->is_in_danger && i < names->nelts; ++i)
-        recover(store, APR_ARRAY_IDX(names, i, const char *), p);
+    for (i = 0; !store->is_in_danger && i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        mark = strrchr(name, NUMBER_MARK);
+        if (mark)
+            recover_work(store, name, mark, p);
+        else
+            recover_new(store, name, p);
+    }
 }
 
 /* ---- what a crash leaves ---- */

@@ -217,3 +217,76 @@ def test_directories_without_end(served):
     assert memory(served.pid()) - before < 4096
     for place in places:
         unnest(place)
+
+
+OTHER = sets.issuer("Other")
+REFUSED = {  # what a child staged for a.test, and why it does not go into service
+    "self-signed": ({"by": "self"}, "self-signed"),
+    "other-issuer": ({"chain": [OTHER.cert]}, "certificate 1 of the chain is not signed by the one after it"),
+    "other-names": ({"names": ["b.test"]}, "does not cover a.test"),
+    "expired": ({"days": (-90, -1)}, "expired on "),
+    "future": ({"days": (5, 95)}, "is not valid before "),
+    "other-key": ({"key": "other"}, "is for another private key"),
+    "old": ({"days": (-60, 30)}, "before the one in service"),
+    "other-ca": ({"ca": "https://ca.example/"}, "https://ca.example/, which is not a configured CA"),
+}
+
+
+def staged_as(store, names=("a.test",), days=(-0.5, 89.5), by=None, chain=None, key=None, ca=sets.CA_URL):
+    if by == "self":
+        by = sets.Issuer("a.test")
+        chain, own = [], by.key
+        pair = own, sets.pem(by.sign(sets.name_of("a.test"), own, (-1, 20000), ["a.test"]))
+    else:
+        pair = sets.make_pair(list(names), days, by, chain)
+    if key:
+        pair = sets.make_pair(["a.test"])[0], pair[1]
+    document = sets.document(["a.test"])
+    document["ca"].update(url=ca, urls=[ca])
+    return sets.put_staged(store, ["a.test"], pair, document)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_refused(served, kind):
+    how, why = REFUSED[kind]
+    good = sets.live_serial(served.store, "a.test")
+    staged_as(served.store, **how)
+    served.start()
+    served.wait_log(rf"\[md:error\].*AH10069: a\.test: error loading staged set, purging it: certificate\(P-256\): .*{why}")
+    assert sets.live_serial(served.store, "a.test") == good == served.tls_cert("a.test").serial_number
+    assert not (served.store / "staging/a.test/md.json").exists()
+    assert served.get("/", "a.test", https=True)[0] == 200
+    served.graceful()
+    assert served.error_log().count("AH10069") == 1  # it is told once
+    better = staged_as(served.store)
+    served.graceful()
+    assert served.tls_cert("a.test").serial_number == better
+
+
+def test_what_is_better_than_nothing(httpd):
+    """Of a CA that is no longer configured, and for a short time."""
+    sets.make_store(httpd.store)
+    sets.configure(httpd, ["a.test"])
+    staged = staged_as(httpd.store, days=(-1, 2), ca="https://ca.example/")
+    httpd.start()
+    assert httpd.tls_cert("a.test").serial_number == staged
+
+
+def test_what_the_document_takes_over(served):
+    """CA, account and state: whatever else a child wrote there, a2md or a later start would act on."""
+    served.start()
+    served.graceful()
+    before = served.store_json("domains/a.test/md.json")
+    document = sets.document(["a.test", "evil.test"], **{
+        "cmd-dns-01": "/tmp/evil", "proxy-url": "http://evil.test/", "ca-certs": "/tmp/evil.pem",
+        "contacts": ["mailto:evil@evil.test"], "cert-files": ["/tmp/x"], "pkey-files": ["/tmp/y"], "renew-mode": 0})
+    document["ca"]["account"] = "../../evil"
+    served.add_md_conf("MDRenewMode manual")
+    staged = sets.put_staged(served.store, ["a.test"], doc=document)
+    served.stop()
+    from test_a2md import Tool
+    served.start()
+    assert served.tls_cert("a.test").serial_number == staged
+    after = served.store_json("domains/a.test/md.json")
+    assert {k: v for k, v in after.items() if k != "renew-mode"} == {k: v for k, v in before.items() if k != "renew-mode"}
+    assert "evil" not in Tool(served.store).ok("list", options=["-j"])

@@ -107,6 +107,11 @@ int fsync(int fd)
     return fail_files.is_hasty ? 0 : (int)syscall(SYS_fsync, fd);
 }
 
+int syncfs(int fd)
+{
+    return fails() ? -1 : (int)syscall(SYS_syncfs, fd);
+}
+
 int fchmod(int fd, mode_t mode)
 {
     return fails() ? -1 : (int)syscall(SYS_fchmod, fd, mode);
@@ -130,6 +135,11 @@ int mkdirat(int dir, const char *path, mode_t mode)
 int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
     return fails() ? -1 : (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, 0);
+}
+
+int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned int flags)
+{
+    return fails() ? -1 : (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, flags);
 }
 
 int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)

@@ -26,6 +26,7 @@
 #include "../../md_rename.h"
 #include "../../md_renew.h"
 #include "../../md_text.h"
+#include "issue.h"
 #include "temp_dir.h"
 
 #define NAME "one.example.org"
@@ -323,6 +324,8 @@ static md_reg_t *make_reg(const char *names)
         argv[1] = blank ? blank + 1 : line;
         assert_null(md_config_define(&domain, 2, argv, p));
         md_config_complete(domain, conf, p);
+        domain->ca_urls = md_strings_make(p);
+        APR_ARRAY_PUSH(domain->ca_urls, const char *) = "https://ca.test/dir";
         APR_ARRAY_PUSH(domain->key_specs, md_key_spec_t) = P256;
         domain->is_watched = 1;
         APR_ARRAY_PUSH(domains, md_domain_t *) = domain;
@@ -366,13 +369,14 @@ static void stage_set(const char *name)
     apr_array_header_t *names = md_strings_make(p), *chain = apr_array_make(p, 1, sizeof(void *));
     md_domain_t *domain = md_domain_make(name, p);
     md_key_t *key = save_key(MD_STORE_STAGING, name);
+    static int days = 60; /* each lasts longer than those before */
     md_cert_t *cert;
 
     APR_ARRAY_PUSH(names, const char *) = name;
     domain->names = names;
     domain->ca_url = "https://ca.test/dir";
     APR_ARRAY_PUSH(domain->key_specs, md_key_spec_t) = P256;
-    assert_int_equal(md_cert_make_fallback(&cert, names, key, &err, p), APR_SUCCESS);
+    cert = issue(names, key, -3600, 24 * 3600 * ++days, p);
     APR_ARRAY_PUSH(chain, md_cert_t *) = cert;
     assert_int_equal(md_store_save_json(store, MD_STORE_STAGING, name, "md.json",
                                         md_domain_to_json(domain, p), &err, p), 0);
