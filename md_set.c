@@ -72,17 +72,21 @@ static apr_status_t check_settings(const md_set_t *set, const md_domain_t *domai
     return APR_SUCCESS;
 }
 
-static int is_due(const md_domain_t *domain, const md_cert_info_t *live, apr_time_t now)
+static int is_due(const md_domain_t *domain, const md_cert_info_t *cert, apr_time_t now)
 {
-    return domain->is_forced || md_window_opens(&live->validity, &domain->renew_window) <= now;
+    return md_window_opens(&cert->validity, &domain->renew_window) <= now;
 }
 
+/* A CA may issue for a shorter time than it did. What waited in staging until it was due for renewal
+ * itself replaces nothing that is not. */
 static apr_status_t compare(const md_domain_t *domain, const md_cert_info_t *cert,
                             const md_cert_info_t *live, apr_time_t now, md_err_t *err,
                             apr_pool_t *p)
 {
+    int is_wanted = !is_due(domain, cert, now) || is_due(domain, live, now) || domain->is_forced;
+
     if (cert->validity.end >= live->validity.end
-        || (is_due(domain, live, now) && cert->validity.start > live->validity.start))
+        || (is_wanted && cert->validity.start > live->validity.start))
         return APR_SUCCESS;
     return md_fail(err, APR_EINVAL, "it expires on %s, before the one in service",
                    md_time_http(cert->validity.end, p));

@@ -20,8 +20,8 @@ typedef struct md_set_t {
  * NULL):
  * - It covers all names. If what is live does not either: all that this covers.
  * - Where that is for the settings of today, this is, too.
- * - It covers more, or expires no earlier, unless what is live is due for renewal and this was
- *   issued after it.
+ * - It covers more, or expires no earlier, or was issued later and either is not due for renewal
+ *   itself, or what is live is, too.
  * Pure. APR_EINVAL with the reason; APR_EEXIST (not an md_fail) when it is what is live. */
 MD_MUST_CHECK
 apr_status_t md_set_check(const md_set_t *set, const md_domain_t *domain,

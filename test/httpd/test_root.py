@@ -227,7 +227,7 @@ REFUSED = {  # what a child staged for a.test, and why it does not go into servi
     "expired": ({"days": (-90, -1)}, "expired on "),
     "future": ({"days": (5, 95)}, "is not valid before "),
     "other-key": ({"key": "other"}, "is for another private key"),
-    "old": ({"days": (-60, 30)}, "before the one in service"),
+    "old": ({"days": (-80, 10)}, "before the one in service"),
     "other-ca": ({"ca": "https://ca.example/"}, "https://ca.example/, which is not a configured CA"),
 }
 

@@ -99,7 +99,10 @@ static void not_worse_than_what_is_live(void **state)
         { "a.org", -80, 10, -1, 89, 0, "before the one in service" },
         { "a.org", -80, 10, -1, 89, 1, "before the one in service" },
         { "a.org", -1, 6, -30, 60, 0, "before the one in service" },
-        { "a.org", -1, 6, -61, 29, 0, NULL },  /* short-lived ones from now on: the old one is due */
+        { "a.org", -1, 40, -30, 60, 0, NULL }, /* for a shorter time from now on */
+        { "a.org", -29, 40, -30, 60, 0, NULL },
+        { "a.org", -31, 59, -30, 60, 0, "before the one in service" },
+        { "a.org", -1, 6, -61, 29, 0, NULL },  /* both are due */
         { "a.org", -1, 6, -30, 60, 1, NULL },  /* somebody wants it so */
         { "a.org", -62, 28, -61, 29, 0, "before the one in service" },
     };
@@ -186,7 +189,8 @@ static void some_of_the_names(void **state)
         { "a.org", 89, NULL, NULL },
         { "x.org", 89, NULL, "does not cover a.org" },
         { "a.org", 89, "a.org", NULL },
-        { "a.org", 50, "a.org", "before the one in service" },
+        { "a.org", 50, "a.org", NULL },
+        { "a.org", 20, "a.org", "before the one in service" },
         { "a.org b.org", 50, "a.org", NULL },
         { "a.org b.org", 50, "b.org", NULL },
         { "a.org", 89, "b.org", "does not cover b.org" },
