@@ -77,8 +77,8 @@ static int is_due(const md_domain_t *domain, const md_cert_info_t *cert, apr_tim
     return md_window_opens(&cert->validity, &domain->renew_window) <= now;
 }
 
-/* A CA may issue for a shorter time than it did. What waited in staging until it was due for renewal
- * itself replaces nothing that is not. */
+/* A CA may issue for a shorter time than it did. What waited in staging until it was due for
+ * renewal itself replaces nothing that is not. */
 static apr_status_t compare(const md_domain_t *domain, const md_cert_info_t *cert,
                             const md_cert_info_t *live, apr_time_t now, md_err_t *err,
                             apr_pool_t *p)

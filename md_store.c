@@ -324,7 +324,7 @@ static apr_status_t save_key(const md_store_t *store, md_store_group_t group, co
         return rv;
     if (!encrypts)
         attr.perms = P_OWNER;
-    attr.is_volatile = is_volatile;
+    attr.is_volatile |= is_volatile;
     return save(store, group, name, file, &attr, pem, len, err, p);
 }
 
