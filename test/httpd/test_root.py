@@ -4,6 +4,8 @@ nothing into service that it did not check."""
 import os
 import shutil
 import stat
+import subprocess
+import time
 
 import pytest
 
@@ -290,3 +292,90 @@ def test_what_the_document_takes_over(served):
     after = served.store_json("domains/a.test/md.json")
     assert {k: v for k, v in after.items() if k != "renew-mode"} == {k: v for k, v in before.items() if k != "renew-mode"}
     assert "evil" not in Tool(served.store).ok("list", options=["-j"])
+
+
+ENEMY = r"""
+import os, random, shutil, sys, time
+store, victim, end = sys.argv[1], sys.argv[2], time.time() + float(sys.argv[3])
+random.seed(1)
+NAMES = ["a.test", "b.test", "gone.test", ".account-1"]
+FILES = ["md.json", "job.json", "order.json", "account.json", "account.pem", "privkey.p-256.pem", "pubcert.p-256.pem",
+         "x.tmp", "md.json.damaged"]
+def nest(path):
+    os.makedirs(path + "/d" * 50)
+def crafted(path):
+    with open(path, "w") as f:
+        f.write(random.choice(["[" * 100000, '{"ca": {"url": "http://x/", "account": "../../../etc"}, "domains": ["a.test"]}',
+            '{"challenge-setups": [' + '"http-01:../../x",' * 1000 + '"x"]}', "{", "-----BEGIN PRIVATE KEY-----"]))
+def huge(path):
+    with open(path, "w") as f:
+        f.truncate(1 << 40)
+ACTS = [
+    lambda path: os.symlink(victim, path), lambda path: os.symlink(victim + "/file", path),
+    lambda path: os.symlink(path, path), lambda path: os.link(victim + "/readable", path),
+    lambda path: os.mkfifo(path), lambda path: os.mkdir(path), nest, crafted, crafted, huge,
+    lambda path: os.rename(path, os.path.dirname(path) + "/" + random.choice(FILES)),
+    lambda path: shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path),
+    lambda path: os.chmod(path, 0),
+]
+while time.time() < end:
+    path = f"{store}/{random.choice(['staging', 'challenges', 'ocsp'])}/{random.choice(NAMES)}"
+    if random.random() < 0.8:
+        path += "/" + random.choice(FILES)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        except OSError:
+            pass
+    try:
+        random.choice(ACTS)(path)
+    except OSError:
+        pass
+"""
+
+
+def cpu_of(pid):
+    fields = open(f"/proc/{pid}/stat", encoding="ascii").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_an_enemy_with_the_rights_of_a_child(served, workdir):
+    """While root starts, reloads and runs a2md: nothing outside changes, nothing is published, root has no work."""
+    from test_a2md import Tool
+    victim = make_victim(workdir)
+    victim.chmod(0o755)
+    (victim / "readable").write_text("precious")
+    good = sets.live_serial(served.store, "a.test")
+    served.start()
+    before = snapshot(victim)
+    root_only = {path: path.lstat() for path in [served.store, *served.store.glob("*")]}
+    enemy = subprocess.Popen(["/usr/bin/python3", "-c", ENEMY, str(served.store), str(victim), "60"],
+                             user=sets.uid(), group=sets.uid(), extra_groups=[], cwd="/")
+    try:
+        end = time.monotonic() + 8
+        rounds = 0
+        while time.monotonic() < end or rounds < 3:
+            rounds += 1
+            spent = cpu_of(served.pid())
+            served.graceful()
+            assert cpu_of(served.pid()) - spent < 1
+            for command in ["list"], ["drive", "-f"], ["drive", "-r", "a.test"]:
+                begun = os.times()
+                Tool(served.store)(*command)
+                now = os.times()
+                assert now[2] + now[3] - begun[2] - begun[3] < 1, command
+    finally:
+        enemy.kill()
+        enemy.wait()
+    assert "AH10068" not in served.error_log()
+    assert served.tls_cert("a.test").serial_number == good == sets.live_serial(served.store, "a.test")
+    after = snapshot(victim)
+    for path in before:  # the enemy itself may have made hard links to what it can read
+        assert after[path][:2] == before[path][:2] and after[path][3] == before[path][3], path
+    for path, st in root_only.items():
+        assert (path.lstat().st_uid, path.lstat().st_mode) == (st.st_uid, st.st_mode), path
+    for path in served.store.rglob("*"):
+        st = path.lstat()
+        if stat.S_ISREG(st.st_mode) and st.st_uid == 0 and st.st_mode & 0o044 and st.st_size < 1 << 20:
+            assert path.name == "readable" or b"precious" not in path.read_bytes() or st.st_nlink > 1
+    os.system(f"rm -rf {served.store}/staging {served.store}/challenges {served.store}/ocsp")
+    assert served.get("/", "a.test", https=True)[0] == 200
