@@ -4,12 +4,15 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import stat
 import subprocess
+import threading
 import time
 
 import pytest
 
+import sets
 import stores
 from filled import BOTH, CERT, KEY, LIVE, NAMES, OPEN, configure, kill
 from servers import Httpd, wait_for
@@ -183,3 +186,83 @@ def test_lock_file_that_is_none(locked, obstacle, why):
     locked.start()
     locked.wait_log(rf"AH10398: unable to obtain.*{why}")
     assert waiting(locked) == BOTH
+
+
+SETS = [f"d{i}.test" for i in range(40)]
+NEW = [f"n{i}.test" for i in range(20)]  # without certificate: a temporary pair is made
+
+
+@pytest.fixture
+def many(workdir):
+    """Two servers on one store, a staged set for each live domain."""
+    servers = [Httpd(workdir / name) for name in ("first", "second")]
+    for server in servers:
+        server.store = servers[0].store
+        sets.configure(server, SETS + NEW)
+        server.add_md_conf(f"MDStoreDir {server.store}")
+        server.log_level = "warn md:info"
+        server.write_conf()
+    sets.make_store(servers[0].store)
+    for name in SETS:
+        sets.put_live(servers[0].store, [name])
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+def look_until(done, store, torn):
+    """What somebody who looks finds: a whole set of each domain at any time."""
+    while not done.is_set():
+        for name in SETS:
+            directory = os.open(store / "domains" / name, os.O_RDONLY | os.O_DIRECTORY)
+            missing = {KEY, CERT, "md.json"} - set(os.listdir(directory))
+            os.close(directory)
+            if missing:
+                torn.append((name, missing))
+
+
+def test_a_whole_set_at_any_time(many):
+    store = many[0].store
+    for _ in range(3):
+        staged = {name: sets.put_staged(store, [name]) for name in SETS}
+        for name in NEW:
+            shutil.rmtree(store / "domains" / name, ignore_errors=True)
+        done, torn = threading.Event(), []
+        watcher = threading.Thread(target=look_until, args=(done, store, torn))
+        watcher.start()
+        start_together(many)
+        done.set()
+        watcher.join()
+        assert not torn
+        logs = [server.error_log() for server in many]
+        assert not any("[md:error]" in log or "AH02565" in log for log in logs), logs
+        assert sum(log.count("AH10068") for log in logs) == len(SETS)
+        for name in SETS:
+            assert sets.is_whole(store / "domains" / name)
+            assert sets.live_serial(store, name) == staged[name]
+        assert not os.listdir(store / "tmp") and not os.listdir(store / "staging")
+        for server in many:
+            assert "Fallback" in server.tls_cert(NEW[0]).issuer.rfc4514_string()
+            kill(server)
+
+
+def test_killed_while_it_activates(many):
+    """Whatever the moment: all is there, and the next start has the new sets in service."""
+    server, store = many[0], many[0].store
+    for delay in 0.05, 0.1, 0.15, 0.2, 0.3:
+        staged = {name: sets.put_staged(store, [name]) for name in SETS}
+        before = stores.private_keys(store)
+        process = subprocess.Popen([server.binary(), "-f", server.conf, "-DFOREGROUND"], env=server.env(),
+                                   start_new_session=True, stderr=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        server.pid_path.unlink(missing_ok=True)
+        assert before.keys() <= stores.private_keys(store).keys()
+        assert all(sets.is_whole(store / "domains" / name) for name in SETS)
+        server.start()
+        assert before.keys() <= stores.private_keys(store).keys()
+        assert {name: sets.live_serial(store, name) for name in SETS} == staged
+        assert not os.listdir(store / "tmp") and "[md:error]" not in server.error_log()
+        kill(server)
