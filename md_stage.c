@@ -14,6 +14,8 @@
 #include "md_log.h"
 #include "md_set.h"
 
+#define CLEAN_TIME apr_time_from_msec(500) /* for all that a start cleans up */
+
 /* ---- activation ---- */
 
 static apr_status_t load_pair(md_set_t *set, const md_reg_t *reg, const char *name,
@@ -483,11 +485,17 @@ static void try_again(const md_reg_t *reg, const char *name, apr_pool_t *p)
                err.detail);
 }
 
+/* Children may have filled what is to be cleaned: the rest is for the next start. */
+static int is_late(apr_time_t end)
+{
+    return md_clock_steady() >= end;
+}
+
 /* Files that were never finished, of a crash or a full disk. */
-static void sweep(const md_reg_t *reg, apr_pool_t *p)
+static void sweep(const md_reg_t *reg, apr_time_t end, apr_pool_t *p)
 {
     static const md_store_group_t GROUPS[] = {
-        MD_STORE_DOMAINS, MD_STORE_STAGING, MD_STORE_ACCOUNTS
+        MD_STORE_DOMAINS, MD_STORE_ACCOUNTS, MD_STORE_STAGING
     };
     apr_array_header_t *names;
     apr_time_t now = md_clock_now();
@@ -499,7 +507,7 @@ static void sweep(const md_reg_t *reg, apr_pool_t *p)
     md_store_sweep(reg->store, MD_STORE_DOMAINS, NULL, now, iter);
     for (g = 0; g < sizeof(GROUPS) / sizeof(GROUPS[0]); ++g) {
         names = md_store_names(reg->store, GROUPS[g], p);
-        for (i = 0; i < names->nelts; ++i) {
+        for (i = 0; i < names->nelts && !is_late(end); ++i) {
             apr_pool_clear(iter);
             md_store_sweep(reg->store, GROUPS[g], APR_ARRAY_IDX(names, i, const char *), now, iter);
         }
@@ -507,10 +515,28 @@ static void sweep(const md_reg_t *reg, apr_pool_t *p)
     apr_pool_destroy(iter);
 }
 
-void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
+/* Challenges for names that nobody manages. */
+static void remove_foreign(const md_reg_t *reg, apr_time_t end, apr_pool_t *p)
 {
     apr_array_header_t *names = md_store_names(reg->store, MD_STORE_CHALLENGES, p);
     const char *name;
+    apr_pool_t *iter;
+    int i;
+
+    apr_pool_create(&iter, p);
+    for (i = 0; i < names->nelts && !is_late(end); ++i) {
+        apr_pool_clear(iter);
+        name = APR_ARRAY_IDX(names, i, const char *);
+        if (!md_index_find(reg->index, name)
+            && !md_index_find(reg->index, apr_pstrcat(iter, "*.", name, NULL)))
+            md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, iter);
+    }
+    apr_pool_destroy(iter);
+}
+
+void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
+{
+    apr_time_t end = md_clock_steady() + CLEAN_TIME;
     apr_pool_t *iter;
     int i;
 
@@ -520,12 +546,7 @@ void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
         if (md_reg_domain(reg, i)->is_watched)
             try_again(reg, md_reg_domain(reg, i)->name, iter);
     }
-    for (i = 0; i < names->nelts; ++i) {
-        name = APR_ARRAY_IDX(names, i, const char *);
-        if (!md_index_find(reg->index, name)
-            && !md_index_find(reg->index, apr_pstrcat(p, "*.", name, NULL)))
-            md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
-    }
     apr_pool_destroy(iter);
-    sweep(reg, p);
+    sweep(reg, end, p);
+    remove_foreign(reg, end, p);
 }

@@ -8,9 +8,8 @@
 
 /* Put every complete staged set into service: AH10068; or AH10069 for one that is damaged or that
  * md_set_check refuses, which goes to the archive. Incomplete ones stay, and those whose time has
- * not come (MDActivationDelay). Before
- * that, damaged documents of staging and accounts are put aside, and accounts staged by any domain
- * are kept. */
+ * not come (MDActivationDelay). Before that, damaged documents of staging and accounts are put
+ * aside, and accounts staged by any domain are kept. */
 void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p);
 
 /* The two parts of it for one domain: an account that it staged becomes a stored one, and that for
@@ -25,7 +24,8 @@ apr_status_t md_stage_activate(const md_reg_t *reg, const md_domain_t *domain, m
 void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p);
 
 /* What failed in an earlier server generation is tried again at once (AH10064), but for what a CA
- * wants to see later; and challenge directories of names that nobody manages go. */
+ * wants to see later; and challenge directories of names that nobody manages go, as many as half a
+ * second is enough for. */
 void md_stage_clean(md_reg_t *reg, apr_pool_t *p);
 
 #endif

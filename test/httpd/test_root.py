@@ -294,6 +294,22 @@ def test_what_the_document_takes_over(served):
     assert "evil" not in Tool(served.store).ok("list", options=["-j"])
 
 
+def test_names_without_number(served):
+    """More than a start has time for: some go, and the rest with the next ones."""
+    served.start()
+    for group in "challenges", "staging":
+        fd = os.open(served.store / group, os.O_RDONLY)
+        for i in range(20000):
+            os.mkdir(f"n{i}.test", dir_fd=fd)
+            os.chown(f"n{i}.test", sets.uid(), -1, dir_fd=fd)
+        os.close(fd)
+    spent = cpu_of(served.pid())
+    served.graceful()
+    assert cpu_of(served.pid()) - spent < 1.5
+    assert len(os.listdir(served.store / "challenges")) < 20000
+    assert "[md:error]" not in served.error_log()
+
+
 ENEMY = r"""
 import os, random, shutil, sys, time
 store, victim, end = sys.argv[1], sys.argv[2], time.time() + float(sys.argv[3])
