@@ -4,6 +4,7 @@
 #ifndef MD_SET_H
 #define MD_SET_H
 
+#include "md_cert.h"
 #include "md_domain.h"
 
 /* For each key spec of the domain, in their order. */
