@@ -8,10 +8,8 @@
 #include <apr_getopt.h>
 
 #include "md_reg.h"
+#include "md_version.h"
 
-#ifndef MD_VERSION
-#define MD_VERSION "0.0.0"
-#endif
 #define A2MD_USER_AGENT "apachemd/" MD_VERSION " mod_md/" MD_VERSION
 #define A2MD_LOCK_WAIT  apr_time_from_sec(30) /* for others who change documents */
 

@@ -241,7 +241,7 @@ static int find_least_bits(void)
     return BITS[level < 0 ? 0 : level > 5 ? 5 : level];
 }
 
-static int least_bits(void)
+int md_chain_least_bits(void)
 {
     static int known = -1; /* the same for all threads */
     int bits = __atomic_load_n(&known, __ATOMIC_RELAXED);
@@ -265,7 +265,7 @@ static int signature_bits(X509 *x509)
 
 apr_status_t md_chain_check_strength(const apr_array_header_t *chain, md_err_t *err)
 {
-    int least = least_bits(), i, key_bits, sig_bits;
+    int least = md_chain_least_bits(), i, key_bits, sig_bits;
     apr_status_t rv = APR_SUCCESS;
     EVP_PKEY *pkey;
     X509 *x509;

@@ -51,6 +51,9 @@ apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key
 MD_MUST_CHECK
 apr_status_t md_chain_check_strength(const apr_array_header_t *chain, md_err_t *err);
 
+/* The bits of security that it asks for. */
+int md_chain_least_bits(void);
+
 md_cert_t *md_chain_leaf(const apr_array_header_t *chain); /* NULL if empty */
 
 /* Its own issuer. */

@@ -54,6 +54,28 @@ apr_status_t md_dir_sync(int dir, const char *path)
     return rv;
 }
 
+apr_status_t md_file_version(md_file_version_t *version, const char *path)
+{
+    struct stat st;
+
+    if (stat(path, &st) != 0)
+        return errno;
+    *version = (md_file_version_t){ .dev = st.st_dev, .ino = st.st_ino, .size = st.st_size,
+                                    .modified = st.st_mtim, .changed = st.st_ctim };
+    return APR_SUCCESS;
+}
+
+static int same_time(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+int md_file_version_same(const md_file_version_t *a, const md_file_version_t *b)
+{
+    return a->dev == b->dev && a->ino == b->ino && a->size == b->size
+           && same_time(&a->modified, &b->modified) && same_time(&a->changed, &b->changed);
+}
+
 apr_status_t md_file_sync_all(const char *path)
 {
     apr_status_t rv = APR_SUCCESS;

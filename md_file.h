@@ -5,6 +5,8 @@
 #define MD_FILE_H
 
 #include <fcntl.h>
+#include <sys/types.h>
+#include <time.h>
 
 #include <apr_file_io.h>
 #include <apr_user.h>
@@ -68,6 +70,19 @@ apr_status_t md_dir_remove(int dir, const char *path);
 
 /* All that was written to the file system of `path` is on disk: one call for many files. */
 apr_status_t md_file_sync_all(const char *path);
+
+/* Which file a path leads to, and which content of it: any change gives another version, as long as
+ * the times of the file system tell one from the next. */
+typedef struct md_file_version_t {
+    dev_t dev;
+    ino_t ino;
+    off_t size;
+    struct timespec modified, changed;
+} md_file_version_t;
+
+/* Links are followed. */
+apr_status_t md_file_version(md_file_version_t *version, const char *path);
+int md_file_version_same(const md_file_version_t *a, const md_file_version_t *b);
 
 /* fsync a directory, so that a rename in it survives a crash. */
 apr_status_t md_dir_sync(int dir, const char *path);

@@ -30,7 +30,9 @@ void md_live_replace(const md_domain_t *domain, const md_live_t *live)
 /* Reading the certificates of all domains. */
 typedef struct load_t {
     const md_store_t *store;
+    md_known_t *known;
     md_live_tell_t tell;
+    apr_time_t now;
     apr_hash_t *issuers; /* see md_chain_from_pem_shared */
     apr_pool_t *p, *tmp;
 } load_t;
@@ -142,23 +144,58 @@ static apr_status_t load_static(apr_array_header_t **pchain, const load_t *load,
     return rv;
 }
 
-/* The `count` certificates of the store, per key spec, or of static files; *pfits tells which of
- * them have their private key. */
+/* Where the pair is, with NULL for what is not configured. */
+static md_pair_t pair_at(const load_t *load, const md_domain_t *domain,
+                         const apr_array_header_t *specs, int i)
+{
+    const md_key_spec_t *spec;
+    md_pair_t pair = { .cert_file = NULL };
+
+    if (specs) {
+        spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
+        pair.cert_file = md_store_path(load->store, MD_STORE_DOMAINS, domain->name,
+                                       md_key_spec_file(spec, "pubcert", load->tmp), load->tmp);
+        pair.key_file = md_store_path(load->store, MD_STORE_DOMAINS, domain->name,
+                                      md_key_spec_file(spec, "privkey", load->tmp), load->tmp);
+        return pair;
+    }
+    pair.cert_file = APR_ARRAY_IDX(domain->cert_files, i, const char *);
+    if (domain->pkey_files && i < domain->pkey_files->nelts)
+        pair.key_file = APR_ARRAY_IDX(domain->pkey_files, i, const char *);
+    return pair;
+}
+
+/* One certificate, per key spec of the store, or of static files; *pfits tells whether it has its
+ * private key. */
+static const md_cert_info_t *load_cert(int *pfits, const load_t *load, const md_domain_t *domain,
+                                       const apr_array_header_t *specs, int i)
+{
+    md_pair_t pair = pair_at(load, domain, specs, i);
+    const md_cert_info_t *info = pair.key_file ? md_known_find(load->known, &pair) : NULL;
+    apr_array_header_t *chain;
+    apr_status_t rv;
+
+    *pfits = info != NULL;
+    if (info)
+        return info;
+    rv = specs ? load_stored(&chain, load, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t))
+               : load_static(&chain, load, domain, i);
+    *pfits = rv == APR_SUCCESS;
+    if (*pfits)
+        return md_known_keep(load->known, &pair, md_chain_leaf(chain), load->now, load->p);
+    return md_chain_leaf(chain) ? md_cert_info(md_chain_leaf(chain), load->p) : NULL;
+}
+
+/* `count` of them. */
 static apr_array_header_t *load_certs(const int **pfits, const load_t *load,
                                       const md_domain_t *domain, const apr_array_header_t *specs,
                                       int count)
 {
-    apr_array_header_t *certs = apr_array_make(load->p, count, sizeof(md_cert_info_t *)), *chain;
+    apr_array_header_t *certs = apr_array_make(load->p, count, sizeof(md_cert_info_t *));
     int *fits = apr_pcalloc(load->p, sizeof(int) * (apr_size_t)count), i;
-    apr_status_t rv;
 
-    for (i = 0; i < count; ++i) {
-        rv = specs ? load_stored(&chain, load, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t))
-                   : load_static(&chain, load, domain, i);
-        fits[i] = rv == APR_SUCCESS;
-        APR_ARRAY_PUSH(certs, const md_cert_info_t *) =
-            md_chain_leaf(chain) ? md_cert_info(md_chain_leaf(chain), load->p) : NULL;
-    }
+    for (i = 0; i < count; ++i)
+        APR_ARRAY_PUSH(certs, const md_cert_info_t *) = load_cert(&fits[i], load, domain, specs, i);
     *pfits = fits;
     return certs;
 }
@@ -180,12 +217,12 @@ static int lacks_must_staple(const load_t *load, const md_domain_t *domain,
     return 0;
 }
 
-static const md_live_t *make_live(const load_t *load, const md_domain_t *domain, apr_time_t now)
+static const md_live_t *make_live(const load_t *load, const md_domain_t *domain)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, load->tmp);
     md_live_t *live = apr_pcalloc(load->p, sizeof(*live));
 
-    live->since = now;
+    live->since = load->now;
     if (load->store) {
         live->certs = live->obtained = load_certs(&live->fits, load, domain, specs, specs->nelts);
         live->lacks_must_staple = lacks_must_staple(load, domain, live->obtained);
@@ -195,11 +232,10 @@ static const md_live_t *make_live(const load_t *load, const md_domain_t *domain,
     return live;
 }
 
-void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md_live_tell_t tell,
-                  apr_pool_t *p)
+void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md_known_t *known,
+                  md_live_tell_t tell, apr_pool_t *p)
 {
-    load_t load = { .store = store, .tell = tell, .p = p };
-    apr_time_t now = md_clock_now();
+    load_t load = { .store = store, .known = known, .tell = tell, .p = p };
     const md_domain_t *domain;
     apr_pool_t *tmp;
     int i;
@@ -207,10 +243,11 @@ void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md
     apr_pool_create(&tmp, p);
     apr_pool_create(&load.tmp, tmp);
     load.issuers = apr_hash_make(tmp);
+    load.now = apr_time_now();
     for (i = 0; i < domains->nelts; ++i) {
         apr_pool_clear(load.tmp);
         domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
-        md_live_replace(domain, make_live(&load, domain, now));
+        md_live_replace(domain, make_live(&load, domain));
     }
     apr_pool_destroy(tmp);
 }

@@ -5,6 +5,7 @@
 #define MD_LIVE_H
 
 #include "md_domain.h"
+#include "md_known.h"
 #include "md_store.h"
 
 typedef enum {
@@ -37,10 +38,11 @@ void md_live_replace(const md_domain_t *domain, const md_live_t *live);
 /* Whose damage is told in the log. */
 typedef enum { MD_LIVE_TELL_NONE, MD_LIVE_TELL_STATIC, MD_LIVE_TELL_ALL } md_live_tell_t;
 
-/* Read the certificates of all domains (`md_domain_t *`), and see whether their private keys fit.
- * Without a store: static files alone. The snapshots live in `p`, their state is unknown. */
-void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md_live_tell_t tell,
-                  apr_pool_t *p);
+/* Read the certificates of all domains (`md_domain_t *`), and see whether their private keys fit;
+ * what is `known` (or NULL) is not read again. Without a store: static files alone. The snapshots
+ * live in `p`, and no longer than what is known; their state is unknown. */
+void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md_known_t *known,
+                  md_live_tell_t tell, apr_pool_t *p);
 
 /* Settle the state by the certificates that were loaded, for the domain as it is configured now: a
  * new snapshot, in `p`. The first deficient certificate counts. */

@@ -124,7 +124,7 @@ void md_reg_put_aside(const md_reg_t *reg, md_store_group_t group, const char *n
 
 void md_reg_load(md_reg_t *reg, apr_pool_t *p)
 {
-    md_live_load(reg->domains, reg->store, reg->is_dry_run ? MD_LIVE_TELL_NONE
+    md_live_load(reg->domains, reg->store, reg->known, reg->is_dry_run ? MD_LIVE_TELL_NONE
                  : reg->is_tool ? MD_LIVE_TELL_STATIC : MD_LIVE_TELL_ALL, p);
 }
 
@@ -299,15 +299,22 @@ int md_reg_cert_files(const md_reg_t *reg, const md_domain_t *domain, apr_array_
 static const md_cert_info_t *usable_fallback(const md_reg_t *reg, const md_domain_t *domain,
                                              apr_pool_t *p)
 {
+    md_pair_t pair = {
+        .cert_file = md_store_path(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_CERT, p),
+        .key_file = md_store_path(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY, p)
+    };
+    const md_cert_info_t *info = md_known_find(reg->known, &pair);
     apr_array_header_t *chain;
 
+    if (info)
+        return info;
     if (md_store_load_chain(&chain, reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_CERT,
                             NULL, p) != APR_SUCCESS
         || md_chain_check_strength(chain, NULL) != APR_SUCCESS
         || md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY,
                               md_chain_leaf(chain), NULL, p) != APR_SUCCESS)
         return NULL;
-    return md_cert_info(md_chain_leaf(chain), p);
+    return md_known_keep(reg->known, &pair, md_chain_leaf(chain), apr_time_now(), p);
 }
 
 static int is_fresh(const md_cert_info_t *cert, const md_domain_t *domain, apr_time_t now,

@@ -14,7 +14,9 @@ typedef struct md_reg_t {
     apr_array_header_t *domains;     /* `md_domain_t *`, in order of definition */
     md_index_t *index;               /* by DNS name */
     const char *store_problem;       /* why nobody can be renewed at all, or NULL */
+    md_known_t *known;               /* what starts before found, or NULL */
     int is_dry_run;                  /* the real start follows: what stays as it is is told there */
+    int is_reload;                   /* not the first start of the process */
     int is_tool;                     /* a2md: no restart follows, and nobody reads job records */
     const char *only_challenge;      /* the one type to use, NULL: as configured (a2md) */
     int http_reachable, https_reachable; /* ports 80 and 443 lead here */

@@ -14,7 +14,7 @@
 #include "md_log.h"
 #include "md_set.h"
 
-#define CLEAN_TIME apr_time_from_msec(500) /* for all that a start cleans up */
+#define CLEAN_TIME apr_time_from_msec(250) /* for each kind of what a start cleans up */
 
 /* ---- activation ---- */
 
@@ -75,20 +75,19 @@ static apr_status_t load_staged(md_set_t *set, const char **paccount, const md_r
 static md_json_t *make_document(const md_set_t *set, const char *account, const md_reg_t *reg,
                                 const md_domain_t *domain, apr_pool_t *p)
 {
+    static const md_live_t COMPLETE = { .state = MD_STATE_COMPLETE };
     md_acct_wish_t wish = { .ca_url = set->ca_url, .eab_kid = domain->eab_kid,
                             .eab_hmac = domain->eab_hmac, .id = account };
-    md_json_t *json;
+    md_domain_t *document;
 
-    if (md_reg_load_json(&json, reg, MD_STORE_DOMAINS, domain->name, NULL, p) != APR_SUCCESS)
-        json = md_domain_to_json(domain, p);
+    if (md_reg_load_domain(&document, reg, domain->name, NULL, p) != APR_SUCCESS)
+        document = md_domain_from_json(md_domain_to_json(domain, p), p);
     if (!wish.id)
-        wish.id = apr_pstrdup(p, md_json_get_str(json, "ca.account"));
-    md_json_set_str(json, "name", domain->name); /* it may be from before a rename */
-    md_json_set_str(json, "ca.url", set->ca_url);
-    md_json_set_str(json, "ca.account", md_acct_find_id(reg->store, &wish, p));
-    md_json_set_int(json, "state", MD_STATE_COMPLETE);
-    md_json_unset(json, "state-descr");
-    return json;
+        wish.id = document->ca_account;
+    document->ca_url = set->ca_url;
+    document->ca_account = md_acct_find_id(reg->store, &wish, p);
+    md_live_replace(document, &COMPLETE);
+    return md_domain_to_json(document, p);
 }
 
 static int lacks_must_staple(const md_set_t *set, const md_domain_t *domain, apr_pool_t *p)
@@ -485,29 +484,32 @@ static void try_again(const md_reg_t *reg, const char *name, apr_pool_t *p)
                err.detail);
 }
 
-/* Children may have filled what is to be cleaned: the rest is for the next start. */
-static int is_late(apr_time_t end)
+/* Children may have filled what is to be cleaned: when the time for it is over, the rest is for the
+ * next start. */
+static int is_over(apr_time_t end)
 {
     return md_clock_steady() >= end;
 }
 
-/* Files that were never finished, of a crash or a full disk. */
-static void sweep(const md_reg_t *reg, apr_time_t end, apr_pool_t *p)
+/* Files that were never finished, of a crash or a full disk. Only what died could leave any in
+ * thousands of directories that nobody but a start writes to: a reload does not look there. */
+static void sweep(const md_reg_t *reg, apr_pool_t *p)
 {
+    apr_time_t end = md_clock_steady() + CLEAN_TIME;
     static const md_store_group_t GROUPS[] = {
-        MD_STORE_DOMAINS, MD_STORE_ACCOUNTS, MD_STORE_STAGING
+        MD_STORE_ACCOUNTS, MD_STORE_STAGING, MD_STORE_DOMAINS
     };
+    size_t g, count = sizeof(GROUPS) / sizeof(GROUPS[0]) - (reg->is_reload ? 1 : 0);
     apr_array_header_t *names;
     apr_time_t now = md_clock_now();
     apr_pool_t *iter;
-    size_t g;
     int i;
 
     apr_pool_create(&iter, p);
     md_store_sweep(reg->store, MD_STORE_DOMAINS, NULL, now, iter);
-    for (g = 0; g < sizeof(GROUPS) / sizeof(GROUPS[0]); ++g) {
+    for (g = 0; g < count; ++g) {
         names = md_store_names(reg->store, GROUPS[g], p);
-        for (i = 0; i < names->nelts && !is_late(end); ++i) {
+        for (i = 0; i < names->nelts && !is_over(end); ++i) {
             apr_pool_clear(iter);
             md_store_sweep(reg->store, GROUPS[g], APR_ARRAY_IDX(names, i, const char *), now, iter);
         }
@@ -516,15 +518,16 @@ static void sweep(const md_reg_t *reg, apr_time_t end, apr_pool_t *p)
 }
 
 /* Challenges for names that nobody manages. */
-static void remove_foreign(const md_reg_t *reg, apr_time_t end, apr_pool_t *p)
+static void remove_foreign(const md_reg_t *reg, apr_pool_t *p)
 {
     apr_array_header_t *names = md_store_names(reg->store, MD_STORE_CHALLENGES, p);
+    apr_time_t end = md_clock_steady() + CLEAN_TIME;
     const char *name;
     apr_pool_t *iter;
     int i;
 
     apr_pool_create(&iter, p);
-    for (i = 0; i < names->nelts && !is_late(end); ++i) {
+    for (i = 0; i < names->nelts && !is_over(end); ++i) {
         apr_pool_clear(iter);
         name = APR_ARRAY_IDX(names, i, const char *);
         if (!md_index_find(reg->index, name)
@@ -536,17 +539,20 @@ static void remove_foreign(const md_reg_t *reg, apr_time_t end, apr_pool_t *p)
 
 void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
 {
-    apr_time_t end = md_clock_steady() + CLEAN_TIME;
+    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p), *domains;
+    const md_domain_t *domain;
     apr_pool_t *iter;
     int i;
 
+    domains = staged_domains(reg, staged, p);
     apr_pool_create(&iter, p);
-    for (i = 0; i < reg->domains->nelts; ++i) {
+    for (i = 0; i < domains->nelts; ++i) {
         apr_pool_clear(iter);
-        if (md_reg_domain(reg, i)->is_watched)
-            try_again(reg, md_reg_domain(reg, i)->name, iter);
+        domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
+        if (domain->is_watched)
+            try_again(reg, domain->name, iter);
     }
     apr_pool_destroy(iter);
-    sweep(reg, end, p);
-    remove_foreign(reg, end, p);
+    sweep(reg, p);
+    remove_foreign(reg, p);
 }

@@ -11,10 +11,7 @@
 #include "md_job.h"
 #include "md_renew.h"
 #include "md_text.h"
-
-#ifndef MD_VERSION
-#define MD_VERSION "0.0.0"
-#endif
+#include "md_version.h"
 
 static md_json_t *window_to_json(const md_window_t *window, apr_pool_t *p)
 {

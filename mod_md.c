@@ -249,6 +249,8 @@ static apr_status_t step_make_registry(start_t *start)
 
     start->reg = process->reg = md_reg_make(start->store, conf, process->domains, start->p);
     start->reg->is_dry_run = process->is_dry_run;
+    start->reg->is_reload = process->is_reload;
+    start->reg->known = md_known_open(start->s->process->pool);
     start->reg->store_problem = process->store_problem;
     mod_md_reachability(start->reg, start->s);
     return APR_SUCCESS;
@@ -652,18 +654,16 @@ static int run_test(start_t *start)
     return result;
 }
 
-/* httpd evaluates the configuration twice in a new process. Only what outlives configurations can
- * tell which time it is. */
-static int is_first_pass(process_rec *proc)
+/* Only what outlives configurations can tell. */
+static int has_started(process_rec *proc)
 {
-    static const char KEY[] = "mod_md:passed";
-    void *passed = NULL;
+    static const char KEY[] = "mod_md:started";
+    void *started = NULL;
 
-    apr_pool_userdata_get(&passed, KEY, proc->pool);
-    if (passed)
-        return 0;
-    apr_pool_userdata_set(proc, KEY, apr_pool_cleanup_null, proc->pool);
-    return 1;
+    apr_pool_userdata_get(&started, KEY, proc->pool);
+    if (!started)
+        apr_pool_userdata_set(proc, KEY, apr_pool_cleanup_null, proc->pool);
+    return started != NULL;
 }
 
 static void use_log(server_rec *s)
@@ -695,7 +695,8 @@ static int post_config_before_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *p
                                   server_rec *s)
 {
     (void)plog;
-    process->is_dry_run = is_first_pass(s->process);
+    process->is_dry_run = ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG;
+    process->is_reload = !process->is_dry_run && has_started(s->process);
     if (process->domains->nelts == 0) {
         find_challenges(p);
         return OK;

@@ -9,10 +9,7 @@
 #include <apr_hash.h>
 
 #include "md_reg.h"
-
-#ifndef MD_VERSION
-#define MD_VERSION "0.0.0"
-#endif
+#include "md_version.h"
 
 #define MD_TELL_AT_MOST 20 /* of a kind of mistake: more would hide the rest of the log */
 
@@ -39,7 +36,8 @@ typedef struct md_process_t {
     md_index_t *expected_names;  /* theirs */
     apr_array_header_t *ignored; /* `const ap_directive_t *` that have no effect where they stand */
     const char *store_problem;   /* why nobody can be renewed at all, NULL: nothing is wrong */
-    int is_dry_run;              /* httpd only tries the configuration */
+    int is_dry_run;              /* a new process only tries its configuration first */
+    int is_reload;               /* the process has started before */
 } md_process_t;
 
 /* Of the configuration being read or in service. */
