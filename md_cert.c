@@ -65,7 +65,8 @@ static X509 *decode(const unsigned char *der, long len)
     return d2i_X509(NULL, &der, len);
 }
 
-/* The same, out of `known` if it was there before. */
+/* The same, out of `known` if it was there before. Chains of which no two have the same issuer do
+ * not fill memory. */
 static X509 *decode_known(const unsigned char *der, long len, apr_hash_t *known)
 {
     md_cert_t *cert = apr_hash_get(known, der, len);
@@ -74,8 +75,8 @@ static X509 *decode_known(const unsigned char *der, long len, apr_hash_t *known)
 
     if (!cert) {
         x509 = decode(der, len);
-        if (!x509)
-            return NULL;
+        if (!x509 || apr_hash_count(known) >= MD_MAX_ISSUERS)
+            return x509;
         cert = md_cert_wrap(x509, p);
         apr_hash_set(known, apr_pmemdup(p, der, (apr_size_t)len), len, cert);
     }

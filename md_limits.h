@@ -11,6 +11,7 @@
 #define MD_MAX_ALPN_PAIRS   8             /* keys with certificates for one tls-alpn-01 answer */
 #define MD_MAX_JSON_DEPTH   32            /* nesting of any document */
 #define MD_MAX_CHAIN        10            /* certificates in a chain */
+#define MD_MAX_ISSUERS      1000          /* that are shared among many chains */
 #define MD_MAX_JOB_LOG      128           /* entries in a job's log */
 #define MD_MAX_ERRORS       1000000       /* failed attempts that are counted */
 #define MD_MAX_NONCES       64            /* unused nonces kept per CA */

@@ -49,11 +49,12 @@ void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md
 void md_live_assess(const md_domain_t *domain, apr_pool_t *p);
 
 /* Is what the store has for the domain complete, and valid at `now`? Looks at the disk. */
-int md_live_is_sound(const md_store_t *store, const md_domain_t *domain, apr_time_t now,
+int md_live_is_sound(const md_domain_t *domain, const md_store_t *store, apr_time_t now,
                      apr_pool_t *p);
 
-/* What of that could be served at `now`: `const md_cert_info_t *` per key spec, or NULL. */
-const apr_array_header_t *md_live_usable(const md_store_t *store, const md_domain_t *domain,
-                                         apr_time_t now, apr_pool_t *p);
+/* What of that could be served at `now`: `const md_cert_info_t *` per key spec, or NULL. They live
+ * in `p`, and no longer than what is `known` (or NULL). */
+const apr_array_header_t *md_live_usable(const md_domain_t *domain, const md_store_t *store,
+                                         md_known_t *known, apr_time_t now, apr_pool_t *p);
 
 #endif

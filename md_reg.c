@@ -308,7 +308,7 @@ static const md_cert_info_t *usable_fallback(const md_reg_t *reg, const md_domai
 
     if (info)
         return info;
-    if (md_store_load_chain(&chain, reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_CERT,
+    if (md_store_load_chain(&chain, NULL, reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_CERT,
                             NULL, p) != APR_SUCCESS
         || md_chain_check_strength(chain, NULL) != APR_SUCCESS
         || md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY,

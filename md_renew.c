@@ -516,7 +516,8 @@ static apr_time_t begins_at(const md_renew_t *renew, apr_time_t now)
     int i;
 
     for (i = 0; i < specs->nelts; ++i) {
-        if (md_store_load_chain(&chain, renew->reg->store, MD_STORE_STAGING, renew->domain->name,
+        if (md_store_load_chain(&chain, NULL, renew->reg->store, MD_STORE_STAGING,
+                                renew->domain->name,
                                 md_key_spec_file(&APR_ARRAY_IDX(specs, i, md_key_spec_t),
                                                  "pubcert", renew->tmp), NULL, renew->tmp)
             != APR_SUCCESS)

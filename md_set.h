@@ -11,6 +11,7 @@
 typedef struct md_set_t {
     apr_array_header_t *keys;    /* md_key_t * */
     apr_array_header_t *chains;  /* apr_array_header_t * */
+    apr_hash_t *issuers;         /* of the chains, shared with those of other sets, or NULL */
     const char *ca_url;          /* where it is from */
     int must_staple;             /* it was ordered with that, which a CA may leave out */
 } md_set_t;

@@ -30,7 +30,8 @@ static apr_status_t load_pair(md_set_t *set, const md_reg_t *reg, const char *na
                            md_key_spec_file(spec, "privkey", p), err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = md_store_load_chain(&chain, reg->store, MD_STORE_STAGING, name, file, err, p);
+    rv = md_store_load_chain(&chain, set->issuers, reg->store, MD_STORE_STAGING, name, file, err,
+                             p);
     if (APR_STATUS_IS_ENOENT(rv) && md_store_exists(reg->store, MD_STORE_STAGING, name, file, p)) {
         md_fail(err, APR_EINVAL, "there is no certificate in %s",
                 md_store_path(reg->store, MD_STORE_STAGING, name, file, p));
@@ -151,21 +152,27 @@ static apr_status_t keep_staged(apr_status_t rv, md_err_t *err, apr_pool_t *p)
 
 /* Check the set and have it in tmp. APR_EEXIST: it is in service, and the start that did that was
  * cut short. */
-static apr_status_t prepare(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
-                            apr_pool_t *p)
+static apr_status_t prepare(const md_reg_t *reg, const md_domain_t *domain, apr_hash_t *issuers,
+                            md_err_t *err, apr_pool_t *p)
 {
     apr_time_t now = apr_time_now();
     const char *account;
-    md_set_t set = { 0 };
+    md_set_t set = { .issuers = issuers };
     apr_status_t rv;
 
     rv = load_staged(&set, &account, reg, domain, err, p);
     if (rv == APR_SUCCESS)
-        rv = md_set_check(&set, domain, md_live_usable(reg->store, domain, now, p), now, err, p);
+        rv = md_set_check(&set, domain, md_live_usable(domain, reg->store, reg->known, now, p),
+                          now, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     md_order_drop(reg->store, domain->name, p);
     return keep_staged(write_set(&set, account, reg, domain, err, p), err, p);
+}
+
+static int is_of_account(const char *file)
+{
+    return !strncmp(file, "account.", 8);
 }
 
 void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p)
@@ -178,7 +185,7 @@ void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p)
     files = md_store_files(store, MD_STORE_STAGING, name, p);
     for (i = 0; i < files->nelts; ++i) {
         file = APR_ARRAY_IDX(files, i, const char *);
-        if (strncmp(file, "account.", 8))
+        if (!is_of_account(file))
             md_store_remove(store, MD_STORE_STAGING, name, file, p);
     }
 }
@@ -287,7 +294,7 @@ apr_status_t md_stage_activate(const md_reg_t *reg, const md_domain_t *domain, m
                                apr_pool_t *p)
 {
     apr_array_header_t *one = apr_array_make(p, 1, sizeof(const md_domain_t *));
-    apr_status_t rv = prepare(reg, domain, err, p);
+    apr_status_t rv = prepare(reg, domain, NULL, err, p);
 
     if (rv != APR_SUCCESS) {
         conclude(reg, domain, rv, err, p);
@@ -305,9 +312,8 @@ static int is_damage(apr_status_t rv)
 }
 
 static void open_to_children(const md_reg_t *reg, md_store_group_t group, const char *name,
-                             apr_pool_t *p)
+                             const apr_array_header_t *files, apr_pool_t *p)
 {
-    apr_array_header_t *files = md_store_files(reg->store, group, name, p);
     const char *file;
     int i;
 
@@ -320,38 +326,55 @@ static void open_to_children(const md_reg_t *reg, md_store_group_t group, const 
     }
 }
 
-static void repair_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
+static int has_account(const apr_array_header_t *files)
+{
+    int i;
+
+    for (i = 0; i < files->nelts; ++i)
+        if (is_of_account(APR_ARRAY_IDX(files, i, const char *)))
+            return 1;
+    return 0;
+}
+
+/* Most directories have a few of `files` only, and there may be thousands of them. */
+static void repair_staged(const md_reg_t *reg, const char *name, const apr_array_header_t *files,
+                          apr_pool_t *p)
 {
     md_job_t *job;
     md_err_t err;
 
     md_err_init(&err, p);
-    open_to_children(reg, MD_STORE_STAGING, name, p);
+    open_to_children(reg, MD_STORE_STAGING, name, files, p);
     if (is_damage(md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p))) {
         md_log(MD_LOG_ERR, "md[%s]: %s; it is removed, and the record of the renewal starts over",
                name, err.detail);
         md_job_remove(reg->store, MD_STORE_STAGING, name, p);
     }
     md_err_clear(&err);
-    if (is_damage(md_order_check(reg->store, name, &err, p))) {
+    if (md_strings_has(files, "order.json")
+        && is_damage(md_order_check(reg->store, name, &err, p))) {
         md_log(MD_LOG_ERR, "md[%s]: %s; it is removed, and a new order is placed", name,
                err.detail);
         md_store_remove(reg->store, MD_STORE_STAGING, name, "order.json", p);
     }
-    md_acct_repair(reg->store, MD_STORE_STAGING, name, p);
+    if (has_account(files))
+        md_acct_repair(reg->store, MD_STORE_STAGING, name, p);
 }
 
 static void repair_accounts(const md_reg_t *reg, apr_pool_t *p)
 {
     apr_array_header_t *ids = md_store_names(reg->store, MD_STORE_ACCOUNTS, p);
     apr_pool_t *iter;
+    const char *id;
     int i;
 
     apr_pool_create(&iter, p);
     for (i = 0; i < ids->nelts; ++i) {
         apr_pool_clear(iter);
-        open_to_children(reg, MD_STORE_ACCOUNTS, APR_ARRAY_IDX(ids, i, const char *), iter);
-        md_acct_repair(reg->store, MD_STORE_ACCOUNTS, APR_ARRAY_IDX(ids, i, const char *), iter);
+        id = APR_ARRAY_IDX(ids, i, const char *);
+        open_to_children(reg, MD_STORE_ACCOUNTS, id,
+                         md_store_files(reg->store, MD_STORE_ACCOUNTS, id, iter), iter);
+        md_acct_repair(reg->store, MD_STORE_ACCOUNTS, id, iter);
     }
     apr_pool_destroy(iter);
 }
@@ -366,7 +389,7 @@ static int is_premature(const md_reg_t *reg, const md_domain_t *domain, apr_pool
     md_job_t *job;
 
     if (md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p) != APR_SUCCESS
-        || job->valid_from <= now || !md_live_is_sound(reg->store, domain, now, p))
+        || job->valid_from <= now || !md_live_is_sound(domain, reg->store, now, p))
         return 0;
     md_log(MD_LOG_INFO, "%s: the staged set waits until %s (MDActivationDelay)",
            domain->name, md_time_http(job->valid_from, p));
@@ -406,6 +429,7 @@ static apr_array_header_t *staged_domains(const md_reg_t *reg, const apr_array_h
 
 static void keep_accounts(const md_reg_t *reg, const apr_array_header_t *domains, apr_pool_t *p)
 {
+    const apr_array_header_t *files;
     apr_pool_t *iter;
     const char *name;
     int i;
@@ -414,8 +438,10 @@ static void keep_accounts(const md_reg_t *reg, const apr_array_header_t *domains
     for (i = 0; i < domains->nelts; ++i) {
         apr_pool_clear(iter);
         name = APR_ARRAY_IDX(domains, i, const md_domain_t *)->name;
-        repair_staged(reg, name, iter);
-        md_stage_keep_account(reg, name, iter);
+        files = md_store_files(reg->store, MD_STORE_STAGING, name, iter);
+        repair_staged(reg, name, files, iter);
+        if (has_account(files))
+            md_stage_keep_account(reg, name, iter);
     }
     apr_pool_destroy(iter);
 }
@@ -425,6 +451,7 @@ static apr_array_header_t *prepare_all(const md_reg_t *reg, const apr_array_head
                                        apr_pool_t *p)
 {
     apr_array_header_t *ready = apr_array_make(p, domains->nelts + 1, sizeof(md_domain_t *));
+    apr_hash_t *issuers = apr_hash_make(p);
     const md_domain_t *domain;
     apr_status_t rv;
     apr_pool_t *iter;
@@ -438,7 +465,7 @@ static apr_array_header_t *prepare_all(const md_reg_t *reg, const apr_array_head
         domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
         if (is_premature(reg, domain, iter))
             continue;
-        rv = prepare(reg, domain, &err, iter);
+        rv = prepare(reg, domain, issuers, &err, iter);
         if (rv == APR_SUCCESS)
             APR_ARRAY_PUSH(ready, const md_domain_t *) = domain;
         else

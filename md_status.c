@@ -84,7 +84,7 @@ static md_json_t *staged_certs(const md_reg_t *reg, const md_domain_t *domain, a
     for (i = 0; i < specs->nelts; ++i) {
         spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
         cert = NULL;
-        if (md_store_load_chain(&chain, reg->store, MD_STORE_STAGING, domain->name,
+        if (md_store_load_chain(&chain, NULL, reg->store, MD_STORE_STAGING, domain->name,
                                 md_key_spec_file(spec, "pubcert", p), NULL, p) == APR_SUCCESS)
             cert = md_cert_info(md_chain_leaf(chain), p);
         APR_ARRAY_PUSH(certs, const md_cert_info_t *) = cert;

@@ -197,9 +197,9 @@ apr_status_t md_store_check_key(const md_store_t *store, md_store_group_t group,
     return rv;
 }
 
-apr_status_t md_store_load_chain(apr_array_header_t **pchain, const md_store_t *store,
-                                 md_store_group_t group, const char *name, const char *file,
-                                 md_err_t *err, apr_pool_t *p)
+apr_status_t md_store_load_chain(apr_array_header_t **pchain, apr_hash_t *issuers,
+                                 const md_store_t *store, md_store_group_t group, const char *name,
+                                 const char *file, md_err_t *err, apr_pool_t *p)
 {
     const char *pem;
     apr_status_t rv;
@@ -209,7 +209,7 @@ apr_status_t md_store_load_chain(apr_array_header_t **pchain, const md_store_t *
     rv = md_store_load_text(&pem, &len, store, group, name, file, MD_MAX_FILE, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    rv = md_chain_from_pem(pchain, pem, len, err, p);
+    rv = md_chain_from_pem_shared(pchain, pem, len, issuers, err, p);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "%s holds no usable certificate",
                        md_store_path(store, group, name, file, p));

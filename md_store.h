@@ -70,11 +70,11 @@ MD_MUST_CHECK
 apr_status_t md_store_check_key(const md_store_t *store, md_store_group_t group,
                                 const char *name, const char *file, const md_cert_t *cert,
                                 md_err_t *err, apr_pool_t *p);
-/* APR_ENOENT for an empty chain, too. */
+/* APR_ENOENT for an empty chain, too. `issuers` (or NULL): see md_chain_from_pem_shared. */
 MD_MUST_CHECK
-apr_status_t md_store_load_chain(apr_array_header_t **pchain, const md_store_t *store,
-                                 md_store_group_t group, const char *name, const char *file,
-                                 md_err_t *err, apr_pool_t *p);
+apr_status_t md_store_load_chain(apr_array_header_t **pchain, apr_hash_t *issuers,
+                                 const md_store_t *store, md_store_group_t group, const char *name,
+                                 const char *file, md_err_t *err, apr_pool_t *p);
 
 /* Saving: atomic and durable; makes the directories. Keys are encrypted where the group says so. */
 MD_MUST_CHECK

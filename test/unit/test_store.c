@@ -191,8 +191,8 @@ static void a_store_of_version_1_is_migrated(void **state)
     assert_int_equal(reopen(), APR_SUCCESS);
     assert_int_equal(md_store_load_key(&key, store, MD_STORE_DOMAINS, NAME, "privkey.pem", &err, p),
                      APR_SUCCESS);
-    assert_int_equal(md_store_load_chain(&chain, store, MD_STORE_DOMAINS, NAME, "pubcert.pem", &err,
-                                         p), APR_SUCCESS);
+    assert_int_equal(md_store_load_chain(&chain, NULL, store, MD_STORE_DOMAINS, NAME, "pubcert.pem",
+                                         &err, p), APR_SUCCESS);
     assert_int_equal(chain->nelts, 2);
     assert_int_equal(mode_of("domains/" NAME "/pubcert.pem"), 0600);
     assert_int_equal(reopen(), APR_SUCCESS);
