@@ -147,7 +147,7 @@ static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md
     live->is_forced = domain->is_forced;
     rv = md_stage_activate(tool->reg, live, err, tool->p);
     if (!APR_STATUS_IS_ENOENT(rv)
-        || md_live_is_sound(domain, tool->reg->store, apr_time_now(), tool->p))
+        || md_live_is_sound(domain, tool->reg->store, md_clock_now(), tool->p))
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
     md_log(MD_LOG_ERR, "%s: its new set is no longer in staging", domain->name);
     return rv;

@@ -243,7 +243,7 @@ void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md
     apr_pool_create(&tmp, p);
     apr_pool_create(&load.tmp, tmp);
     load.issuers = apr_hash_make(tmp);
-    load.now = apr_time_now();
+    load.now = md_clock_now();
     for (i = 0; i < domains->nelts; ++i) {
         apr_pool_clear(load.tmp);
         domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);

@@ -314,7 +314,7 @@ static const md_cert_info_t *usable_fallback(const md_reg_t *reg, const md_domai
         || md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY,
                               md_chain_leaf(chain), NULL, p) != APR_SUCCESS)
         return NULL;
-    return md_known_keep(reg->known, &pair, md_chain_leaf(chain), apr_time_now(), p);
+    return md_known_keep(reg->known, &pair, md_chain_leaf(chain), md_clock_now(), p);
 }
 
 static int is_fresh(const md_cert_info_t *cert, const md_domain_t *domain, apr_time_t now,

@@ -155,7 +155,7 @@ static apr_status_t keep_staged(apr_status_t rv, md_err_t *err, apr_pool_t *p)
 static apr_status_t prepare(const md_reg_t *reg, const md_domain_t *domain, apr_hash_t *issuers,
                             md_err_t *err, apr_pool_t *p)
 {
-    apr_time_t now = apr_time_now();
+    apr_time_t now = md_clock_now();
     const char *account;
     md_set_t set = { .issuers = issuers };
     apr_status_t rv;
