@@ -36,6 +36,7 @@ const md_conf_t md_conf_defaults = {
     .initial_delay = 0,
     .retry_delay = SECONDS(30),
     .retry_failover = 13,
+    .archive_keep = 10,
     .renew_concurrency = 64,
     .dns_01_version = 1,
     .cert_status = 1,
@@ -306,6 +307,14 @@ static const char *set_retry_failover(void *slot, const md_directive_t *d, apr_p
     return NULL;
 }
 
+static const char *set_archive_keep(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    if (!parse_number(slot, d->argv[0], 0, MD_MAX_ARCHIVE))
+        return apr_psprintf(p, "takes a number from 1 to %d, or 0 to keep all, not '%s'",
+                            MD_MAX_ARCHIVE, d->argv[0]);
+    return NULL;
+}
+
 /* What stands behind `teardown`. */
 static const char *set_dns_01_version(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
@@ -549,6 +558,7 @@ static const struct setting_t {
     { "MDAccountKey", NOT_MD, OF_PROCESS, ONE, set_account_key, AT(IS_POINTER, account_key) },
     { "MDActivationDelay", NOT_MD, OF_PROCESS, ONE, set_activation_delay,
       AT(IS_TIME, activation_delay) },
+    { "MDArchiveKeep", NOT_MD, OF_PROCESS, ONE, set_archive_keep, AT(IS_INT, archive_keep) },
     { "MDBaseServer", NOT_MD, OF_PROCESS, ONE, set_flag, AT(IS_INT, base_server) },
     { "MDCACertificateFile", ANY, OF_SECTION_OR_PROCESS, ONE, set_path_or_none,
       AT(IS_POINTER, ca_file) },

@@ -63,6 +63,7 @@ typedef struct md_conf_t {
     const md_key_spec_t *account_key;
     apr_interval_time_t check_interval, initial_delay, retry_delay, activation_delay;
     int retry_failover;              /* errors before the next CA */
+    int archive_keep;                /* archived sets of each domain; 0: all */
     int renew_concurrency;           /* orders in flight at a CA, and threads */
     int dns_01_version;
     const char *message_cmd, *notify_cmd;

@@ -265,6 +265,19 @@ static void conclude(const md_reg_t *reg, const md_domain_t *domain, apr_status_
         give_up_staged(reg, name, err, p);
 }
 
+/* MDArchiveKeep, for those that have another set in the archive now. a2md does not know it. */
+static void prune_archive(const md_reg_t *reg, const apr_array_header_t *domains, apr_pool_t *p)
+{
+    apr_array_header_t *names = md_strings_make(p);
+    int i;
+
+    if (reg->is_tool || reg->conf->archive_keep == 0 || domains->nelts == 0)
+        return;
+    for (i = 0; i < domains->nelts; ++i)
+        APR_ARRAY_PUSH(names, const char *) = APR_ARRAY_IDX(domains, i, const md_domain_t *)->name;
+    md_store_prune(reg->store, names, reg->conf->archive_keep, p);
+}
+
 /* Put sets that are in tmp into service, together: what is written goes to disk at once, and so do
  * the renames, before what they were made of is removed. Returns the last failure. */
 static apr_status_t put_into_service(const md_reg_t *reg, const apr_array_header_t *domains,
@@ -477,7 +490,7 @@ static apr_array_header_t *prepare_all(const md_reg_t *reg, const apr_array_head
 
 void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
 {
-    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p), *domains;
+    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p), *domains, *ready;
     md_err_t err;
 
     md_err_init(&err, p);
@@ -485,7 +498,9 @@ void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
     keep_lone_accounts(reg, staged, p);
     domains = staged_domains(reg, staged, p);
     keep_accounts(reg, domains, p); /* of all before any set: several sets may share one */
-    (void)put_into_service(reg, prepare_all(reg, domains, p), &err, p);
+    ready = prepare_all(reg, domains, p);
+    (void)put_into_service(reg, ready, &err, p);
+    prune_archive(reg, ready, p);
 }
 
 /* ---- cleaning ---- */

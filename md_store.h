@@ -178,6 +178,11 @@ MD_MUST_CHECK
 apr_status_t md_store_activate(const md_store_t *store, const char *name, md_err_t *err,
                                apr_pool_t *p);
 
+/* Leave the `keep` newest of `archive/<name>.<n>`, for each of `names` (`const char *`). Lists the
+ * archive once. */
+void md_store_prune(const md_store_t *store, const apr_array_header_t *names, int keep,
+                    apr_pool_t *p);
+
 /* For all in tmp: finish what a crash left of md_store_activate (a new set that is complete goes to
  * `domains` if there is none, an old one to the archive), otherwise remove it. */
 void md_store_recover(const md_store_t *store, apr_pool_t *p);

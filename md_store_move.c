@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <apr_hash.h>
 #include <apr_strings.h>
 
 #include "md_limits.h"
@@ -41,7 +43,7 @@ static apr_time_t archived_at(const md_store_t *store, const char *slot, apr_poo
     struct stat st;
 
     return stat(md_store_path(store, MD_STORE_ARCHIVE, slot, NULL, p), &st) == 0
-           ? apr_time_from_sec(st.st_mtime) : 0;
+           ? apr_time_from_sec(st.st_mtim.tv_sec) + st.st_mtim.tv_nsec / 1000 : 0;
 }
 
 /* When all numbers are taken the oldest set gives way. */
@@ -87,6 +89,72 @@ apr_status_t md_store_archive(const char **parchived, const md_store_t *store,
     if (rv == APR_SUCCESS)
         md_dir_sync(AT_FDCWD, md_store_path(store, MD_STORE_ARCHIVE, NULL, NULL, p));
     return rv;
+}
+
+/* ---- pruning ---- */
+
+/* An archived set. */
+typedef struct slot_t {
+    const char *slot; /* <name>.<n> */
+    int n;
+    apr_time_t since;
+} slot_t;
+
+/* The newest first. */
+static int by_age(const void *a, const void *b)
+{
+    const slot_t *one = a, *other = b;
+
+    if (one->since != other->since)
+        return one->since > other->since ? -1 : 1;
+    return one->n > other->n ? -1 : one->n < other->n;
+}
+
+/* Note the slot with the others of its name, if that is one of the table. */
+static void note_slot(apr_hash_t *slots, const md_store_t *store, const char *slot, apr_pool_t *p)
+{
+    const char *dot = strrchr(slot, '.');
+    apr_array_header_t *list = NULL;
+    char *end;
+    long n;
+
+    if (dot)
+        list = apr_hash_get(slots, slot, dot - slot);
+    if (!list)
+        return;
+    n = strtol(dot + 1, &end, 10);
+    if (n >= 1 && n <= MD_MAX_ARCHIVE && !*end)
+        APR_ARRAY_PUSH(list, slot_t) = (slot_t){ slot, (int)n, archived_at(store, slot, p) };
+}
+
+static void remove_oldest(const md_store_t *store, apr_array_header_t *list, int keep,
+                          apr_pool_t *p)
+{
+    int i;
+
+    qsort(list->elts, (size_t)list->nelts, sizeof(slot_t), by_age);
+    for (i = keep; i < list->nelts; ++i)
+        md_store_remove(store, MD_STORE_ARCHIVE, APR_ARRAY_IDX(list, i, slot_t).slot, NULL, p);
+}
+
+void md_store_prune(const md_store_t *store, const apr_array_header_t *names, int keep,
+                    apr_pool_t *p)
+{
+    apr_array_header_t *archived = md_store_names(store, MD_STORE_ARCHIVE, p), *list;
+    apr_hash_t *slots = apr_hash_make(p);
+    const char *name;
+    int i;
+
+    for (i = 0; i < names->nelts; ++i)
+        apr_hash_set(slots, APR_ARRAY_IDX(names, i, const char *), APR_HASH_KEY_STRING,
+                     apr_array_make(p, 4, sizeof(slot_t)));
+    for (i = 0; i < archived->nelts; ++i)
+        note_slot(slots, store, APR_ARRAY_IDX(archived, i, const char *), p);
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        list = apr_hash_get(slots, name, APR_HASH_KEY_STRING);
+        remove_oldest(store, list, keep, p);
+    }
 }
 
 static apr_status_t into_domains(const md_store_t *store, const char *name, md_err_t *err,

@@ -122,6 +122,7 @@ DIRECTIVES = {
         "SVD", "1", ["off", "Temporary", "permanent"],
         [("yes", "supported parameter values are 'temporary' and 'permanent'")]),
     "MDRetryDelay": duration(["100ms", "30"], [("0", "greater than 0")]),
+    "MDArchiveKeep": Directive("SV", "1", ["0", "3", "999"], [("-1", "from 1 to 999"), ("1000", "or 0 to keep all")]),
     "MDRetryFailover": Directive("SV", "1", ["1", "2"], [("0", "greater than 0"),
                                                          ("2x", "greater than 0")]),
     "MDServerStatus": flag("SVD"),
@@ -178,7 +179,7 @@ def put(place, text):
 def test_all_directives_are_in_the_table(checker):
     checker.httpd.write_conf()
     listed = re.findall(r"^(\S+) \(mod_md\.c\)$", checker.httpd.command("-L").stdout, re.MULTILINE)
-    assert sorted(listed) == sorted(DIRECTIVES) and len(listed) == len(set(listed)) == 50
+    assert sorted(listed) == sorted(DIRECTIVES) and len(listed) == len(set(listed)) == 51
 
 
 def test_accepted(checker):
@@ -335,7 +336,7 @@ CANCELLED = [
 ]
 # Process-wide ones, and what shows that they work.
 ELSEWHERE = {
-    "MDAccountKey": "test_hostile_ca.py", "MDBaseServer": "test_conformance.py",
+    "MDAccountKey": "test_hostile_ca.py", "MDArchiveKeep": "test_archive.py", "MDBaseServer": "test_conformance.py",
     "MDMatchNames": "test_conformance.py", "MDRenewConcurrency": "test_hostile_ca.py",
     "MDStoreLocks": "test_locks.py", "MDCheckInterval": "below", "MDInitialDelay": "below",
     "MDPortMap": "below", "MDRetryDelay": "below", "MDStoreDir": "below",

@@ -43,7 +43,7 @@ def calls_of_reload(httpd):
 @pytest.mark.skipif(not shutil.which("strace"), reason="without strace nobody can count")
 def test_system_calls_of_an_unchanged_domain(httpd, workdir):
     """Without vhosts, as those make calls of their own."""
-    httpd.log_level = "notice"
+    httpd.log_level = "notice md:error"
     calls = {}
     for count in (20, 120):
         names = [f"d{i}.test" for i in range(count)]

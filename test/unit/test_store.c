@@ -1046,18 +1046,51 @@ static void archive_of_one_domain_is_full(void **state)
 {
     struct timespec old[2] = { { .tv_sec = 1000000 }, { .tv_sec = 1000000 } };
     before_t before = live_and_staged();
+    md_reg_t *reg = make_reg(NAME);
+    md_conf_t conf = *reg->conf;
     int i;
 
     (void)state;
+    conf.archive_keep = 0;
+    reg->conf = &conf;
     for (i = 1; i <= MD_MAX_ARCHIVE; ++i)
         put(apr_psprintf(p, "archive/" NAME ".%d/md.json", i), "{}");
     put("archive/" NAME ".500/oldest", "x");
     assert_int_equal(utimensat(AT_FDCWD, path("archive/" NAME ".500"), old, 0), 0);
-    settle(make_reg(NAME));
+    settle(reg);
     assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.staged);
     assert_string_equal(key_in(MD_STORE_ARCHIVE, NAME ".500", "privkey.p-256.pem"), before.live);
     assert_int_equal(mode_of("archive/" NAME ".500/oldest"), -1);
     assert_int_equal(count_names(MD_STORE_ARCHIVE), MD_MAX_ARCHIVE);
+}
+
+/* The newest by the time they were made, whatever their numbers; those of others stay. */
+static void archives_are_pruned(void **state)
+{
+    static const char *const OTHERS[] = { NAME ".x", NAME ".0", NAME ".1000", NAME ".7.1", "7.1" };
+    apr_array_header_t *names = md_strings_make(p);
+    struct timespec times[2] = { { .tv_sec = 0 } };
+    const char *slot;
+    size_t k;
+    int i;
+
+    (void)state;
+    for (k = 0; k < sizeof(OTHERS) / sizeof(OTHERS[0]); ++k)
+        put(apr_psprintf(p, "archive/%s/md.json", OTHERS[k]), "{}");
+    for (i = 1; i <= 30; ++i) {
+        slot = apr_psprintf(p, "archive/" NAME ".%d", i);
+        put(apr_pstrcat(p, slot, "/md.json", NULL), "{}");
+        times[0].tv_sec = times[1].tv_sec = 1000000 + (i + 20) % 30; /* .10 was the first */
+        assert_int_equal(utimensat(AT_FDCWD, path(slot), times, 0), 0);
+    }
+    APR_ARRAY_PUSH(names, const char *) = NAME;
+    APR_ARRAY_PUSH(names, const char *) = "none.example.org";
+    md_store_prune(store, names, 3, p);
+    assert_int_equal(count_names(MD_STORE_ARCHIVE), 3 + sizeof(OTHERS) / sizeof(OTHERS[0]));
+    for (i = 7; i <= 9; ++i)
+        assert_int_not_equal(mode_of(apr_psprintf(p, "archive/" NAME ".%d/md.json", i)), -1);
+    for (k = 0; k < sizeof(OTHERS) / sizeof(OTHERS[0]); ++k)
+        assert_int_not_equal(mode_of(apr_psprintf(p, "archive/%s/md.json", OTHERS[k])), -1);
 }
 
 static void archive_cannot_be_made(void **state)
@@ -1294,7 +1327,8 @@ int main(void)
         TEST(no_link_is_followed_below_shared_groups),
         TEST(activation_survives_a_crash), TEST(activation_survives_one_failure),
         TEST(activation_on_a_read_only_disk), TEST(renames_survive_a_crash),
-        TEST(archive_of_one_domain_is_full), TEST(archive_cannot_be_made),
+        TEST(archive_of_one_domain_is_full), TEST(archives_are_pruned),
+        TEST(archive_cannot_be_made),
         TEST(groups_may_be_links), TEST(a_bad_document_hides_no_other),
         TEST(the_best_match_is_renamed), TEST(an_old_child_writes_on), TEST(left_overs_are_swept),
         TEST(an_activation_of_a_removed_domain_is_completed), TEST(old_documents_are_understood),
