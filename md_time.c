@@ -137,17 +137,27 @@ const char *md_window_spec_format(const md_window_spec_t *spec, apr_pool_t *p)
     return md_duration_format(spec->length, p);
 }
 
+/* A part of a lifetime, in whole seconds of a long one; the largest number, if it is more. */
+static apr_interval_time_t share_of(apr_interval_time_t lifetime, int percent)
+{
+    apr_int64_t seconds = apr_time_sec(lifetime);
+
+    if (lifetime < 0)
+        return 0;
+    if (seconds <= 100)
+        return lifetime * percent / 100;
+    seconds = seconds / 100 * percent + seconds % 100 * percent / 100;
+    return seconds <= apr_time_sec(APR_INT64_MAX) ? apr_time_from_sec(seconds) : APR_INT64_MAX;
+}
+
 apr_time_t md_window_opens(const md_window_t *validity, const md_window_spec_t *spec)
 {
-    apr_interval_time_t lifetime = validity->end - validity->start;
+    apr_interval_time_t length = spec->length;
+    apr_time_t opens;
 
-    if (spec->percent < 0)
-        return validity->end - spec->length;
-    if (apr_time_sec(lifetime) > 100)
-        return validity->end - apr_time_from_sec(apr_time_sec(lifetime) / 100 * spec->percent
-                                                 + apr_time_sec(lifetime) % 100 * spec->percent
-                                                       / 100);
-    return validity->end - lifetime * spec->percent / 100;
+    if (spec->percent >= 0)
+        length = share_of(validity->end - validity->start, spec->percent);
+    return __builtin_sub_overflow(validity->end, length, &opens) ? APR_INT64_MIN : opens;
 }
 
 const char *md_time_http(apr_time_t t, apr_pool_t *p)
@@ -237,15 +247,17 @@ apr_time_t md_time_parse_rfc3339(const char *text)
 
 apr_time_t md_time_retry_after(const char *value, apr_time_t now)
 {
+    apr_int64_t seconds, most = apr_time_sec(MD_MAX_RETRY_AFTER);
     apr_time_t t;
     char *end;
 
     if (!value || !*value)
         return 0;
     if (isdigit((unsigned char)*value)) {
-        t = now + apr_time_from_sec(apr_strtoi64(value, &end, 10) % APR_INT64_C(1000000000));
+        seconds = apr_strtoi64(value, &end, 10); /* the largest one, if that is too small */
         if (*end)
             return 0;
+        t = now + apr_time_from_sec(seconds < most ? seconds : most);
     }
     else {
         t = md_time_parse_http(value);

@@ -9,7 +9,7 @@ mkdir -p "$dir"
 # A copy of the sources: an in-tree build and one elsewhere cannot share them (VPATH would find its objects).
 (cd "$top" && tar cf - ./*.c ./*.h configure.ac Makefile.am m4/.gitkeep LICENSE README.md .clang-format ./*.sh docs \
     --exclude='*/__pycache__' test) | (cd "$dir" && tar xf - --keep-newer-files 2>/dev/null || true)
-for file in "$dir"/*.[ch] "$dir"/test/unit/*.[ch]; do # what is gone from the sources
+for file in "$dir"/*.[ch] "$dir"/test/{unit,fuzz}/*.[ch]; do # what is gone from the sources
     [ -e "$top/${file#"$dir"/}" ] || rm -f "$file" "${file%.c}"
 done
 cd "$dir"

@@ -221,6 +221,9 @@ static void durations(void **state)
 static void windows(void **state)
 {
     const md_window_t ninety = { 0, apr_time_from_sec(90 * 86400) };
+    const md_window_t forever = { -apr_time_from_sec(APR_INT64_C(62000000000)),
+                                  apr_time_from_sec(APR_INT64_C(253000000000)) };
+    const md_window_t long_past = { -apr_time_from_sec(90 * 86400), -apr_time_from_sec(1) };
     md_window_spec_t spec;
 
     (void)state;
@@ -231,6 +234,10 @@ static void windows(void **state)
     assert_true(md_window_opens(&ninety, &spec) == ninety.end);
     assert_null(md_window_spec_parse(&spec, "14", p));
     assert_true(md_window_opens(&ninety, &spec) == ninety.end - apr_time_from_sec(14 * 86400));
+    assert_null(md_window_spec_parse_any(&spec, "100000%", p)); /* is more than can be told */
+    assert_true(md_window_opens(&forever, &spec) < forever.start);
+    assert_null(md_window_spec_parse(&spec, "9223372036854775ms", p));
+    assert_true(md_window_opens(&long_past, &spec) < long_past.start);
     assert_non_null(strstr(md_window_spec_parse(&spec, "102%", p),
                            "a length of 100% or more is not allowed."));
     assert_non_null(md_window_spec_parse(&spec, "-1%", p));
@@ -264,7 +271,9 @@ static void time_stamps(void **state)
                 == apr_time_from_sec(1136214245));
     assert_true(md_time_parse_http("nonsense") == 0 && md_time_parse_http(NULL) == 0);
     assert_true(md_time_retry_after("120", now) == now + apr_time_from_sec(120));
-    assert_true(md_time_retry_after("99999999999", now) <= now + MD_MAX_RETRY_AFTER);
+    assert_true(md_time_retry_after("99999999999", now) == now + MD_MAX_RETRY_AFTER);
+    assert_true(md_time_retry_after("10000000000", now) == now + MD_MAX_RETRY_AFTER);
+    assert_true(md_time_retry_after("99999999999999999999", now) == now + MD_MAX_RETRY_AFTER);
     assert_true(md_time_retry_after("Wed, 15 Nov 2023 00:00:00 GMT", now) > now);
     assert_true(md_time_retry_after("Mon, 02 Jan 2006 15:04:05 GMT", now) == 0);
     assert_true(md_time_retry_after("12x", now) == 0 && md_time_retry_after(NULL, now) == 0);
