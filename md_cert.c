@@ -142,7 +142,7 @@ const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p)
         PEM_write_bio_X509(bio, APR_ARRAY_IDX(chain, i, md_cert_t *)->x509);
     if (bio) {
         len = BIO_get_mem_data(bio, &data);
-        text = apr_pstrmemdup(p, data, (apr_size_t)len);
+        text = len > 0 ? apr_pstrmemdup(p, data, (apr_size_t)len) : "";
     }
     BIO_free(bio);
     return text;

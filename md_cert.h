@@ -29,7 +29,7 @@ MD_MUST_CHECK
 apr_status_t md_chain_from_pem_shared(apr_array_header_t **pchain, const char *pem, apr_size_t len,
                                       apr_hash_t *known, md_err_t *err, apr_pool_t *p);
 
-/* Concatenated PEM blocks. */
+/* Concatenated PEM blocks; "" for none. */
 const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p);
 
 /* The same chain as TLS wants it (RFC 8446 4.4.2): the certificate for `key` first, behind each its

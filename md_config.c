@@ -286,11 +286,15 @@ static const char *set_account_key(void *slot, const md_directive_t *d, apr_pool
 static int parse_number(int *pn, const char *text, int min, int max)
 {
     size_t len = strspn(text, "0123456789");
+    int n;
 
     if (len == 0 || len > 9 || text[len])
         return 0;
-    *pn = atoi(text);
-    return *pn >= min && *pn <= max;
+    n = atoi(text);
+    if (n < min || n > max)
+        return 0;
+    *pn = n;
+    return 1;
 }
 
 static const char *set_concurrency(void *slot, const md_directive_t *d, apr_pool_t *p)
@@ -387,7 +391,8 @@ static const char *set_eab(void *slot, const md_directive_t *d, apr_pool_t *p)
     else if (strcasecmp(d->argv[0], "none")) {
         wrong = load_eab(eab, d, p);
     }
-    *(const md_eab_t **)slot = eab;
+    if (!wrong)
+        *(const md_eab_t **)slot = eab;
     return wrong;
 }
 
@@ -513,11 +518,14 @@ static const char *parse_map(md_conf_t *conf, const char *map, apr_pool_t *p)
 
 static const char *set_port_map(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
+    md_conf_t *conf = slot, mapped = *conf;
     const char *wrong = NULL;
     int i;
 
     for (i = 0; i < d->argc && !wrong; ++i)
-        wrong = parse_map(slot, d->argv[i], p);
+        wrong = parse_map(&mapped, d->argv[i], p);
+    if (!wrong)
+        *conf = mapped;
     return wrong;
 }
 

@@ -41,7 +41,7 @@ static apr_interval_time_t unit_length(const char *name)
 apr_status_t md_duration_parse(apr_interval_time_t *pduration, const char *text,
                                const char *unit)
 {
-    apr_interval_time_t length;
+    apr_interval_time_t length, duration;
     apr_int64_t number;
     char *end;
 
@@ -50,8 +50,9 @@ apr_status_t md_duration_parse(apr_interval_time_t *pduration, const char *text,
     if (end == text || errno == ERANGE)
         return APR_EINVAL;
     length = unit_length(*end ? end : unit);
-    if (!length || __builtin_mul_overflow(number, length, pduration))
+    if (!length || __builtin_mul_overflow(number, length, &duration))
         return APR_EINVAL;
+    *pduration = duration;
     return APR_SUCCESS;
 }
 
@@ -107,22 +108,29 @@ static const char *parse_percent(md_window_spec_t *pspec, const char *text, cons
 const char *md_window_spec_parse_any(md_window_spec_t *pspec, const char *text, apr_pool_t *p)
 {
     const char *sign = strchr(text, '%');
+    apr_interval_time_t length;
 
     if (sign)
         return parse_percent(pspec, text, sign, p);
-    if (md_duration_parse(&pspec->length, text, "d") != APR_SUCCESS)
+    if (md_duration_parse(&length, text, "d") != APR_SUCCESS)
         return apr_psprintf(p, "has unrecognized format: '%s'", text);
-    pspec->percent = -1;
-    return pspec->length < 0 ? "a negative length is not possible" : NULL;
+    if (length < 0)
+        return "a negative length is not possible";
+    *pspec = (md_window_spec_t){ .length = length, .percent = -1 };
+    return NULL;
 }
 
 const char *md_window_spec_parse(md_window_spec_t *pspec, const char *text, apr_pool_t *p)
 {
-    const char *wrong = md_window_spec_parse_any(pspec, text, p);
+    md_window_spec_t spec;
+    const char *wrong = md_window_spec_parse_any(&spec, text, p);
 
-    if (!wrong && pspec->percent >= 100)
+    if (wrong)
+        return wrong;
+    if (spec.percent >= 100)
         return "a length of 100% or more is not allowed.";
-    return wrong;
+    *pspec = spec;
+    return NULL;
 }
 
 int md_window_spec_is_set(const md_window_spec_t *spec)

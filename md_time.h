@@ -17,7 +17,8 @@ typedef struct md_window_spec_t {
 } md_window_spec_t;
 
 /* `<integer>[d|h|mi|s|ms]`, any case; `unit` (such as "s") applies when none is given. Trailing
- * text and values that do not fit are refused. APR_EINVAL when malformed. */
+ * text and values that do not fit are refused. APR_EINVAL when malformed. What is refused, here and
+ * below, leaves the result as it was. */
 MD_MUST_CHECK
 apr_status_t md_duration_parse(apr_interval_time_t *pduration, const char *text,
                                const char *unit);

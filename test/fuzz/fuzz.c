@@ -10,6 +10,9 @@
 #include <apr_general.h>
 #include <apr_strings.h>
 
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
 #include "../../md_file.h"
 #include "../../md_log.h"
 #include "../unit/temp_dir.h"
@@ -146,7 +149,7 @@ md_store_t *fuzz_store(apr_pool_t *p)
     return store;
 }
 
-/* ---- a key ---- */
+/* ---- keys and certificates ---- */
 
 const char *fuzz_key_pem(void)
 {
@@ -157,6 +160,21 @@ const char *fuzz_key_pem(void)
            "-----END PRIVATE KEY-----\n";
 }
 
+const char *fuzz_cert_pem(void)
+{
+    return "-----BEGIN CERTIFICATE-----\n"
+           "MIIBmTCCAT+gAwIBAgIBBTAKBggqhkjOPQQDAjAwMQswCQYDVQQGEwJYWDENMAsG\n"
+           "A1UECgwEQSBDQTESMBAGA1UEAwwJQW4gaXNzdWVyMCAXDTIwMDEwMTAwMDAwMFoY\n"
+           "DzIxMjAwMTAxMDAwMDAwWjAaMRgwFgYDVQQDDA9vbmUuZXhhbXBsZS5vcmcwWTAT\n"
+           "BgcqhkjOPQIBBggqhkjOPQMBBwNCAASOI9bj3E3lYwAnmkfRsSWiyDyVPJNfMMvZ\n"
+           "Flnt2oMDCG8f5T94rfzVDCSdUfXJsMPB+JBdQ+UHdYFw33IdeFyyo14wXDAaBgNV\n"
+           "HREEEzARgg9vbmUuZXhhbXBsZS5vcmcwHQYDVR0OBBYEFFumeJYG9UxMthbTQJam\n"
+           "OcduEdIoMB8GA1UdIwQYMBaAFLElY/iDtDLjmH6h6pMxwMb0P43eMAoGCCqGSM49\n"
+           "BAMCA0gAMEUCIDIwH+sVgmdMjiJU9DnKbuXJjIv9KS0yo7xNQEYOxrZBAiEApsrY\n"
+           "ASX7H9poAFjHvlKf3XahjiZwM/qlUQHSYhupfys=\n"
+           "-----END CERTIFICATE-----\n";
+}
+
 md_key_t *fuzz_key(apr_pool_t *p)
 {
     const char *pem = fuzz_key_pem();
@@ -165,4 +183,38 @@ md_key_t *fuzz_key(apr_pool_t *p)
 
     holds(md_key_from_pem(&key, pem, strlen(pem), NULL, 0, &err, p) == APR_SUCCESS);
     return key;
+}
+
+/* Bytes of the element that begins there; of all that is left, if it is none. */
+static long element_len(const unsigned char *der, long left)
+{
+    const unsigned char *content = der;
+    int tag, class;
+    long len;
+
+    if (ASN1_get_object(&content, &len, &tag, &class, left) & 0x81)
+        return left;
+    return (long)(content - der) + len;
+}
+
+const char *fuzz_pem(const char *kind, const char *data, size_t *plen, apr_pool_t *p)
+{
+    const unsigned char *der = (const unsigned char *)data;
+    long left = (long)*plen, len;
+    const char *text;
+    char *pem;
+    BIO *bio;
+
+    if (left == 0 || *der != (V_ASN1_SEQUENCE | V_ASN1_CONSTRUCTED))
+        return data;
+    bio = BIO_new(BIO_s_mem());
+    for (; left > 0; der += len, left -= len) {
+        len = element_len(der, left);
+        PEM_write_bio(bio, kind, "", der, len);
+    }
+    *plen = (size_t)BIO_get_mem_data(bio, &pem);
+    text = apr_pstrmemdup(p, pem, *plen);
+    BIO_free(bio);
+    ERR_clear_error();
+    return text;
 }

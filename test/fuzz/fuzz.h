@@ -46,8 +46,14 @@ const char *fuzz_file(const char *path, const char *data, size_t len, apr_pool_t
 /* A store below it, for the life of `p`. */
 md_store_t *fuzz_store(apr_pool_t *p);
 
-/* A private key that is the same in each process. */
+/* A private key that is the same in each process, and the certificate of a CA for it and for
+ * one.example.org, valid until 2120. */
 const char *fuzz_key_pem(void);
+const char *fuzz_cert_pem(void);
 md_key_t *fuzz_key(apr_pool_t *p);
+
+/* An input that begins as DER does, as PEM blocks of that kind: base64 lets few changes through.
+ * Any other stays as it is. */
+const char *fuzz_pem(const char *kind, const char *data, size_t *plen, apr_pool_t *p);
 
 #endif

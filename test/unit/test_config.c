@@ -320,6 +320,7 @@ static void refused(void **state)
         { S | M, "MDRenewWindow -5d", "MDRenewWindow a negative length" },
     };
     const char *wrong, *name;
+    md_conf_t *conf;
     size_t i;
     int place;
 
@@ -329,9 +330,13 @@ static void refused(void **state)
         for (place = S; place <= M; place <<= 1) {
             if (!(ROWS[i].places & place))
                 continue;
-            wrong = set_alone(place, ROWS[i].line);
+            conf = md_conf_make(p);
+            wrong = set_line(conf, conf, (md_place_t)place, ROWS[i].line);
             if (!wrong || !strstr(wrong, ROWS[i].phrase) || strncmp(wrong, name, strlen(name)))
                 fail_msg("%s (place %d): %s", ROWS[i].line, place, wrong ? wrong : "accepted");
+            conf->members = NULL;
+            if (memcmp(conf, md_conf_make(p), sizeof(*conf)))
+                fail_msg("%s (place %d) is refused, but changes something", ROWS[i].line, place);
         }
     }
 }

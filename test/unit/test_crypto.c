@@ -312,6 +312,7 @@ static void own_certificates(void **state)
     pem = md_chain_to_pem(chain, p);
     assert_int_equal(md_chain_from_pem(&twice, pem, strlen(pem), &err, p), APR_SUCCESS);
     assert_int_equal(twice->nelts, 2);
+    assert_string_equal(md_chain_to_pem(apr_array_make(p, 1, sizeof(md_cert_t *)), p), "");
 }
 
 static void addresses(void **state)
