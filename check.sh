@@ -6,7 +6,7 @@ usage="usage: ./check.sh [PART...]
 Installs what it needs (Debian, Ubuntu: packages, as root or with sudo), builds and tests. Without arguments all parts,
 about thirteen minutes on two cores, and some for the packages of the first time:
   build      with gcc and clang without warnings, with sanitizers; layers; make dist   1 minute
-  unit       unit tests, also with sanitizers                                          3 minutes
+  unit       unit tests, also with sanitizers; known inputs of the fuzz targets        3 minutes
   module     the module in a real httpd against a real CA                              4 minutes
   sanitized  the same with ASan and UBSan                                              5 minutes
 The log of a build is .build/NAME/make.log, that of the tests .build/pytest-NAME.log."
@@ -90,11 +90,23 @@ unit() {
         count "$ok" "$bad" 0
     done
 }
+# The inputs that are kept for each fuzz target, with sanitizers, one test for each target. test/fuzz/run.sh makes up more.
+replay() {
+    local target
+    (cd .build/asan && timeout -k 10 900 make -s -j "$cores" fuzz-programs >fuzz.log 2>&1) ||
+        { tail -30 .build/asan/fuzz.log; echo "FAILED: fuzz targets do not build"; count 0 1 0; return; }
+    for target in test/fuzz/corpus/*; do
+        target=${target##*/}
+        one "fuzz target $target" sh -c 'timeout -k 10 300 ".build/asan/test/fuzz/fuzz_$1" "test/fuzz/corpus/$1" \
+            >".build/asan/fuzz-$1.log" 2>&1 || { tail -20 ".build/asan/fuzz-$1.log"; exit 1; }' - "$target"
+    done
+}
 part_unit() {
     say "unit tests, about 3 minutes"
     unit gcc 'test_*'
     unit asan 'test_*'
     unit tsan 'test_[et][na]*' # test_engine, test_tasks
+    replay
 }
 
 # module <build> [slow]: pytest prints a summary such as `3 failed, 40 passed in 60.0s`. conftest.py limits each test;

@@ -133,7 +133,7 @@ static size_t on_body(char *data, size_t size, size_t nmemb, void *baton)
     body_t *body = &x->body;
     size_t len = size * nmemb;
 
-    if (len > body->max - body->len)
+    if (len == 0 || len > body->max - body->len) /* an empty body may be handed over, too */
         return 0;
     if (body->len + len > body->size) {
         size_t grown = body->size * 2 > body->len + len ? body->size * 2 : body->len + len;
