@@ -467,7 +467,8 @@ static const char *parse_names(apr_array_header_t *names, int *ptransitive, int 
         if (!*argv[i] || !parse_mode(ptransitive, argv[i]))
             continue;
         wrong = name_problem(argv[i], p);
-        APR_ARRAY_PUSH(names, const char *) = apr_pstrdup(p, argv[i]);
+        if (!wrong)
+            APR_ARRAY_PUSH(names, const char *) = apr_pstrdup(p, argv[i]);
     }
     return wrong;
 }

@@ -82,8 +82,8 @@ md_conf_t *md_conf_merge(const md_conf_t *base, const md_conf_t *add, apr_pool_t
 extern const md_conf_t md_conf_defaults;
 
 /* Apply a directive to the settings of its place; values of the whole process go to `main_conf`.
- * NULL, or what is wrong, starting with the directive's name; what is refused changes nothing but
- * the list of members. Values are copied to `p`. */
+ * NULL, or what is wrong, starting with the directive's name; what is refused changes nothing (of a
+ * list of members, the words from the wrong one on are left out). Values are copied to `p`. */
 const char *md_config_set(md_conf_t *conf, md_conf_t *main_conf, const md_directive_t *directive,
                           apr_pool_t *p);
 

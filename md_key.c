@@ -13,6 +13,7 @@
 #include <apr_strings.h>
 
 #include <openssl/bio.h>
+#include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/ec.h>
@@ -555,6 +556,38 @@ static EVP_PKEY *open_traditional(int type, char *header, unsigned char *der, lo
     return d2i_PrivateKey(type, NULL, &at, len);
 }
 
+static int has_bits(const EVP_PKEY *pkey, const char *param, int most)
+{
+    BIGNUM *n = NULL;
+    int fits = !EVP_PKEY_get_bn_param(pkey, param, &n) || BN_num_bits(n) <= most;
+
+    BN_clear_free(n);
+    return fits;
+}
+
+/* OpenSSL works with whatever numbers an RSA key has, for days if they are large: they are to be no
+ * longer than the modulus, and that one not longer than it ever needs to be. */
+static int is_workable(const EVP_PKEY *pkey)
+{
+    static const char *const NUMBERS[] = {
+        OSSL_PKEY_PARAM_RSA_E, OSSL_PKEY_PARAM_RSA_D,
+        OSSL_PKEY_PARAM_RSA_FACTOR1, OSSL_PKEY_PARAM_RSA_FACTOR2,
+        OSSL_PKEY_PARAM_RSA_EXPONENT1, OSSL_PKEY_PARAM_RSA_EXPONENT2,
+        OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
+    };
+    int bits = EVP_PKEY_get_bits(pkey);
+    size_t i;
+
+    if (!EVP_PKEY_is_a(pkey, "RSA") && !EVP_PKEY_is_a(pkey, "RSA-PSS"))
+        return 1;
+    if (bits > RSA_MAX_BITS || !has_bits(pkey, OSSL_PKEY_PARAM_RSA_FACTOR3, 0))
+        return 0;
+    for (i = 0; i < sizeof(NUMBERS) / sizeof(NUMBERS[0]); ++i)
+        if (!has_bits(pkey, NUMBERS[i], bits))
+            return 0;
+    return 1;
+}
+
 /* The first private key of the text. */
 static EVP_PKEY *read_key(int *pslow, BIO *bio, pass_t *pass)
 {
@@ -601,6 +634,11 @@ apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,
     if (!read)
         return md_openssl_fail(err, APR_EINVAL, "cannot read a private key");
     ERR_clear_error();
+    if (!is_workable(read)) {
+        EVP_PKEY_free(read);
+        return md_fail(err, APR_ENOTIMPL, "it is an RSA key of more than %d bits or two primes, or "
+                       "with numbers that do not belong together", RSA_MAX_BITS);
+    }
     *pkey = wrap(read, p);
     return APR_SUCCESS;
 }

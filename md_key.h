@@ -61,8 +61,9 @@ apr_status_t md_key_to_pem(const char **ppem, apr_size_t *plen, const md_key_t *
 int md_key_pem_is_encrypted(const char *pem);
 
 /* The first PEM private key of a kind that signs, encrypted or not (`pass` NULL: only plain ones).
- * Whoever wrote the file does not decide how long that takes: APR_ENOTIMPL for an encryption other
- * than md_key_to_pem's, or with more rounds than MD_MAX_KEY_ROUNDS. */
+ * Whoever wrote the file does not decide how long that, or work with the key, takes: APR_ENOTIMPL
+ * for an encryption other than md_key_to_pem's, or with more rounds than MD_MAX_KEY_ROUNDS, and for
+ * RSA keys of more than 16384 bits, or with other numbers than such a key has. */
 MD_MUST_CHECK
 apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,
                              const unsigned char *pass, apr_size_t pass_len, md_err_t *err,

@@ -334,7 +334,7 @@ static void refused(void **state)
             wrong = set_line(conf, conf, (md_place_t)place, ROWS[i].line);
             if (!wrong || !strstr(wrong, ROWS[i].phrase) || strncmp(wrong, name, strlen(name)))
                 fail_msg("%s (place %d): %s", ROWS[i].line, place, wrong ? wrong : "accepted");
-            conf->members = NULL;
+            conf->members = NULL; /* those in front of a wrong one are there */
             if (memcmp(conf, md_conf_make(p), sizeof(*conf)))
                 fail_msg("%s (place %d) is refused, but changes something", ROWS[i].line, place);
         }
@@ -682,6 +682,10 @@ static void header_and_members(void **state)
     set_lines(main_conf, main_conf, MD_PLACE_SERVER, "MDMembers auto");
     md_config_complete(domain, main_conf, p);
     assert_int_equal(domain->transitive, 0);
+    domain = define("a.org");
+    assert_non_null(set_line(domain->conf, main_conf, MD_PLACE_MDOMAIN, "MDMember b.org c.org:443"));
+    md_config_complete(domain, main_conf, p);
+    assert_int_equal(domain->names->nelts, 2); /* and not the one that is refused */
 }
 
 /* Pair-wise comparison would take minutes. */

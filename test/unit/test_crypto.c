@@ -143,6 +143,63 @@ static void keys_that_take_long_to_open(void **state)
     assert_true(apr_time_now() - begun < apr_time_from_sec(1));
 }
 
+/* RSAPrivateKey (RFC 8017 A.1.2) as PEM, of numbers with so many bytes: version, modulus, public and
+ * private exponent, the primes, their exponents, the coefficient. */
+static const char *rsa_of(const int sizes[9])
+{
+    unsigned char der[40000] = { 0x30, 0x82 }, *to = der + 4;
+    BIO *bio = BIO_new(BIO_s_mem());
+    const char *pem;
+    char *data;
+    long len;
+    int i;
+
+    for (i = 0; i < 9; ++i) {
+        *to++ = 0x02;
+        *to++ = 0x82;
+        *to++ = (unsigned char)(sizes[i] >> 8);
+        *to++ = (unsigned char)sizes[i];
+        memset(to, i == 0 ? 0 : 0x55, (size_t)sizes[i]);
+        to += sizes[i];
+    }
+    der[2] = (unsigned char)((to - der - 4) >> 8);
+    der[3] = (unsigned char)(to - der - 4);
+    assert_true(PEM_write_bio(bio, "RSA PRIVATE KEY", "", der, to - der) > 0);
+    len = BIO_get_mem_data(bio, &data);
+    pem = apr_pstrmemdup(p, data, (apr_size_t)len);
+    BIO_free(bio);
+    return pem;
+}
+
+/* Nor for what is done with a key. */
+static void keys_that_take_long_to_work_with(void **state)
+{
+    static const struct { int sizes[9]; apr_status_t rv; } ROWS[] = {
+        { { 1, 256, 3, 256, 128, 128, 128, 128, 128 }, APR_SUCCESS },
+        { { 1, 2048, 3, 2048, 1024, 1024, 1024, 1024, 1024 }, APR_SUCCESS },
+        { { 1, 2049, 3, 2049, 1025, 1025, 1025, 1025, 1025 }, APR_ENOTIMPL },
+        { { 1, 30000, 3, 256, 128, 128, 128, 128, 128 }, APR_ENOTIMPL },
+        { { 1, 256, 257, 256, 128, 128, 128, 128, 128 }, APR_ENOTIMPL },
+        { { 1, 256, 3, 30000, 128, 128, 128, 128, 128 }, APR_ENOTIMPL },
+        { { 1, 256, 3, 256, 257, 128, 128, 128, 128 }, APR_ENOTIMPL },
+        { { 1, 256, 3, 256, 128, 257, 128, 128, 128 }, APR_ENOTIMPL },
+        { { 1, 256, 3, 256, 128, 128, 257, 128, 128 }, APR_ENOTIMPL },
+        { { 1, 256, 3, 256, 128, 128, 128, 257, 128 }, APR_ENOTIMPL },
+        { { 1, 256, 3, 256, 128, 128, 128, 128, 257 }, APR_ENOTIMPL },
+    };
+    const char *pem;
+    md_key_t *key;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
+        pem = rsa_of(ROWS[i].sizes);
+        if (md_key_from_pem(&key, pem, strlen(pem), NULL, 0, &err, p) != ROWS[i].rv)
+            fail_msg("row %d", (int)i);
+        assert_int_equal(key != NULL, ROWS[i].rv == APR_SUCCESS);
+    }
+}
+
 /* Of all that OpenSSL has, only what can sign. */
 static void keys_that_cannot_sign(void **state)
 {
@@ -442,10 +499,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(curves_by_all_their_names), TEST(keys_at_rest),
-        TEST(keys_that_take_long_to_open), TEST(keys_that_cannot_sign), TEST(thumbprint_of_the_rfc),
-        TEST(signatures_verify), TEST(bindings_of_external_accounts), TEST(requests),
-        TEST(own_certificates), TEST(addresses), TEST(chains_that_end_alike),
-        TEST(chains_that_are_none),
+        TEST(keys_that_take_long_to_open), TEST(keys_that_take_long_to_work_with),
+        TEST(keys_that_cannot_sign), TEST(thumbprint_of_the_rfc), TEST(signatures_verify),
+        TEST(bindings_of_external_accounts), TEST(requests), TEST(own_certificates),
+        TEST(addresses), TEST(chains_that_end_alike), TEST(chains_that_are_none),
     };
 
     apr_initialize();
