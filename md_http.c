@@ -154,7 +154,7 @@ static size_t on_body(char *data, size_t size, size_t nmemb, void *baton)
 static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
 {
     exchange_t *x = baton;
-    size_t len = size * nmemb, end = len;
+    size_t len = size * nmemb, end = len, i;
     char *line, *colon;
 
     x->header_bytes += len;
@@ -163,6 +163,9 @@ static size_t on_header(char *data, size_t size, size_t nmemb, void *baton)
     while (end > 0 && strchr("\r\n \t", data[end - 1])) /* RFC 9110 5.5 */
         --end;
     line = apr_pstrmemdup(x->p, data, end); /* as libcurl promises no NUL behind it */
+    for (i = 0; i < end; ++i) /* RFC 9110 5.5, too: what a value never has */
+        if (line[i] == '\r' || line[i] == '\0')
+            line[i] = ' ';
     if (!strncmp(line, "HTTP/", 5)) {
         apr_table_clear(x->response->headers);
         x->is_answered = strncmp(line + strcspn(line, " "), " 1", 2) != 0;

@@ -50,7 +50,8 @@ static void check_signature(const md_key_t *key, apr_pool_t *p)
         holds(alg && (!strcmp(alg, "RS256") || len == (!strcmp(alg, "ES256") ? 64 : 96)));
 }
 
-static void check_key(const char *pem, size_t len, apr_pool_t *p)
+/* Returns whether it is one. */
+static int check_key(const char *pem, size_t len, apr_pool_t *p)
 {
     md_err_t err = fuzz_err(p);
     apr_status_t rv;
@@ -61,10 +62,11 @@ static void check_key(const char *pem, size_t len, apr_pool_t *p)
     holds((rv == APR_SUCCESS) == (key != NULL));
     (void)md_cert_fits_pem(cert, pem, len);
     if (!key)
-        return;
+        return 0;
     (void)md_cert_fits_key(cert, key);
     check_signature(key, p);
     check_written(key, p);
+    return 1;
 }
 
 void fuzz_one(const char *data, size_t len, apr_pool_t *p)
@@ -78,8 +80,7 @@ void fuzz_one(const char *data, size_t len, apr_pool_t *p)
     for (i = 0; i < sizeof(KINDS) / sizeof(KINDS[0]); ++i) {
         pem_len = len;
         pem = fuzz_pem(KINDS[i], data, &pem_len, p);
-        check_key(pem, pem_len, p);
-        if (pem == data)
+        if (check_key(pem, pem_len, p) || pem == data)
             return;
     }
 }
