@@ -129,7 +129,8 @@ void fuzz_one(const char *data, size_t len, apr_pool_t *p)
     int attempt;
 
     prepare(left, &parts, p);
-    acme = ca_make(parts.at, parts.at ? (size_t)(parts.end - parts.at) : 0, 1, p);
+    acme = parts.at ? ca_make(parts.at, (size_t)(parts.end - parts.at), 1, p)
+                    : ca_make("", 0, 1, p);
     for (attempt = 0; attempt < 3 && step == MD_STEP_FAILED; ++attempt) {
         md_err_clear(&err);
         step = run(issue_make(acme, p), &err);
