@@ -13,6 +13,7 @@
 
 #define ACCT_JSON "account.json"
 #define ACCT_KEY  "account.pem"
+#define ACCT_WISH "account.wish.json" /* beside a key: whose account it is to become */
 #define SHORT_LEN 16 /* characters of the CA's host name in an id */
 
 /* ES256 is what every CA must support (RFC 8555 6.2); RSA is for those that do not. */
@@ -322,8 +323,15 @@ static int is_refusal(apr_status_t rv)
     return APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_EACCES(rv) || APR_STATUS_IS_EINVAL(rv);
 }
 
-/* Something between us and the CA may have refused the look at the URL. What the CA says to the key
- * settles it: a problem other than a limit means that there is no such account. */
+/* What an answer to a look by key means: a problem other than a limit tells that there is no such
+ * account; what something between us and the CA says tells nothing. */
+static apr_status_t seen_by_key(apr_status_t rv, const md_err_t *err)
+{
+    return err->type && is_refusal(rv) ? APR_ENOENT : rv == APR_ENOENT ? APR_EGENERAL : rv;
+}
+
+/* Something between us and the CA may have refused the look at the URL: what the CA says to the key
+ * settles it. */
 static apr_status_t verify_by_key(md_reply_t **preply, md_acme_t *acme, md_acct_t *acct,
                                   md_err_t *err, apr_pool_t *p)
 {
@@ -335,7 +343,7 @@ static apr_status_t verify_by_key(md_reply_t **preply, md_acme_t *acme, md_acct_
     rv = look_up(preply, acme, acct->key, err, p);
     if (rv == APR_SUCCESS && (*preply)->location)
         acct->url = (*preply)->location;
-    return err->type && is_refusal(rv) ? APR_ENOENT : rv == APR_ENOENT ? APR_EGENERAL : rv;
+    return seen_by_key(rv, err);
 }
 
 apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
@@ -459,30 +467,15 @@ static apr_status_t check_wish(md_acme_t *acme, const md_acct_wish_t *wish, md_e
     return APR_SUCCESS;
 }
 
-static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const md_key_t *key,
-                                     const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+/* The account that an answer to newAccount is about. */
+static apr_status_t read_account(md_acct_t **pacct, md_acme_t *acme, const md_reply_t *reply,
+                                 const md_key_t *key, const md_acct_wish_t *wish, md_err_t *err,
+                                 apr_pool_t *p)
 {
     const md_directory_t *dir = md_acme_directory(acme);
-    md_json_t *payload = md_json_object(p), *binding = NULL;
     md_acct_t *acct = apr_pcalloc(p, sizeof(*acct));
-    md_signer_t signer = { .key = key };
-    md_reply_t *reply;
-    apr_status_t rv = APR_SUCCESS;
+    apr_status_t rv;
 
-    if (wish->eab_kid)
-        rv = md_jws_bind(&binding, wish->eab_kid, wish->eab_hmac, dir->new_account, key, err, p);
-    else if (dir->external_account_required)
-        md_log(MD_LOG_INFO, "%s requires new accounts to be bound to external ones: see "
-               "MDExternalAccountBinding", md_acme_url(acme));
-    if (rv != APR_SUCCESS)
-        return rv;
-    md_json_set_strings(payload, "contact", wish->contacts);
-    if (dir->terms_of_service && wish->agreement)
-        md_json_set_bool(payload, "termsOfServiceAgreed", 1);
-    md_json_set(payload, "externalAccountBinding", binding);
-    rv = md_acme_post(&reply, acme, signer, dir->new_account, payload, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
     if (!reply->location)
         return md_fail(err, APR_EINVAL, "newAccount: no account URL in the answer");
     rv = md_acme_check_url(acme, reply->location, err, p);
@@ -509,6 +502,30 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     return use_key(acct, key, err, p);
 }
 
+static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const md_key_t *key,
+                                     const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+{
+    const md_directory_t *dir = md_acme_directory(acme);
+    md_json_t *payload = md_json_object(p), *binding = NULL;
+    md_signer_t signer = { .key = key };
+    md_reply_t *reply;
+    apr_status_t rv = APR_SUCCESS;
+
+    if (wish->eab_kid)
+        rv = md_jws_bind(&binding, wish->eab_kid, wish->eab_hmac, dir->new_account, key, err, p);
+    else if (dir->external_account_required)
+        md_log(MD_LOG_INFO, "%s requires new accounts to be bound to external ones: see "
+               "MDExternalAccountBinding", md_acme_url(acme));
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_json_set_strings(payload, "contact", wish->contacts);
+    if (dir->terms_of_service && wish->agreement)
+        md_json_set_bool(payload, "termsOfServiceAgreed", 1);
+    md_json_set(payload, "externalAccountBinding", binding);
+    rv = md_acme_post(&reply, acme, signer, dir->new_account, payload, err, p);
+    return rv == APR_SUCCESS ? read_account(pacct, acme, reply, key, wish, err, p) : rv;
+}
+
 const char *md_acct_lone_place(apr_pool_t *p)
 {
     unsigned char bytes[8];
@@ -517,70 +534,219 @@ const char *md_acct_lone_place(apr_pool_t *p)
     return apr_pstrcat(p, MD_ACCT_ALONE, md_hex_encode(bytes, sizeof(bytes), 0, p), NULL);
 }
 
-/* An account at another CA that is staged here makes room; all find it where it goes, and the next
- * start keeps it. */
-static void move_other(const md_store_t *store, const char *staged, const char *ca_url,
-                       apr_pool_t *p)
+/* ---- keys whose registration may have been cut short ---- */
+
+/* Such a key is alone: the account's document is saved when the CA has answered. */
+static int is_alone(const md_store_t *store, const char *name, apr_pool_t *p)
 {
+    return md_store_exists(store, MD_STORE_STAGING, name, ACCT_KEY, p)
+           && !md_store_exists(store, MD_STORE_STAGING, name, ACCT_JSON, p);
+}
+
+/* Is the key meant for another account? Old versions did not note that. */
+static int is_for_another(const md_store_t *store, const char *name, const md_acct_wish_t *wish,
+                          int if_unknown, apr_pool_t *p)
+{
+    md_json_t *json;
+
+    if (md_store_load_json(&json, store, MD_STORE_STAGING, name, ACCT_WISH, NULL, p)
+        != APR_SUCCESS)
+        return if_unknown;
+    return !fits(acct_from_json(json, p), wish);
+}
+
+static apr_status_t save_wish(const md_store_t *store, const char *name,
+                              const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+
+    md_json_set_str(json, "ca-url", wish->ca_url);
+    md_json_set_str(json, "eab.kid", wish->eab_kid);
+    md_json_set_str(json, "eab.hmac", wish->eab_hmac);
+    return md_store_save_json(store, MD_STORE_STAGING, name, ACCT_WISH, json, err, p);
+}
+
+static void remove_account(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    md_store_remove(store, MD_STORE_STAGING, name, ACCT_JSON, p);
+    md_store_remove(store, MD_STORE_STAGING, name, ACCT_KEY, p);
+    md_store_remove(store, MD_STORE_STAGING, name, ACCT_WISH, p);
+}
+
+/* A key that is alone goes from one directory to another. */
+static apr_status_t move_key(const md_store_t *store, const char *from, const char *to,
+                             md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *wish;
+    md_key_t *key;
+    apr_status_t rv;
+
+    rv = md_store_load_key(&key, store, MD_STORE_STAGING, from, ACCT_KEY, err, p);
+    if (rv == APR_SUCCESS
+        && md_store_load_json(&wish, store, MD_STORE_STAGING, from, ACCT_WISH, NULL, p)
+               == APR_SUCCESS)
+        rv = md_store_save_json(store, MD_STORE_STAGING, to, ACCT_WISH, wish, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_save_key(store, MD_STORE_STAGING, to, ACCT_KEY, key, err, p);
+    if (rv == APR_SUCCESS)
+        remove_account(store, from, p);
+    return rv;
+}
+
+/* Make room for another account, unless there is a key that may become it. One of another CA, or of
+ * another external account, is found by all where it goes, and the next start keeps it. */
+static apr_status_t make_room(const md_store_t *store, const char *staged,
+                              const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
+{
+    const char *place = md_acct_lone_place(p), *aside;
+    apr_status_t rv = APR_SUCCESS;
     md_acct_t *acct;
 
-    if (md_acct_load(&acct, store, MD_STORE_STAGING, staged, NULL, p) != APR_SUCCESS
-        || md_text_same(acct->ca_url, ca_url)
-        || md_acct_save(acct, store, MD_STORE_STAGING, md_acct_lone_place(p), NULL, p)
-               != APR_SUCCESS)
-        return;
-    md_store_remove(store, MD_STORE_STAGING, staged, ACCT_JSON, p);
-    md_store_remove(store, MD_STORE_STAGING, staged, ACCT_KEY, p);
+    if (is_alone(store, staged, p))
+        return is_for_another(store, staged, wish, 0, p) ? move_key(store, staged, place, err, p)
+                                                         : APR_SUCCESS;
+    if (md_acct_load(&acct, store, MD_STORE_STAGING, staged, NULL, p) == APR_SUCCESS
+        && !fits(acct, wish))
+        rv = md_acct_save(acct, store, MD_STORE_STAGING, place, err, p);
+    else
+        (void)md_store_put_aside(&aside, store, MD_STORE_STAGING, staged, ACCT_KEY, p);
+    if (rv == APR_SUCCESS)
+        remove_account(store, staged, p);
+    return rv;
 }
 
 /* The key for a new account: one staged by an attempt that was interrupted, or a new one. The CA
  * answers a second newAccount with the same key by the account it has (7.3.1), so nothing is
  * registered twice. */
-static apr_status_t staged_key(md_key_t **pkey, int *pis_old, const md_store_t *store,
-                               const char *staged, const char *ca_url, const md_key_spec_t *spec,
+static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const char *staged,
+                               const md_acct_wish_t *wish, const md_key_spec_t *spec,
                                md_err_t *err, apr_pool_t *p)
 {
     const char *aside;
     apr_status_t rv;
 
-    move_other(store, staged, ca_url, p);
-    *pis_old = 1;
-    if (!md_store_exists(store, MD_STORE_STAGING, staged, ACCT_JSON, p)
-        && md_store_load_key(pkey, store, MD_STORE_STAGING, staged, ACCT_KEY, err, p)
-               == APR_SUCCESS)
+    rv = make_room(store, staged, wish, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    if (md_store_load_key(pkey, store, MD_STORE_STAGING, staged, ACCT_KEY, err, p) == APR_SUCCESS)
         return APR_SUCCESS;
-    *pis_old = 0;
     rv = md_key_generate(pkey, spec, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     (void)md_store_put_aside(&aside, store, MD_STORE_STAGING, staged, ACCT_KEY, p);
-    md_store_remove(store, MD_STORE_STAGING, staged, ACCT_JSON, p);
-    return md_store_save_key(store, MD_STORE_STAGING, staged, ACCT_KEY, *pkey, err, p);
+    rv = save_wish(store, staged, wish, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_save_key(store, MD_STORE_STAGING, staged, ACCT_KEY, *pkey, err, p);
+    return rv;
 }
 
-/* A key that an interrupted attempt left is of no use if its account was ended meanwhile; the CA
- * says so when it is asked for the account (RFC 8555 7.3.6), and not if it is the binding to an
- * external account that it does not like. */
-static int is_ended(md_acme_t *acme, const md_key_t *key, const md_err_t *err, apr_pool_t *p)
-{
-    md_reply_t *reply;
-    md_err_t why;
-
-    if (!md_problem_is(err, MD_PROBLEM_UNAUTHORIZED))
-        return 0;
-    md_err_init(&why, p);
-    return look_up(&reply, acme, key, &why, p) != APR_SUCCESS
-           && md_problem_is(&why, MD_PROBLEM_UNAUTHORIZED);
-}
-
-static void put_key_aside(const md_store_t *store, const char *staged, const md_err_t *why,
+/* The CA says so when it is asked for the account (RFC 8555 7.3.6). */
+static void put_key_aside(const md_store_t *store, const char *name, const md_err_t *why,
                           apr_pool_t *p)
 {
     const char *aside = "";
 
-    if (md_store_put_aside(&aside, store, MD_STORE_STAGING, staged, ACCT_KEY, p) == APR_SUCCESS)
+    if (md_store_put_aside(&aside, store, MD_STORE_STAGING, name, ACCT_KEY, p) == APR_SUCCESS)
         md_log(MD_LOG_WARNING, "%s: the account of this key was ended at the CA: %s; a "
                "new one is registered", aside, why->detail);
+}
+
+/* The account that the CA has for a key. APR_ENOENT: none, so the key is as good as a new one;
+ * APR_EOF: the key is of no use. */
+static apr_status_t ask_for_key(md_acct_t **pacct, md_acme_t *acme, const place_t *place,
+                                const char *name, md_err_t *err, apr_pool_t *p)
+{
+    md_reply_t *reply;
+    md_key_t *key;
+    apr_status_t rv;
+
+    if (md_store_load_key(&key, place->store, place->group, name, ACCT_KEY, NULL, p)
+        != APR_SUCCESS)
+        return APR_EOF;
+    rv = look_up(&reply, acme, key, err, p);
+    if (rv == APR_SUCCESS)
+        rv = read_account(pacct, acme, reply, key, place->wish, err, p);
+    if (rv == APR_SUCCESS && strcmp((*pacct)->status, "valid"))
+        rv = md_fail_problem(err, APR_EACCES, MD_PROBLEM_UNAUTHORIZED, "account %s is %s",
+                             (*pacct)->url, md_text_printable((*pacct)->status, p));
+    if (!md_problem_is(err, MD_PROBLEM_UNAUTHORIZED))
+        return seen_by_key(rv, err);
+    put_key_aside(place->store, name, err, p);
+    return APR_EOF;
+}
+
+/* Keep what was found by the key in `staging/name` for `staged`. */
+static apr_status_t take_over(const md_acct_t *acct, const place_t *place, const char *name,
+                              const char *staged, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    md_log(MD_LOG_INFO, "account %s is used: its registration for %s was cut short", acct->url,
+           name);
+    rv = make_room(place->store, staged, place->wish, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_acct_save(acct, place->store, place->group, staged, err, p);
+    if (rv == APR_SUCCESS && strcmp(name, staged))
+        remove_account(place->store, name, p);
+    return rv;
+}
+
+/* A key that the CA does not know is as good as a new one: the first is for the new account. */
+static apr_status_t keep_key(int *pcount, const place_t *place, const char *name,
+                             const char *staged, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    if ((*pcount)++ > 0) {
+        if (md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST))
+            remove_account(place->store, name, p);
+        return APR_SUCCESS;
+    }
+    if (!strcmp(name, staged))
+        return APR_SUCCESS;
+    rv = make_room(place->store, staged, place->wish, err, p);
+    return rv == APR_SUCCESS ? move_key(place->store, name, staged, err, p) : rv;
+}
+
+/* The account of a key whose registration was cut short; APR_ENOENT: there is none. */
+static apr_status_t try_key(md_acct_t **pacct, int *pcount, md_acme_t *acme, const place_t *place,
+                            const char *name, const char *staged, md_err_t *err, apr_pool_t *p)
+{
+    int if_unknown = place->wish->eab_kid && strcmp(name, staged);
+    apr_status_t rv;
+
+    if (!is_alone(place->store, name, p)
+        || is_for_another(place->store, name, place->wish, if_unknown, p))
+        return APR_ENOENT;
+    rv = ask_for_key(pacct, acme, place, name, err, p);
+    if (rv == APR_SUCCESS)
+        return take_over(*pacct, place, name, staged, err, p);
+    if (APR_STATUS_IS_ENOENT(rv))
+        rv = keep_key(pcount, place, name, staged, err, p);
+    return rv == APR_SUCCESS || rv == APR_EOF ? APR_ENOENT : rv;
+}
+
+/* All of them in staging, the one in `staged` first: there is to be no other account while the CA
+ * may have one for a key that is stored. */
+static apr_status_t try_keys(md_acct_t **pacct, md_acme_t *acme, const place_t *place,
+                             const char *staged, const apr_array_header_t *others, md_err_t *err,
+                             apr_pool_t *p)
+{
+    apr_status_t rv;
+    apr_pool_t *iter;
+    int i, count = 0;
+
+    apr_pool_create(&iter, p);
+    rv = try_key(pacct, &count, acme, place, staged, staged, err, iter);
+    for (i = 0; i < others->nelts && APR_STATUS_IS_ENOENT(rv); ++i) {
+        apr_pool_clear(iter);
+        rv = try_key(pacct, &count, acme, place, APR_ARRAY_IDX(others, i, const char *), staged,
+                     err, iter);
+    }
+    if (rv == APR_SUCCESS)
+        *pacct = md_acct_copy(*pacct, p);
+    apr_pool_destroy(iter);
+    return rv;
 }
 
 static apr_status_t register_with(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
@@ -589,17 +755,8 @@ static apr_status_t register_with(md_acct_t **pacct, md_acme_t *acme, const md_s
 {
     apr_status_t rv;
     md_key_t *key;
-    int is_old;
 
-    rv = staged_key(&key, &is_old, store, staged, wish->ca_url, spec, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    rv = post_new_account(pacct, acme, key, wish, err, p);
-    if (rv == APR_SUCCESS || !is_old || !is_ended(acme, key, err, p))
-        return rv;
-    put_key_aside(store, staged, err, p);
-    md_err_clear(err);
-    rv = staged_key(&key, &is_old, store, staged, wish->ca_url, spec, err, p);
+    rv = staged_key(&key, store, staged, wish, spec, err, p);
     return rv == APR_SUCCESS ? post_new_account(pacct, acme, key, wish, err, p) : rv;
 }
 
@@ -651,7 +808,7 @@ apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t
 {
     const place_t stored = { store, MD_STORE_ACCOUNTS, wish };
     const place_t in_staging = { store, MD_STORE_STAGING, wish };
-    apr_array_header_t *ids, *own = md_strings_make(p);
+    apr_array_header_t *ids, *own = md_strings_make(p), *others;
     apr_status_t rv;
 
     APR_ARRAY_PUSH(own, const char *) = staged;
@@ -659,12 +816,15 @@ apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t
     ids = stored_ids(store, wish, p);
     if (APR_STATUS_IS_ENOENT(rv))
         rv = try_all(pacct, acme, &stored, ids, err, p);
-    if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(pacct, acme, &in_staging,
-                     unseen(md_store_names(store, MD_STORE_STAGING, p), own, p), err, p);
+    if (!APR_STATUS_IS_ENOENT(rv))
+        return rv;
+    others = unseen(md_store_names(store, MD_STORE_STAGING, p), own, p);
+    rv = try_all(pacct, acme, &in_staging, others, err, p);
     /* A restart meanwhile may have moved one from the latter place to the former. */
     if (APR_STATUS_IS_ENOENT(rv))
         rv = try_all(pacct, acme, &stored, unseen(stored_ids(store, wish, p), ids, p), err, p);
+    if (APR_STATUS_IS_ENOENT(rv))
+        rv = try_keys(pacct, acme, &in_staging, staged, others, err, p);
     if (!APR_STATUS_IS_ENOENT(rv))
         return rv;
     md_err_clear(err);

@@ -61,7 +61,9 @@ md_signer_t md_acct_signer(const md_acct_t *acct);
 /* An account to sign with: the one staged in `staged` (a name in staging), the wished one, a
  * fitting stored one, one staged for another domain, or a new one, which is then staged in
  * `staged`. Its key is saved before the CA hears of it, so a crash in between registers nothing
- * twice. None is registered while the CA may still have one that is stored. Needs the directory. */
+ * twice: the CA is asked for keys that are alone, in the directories of all domains (RFC 8555
+ * 7.3.1), and none is registered while it may still have one that is stored. Needs the
+ * directory. */
 MD_MUST_CHECK
 apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
                             const char *staged, const md_acct_wish_t *wish, md_err_t *err,

@@ -550,7 +550,7 @@ static void a_staged_key_is_kept_while_it_is_good(void **state)
         assert_int_equal(md_key_generate(&key, &EC, &err, p), APR_SUCCESS);
         assert_int_equal(md_store_save_key(store, MD_STORE_STAGING, NAME, "account.pem", key, &err,
                                            p), APR_SUCCESS);
-        answer("/new-acct", NO[i].status, NO[i].type, NO[i].body, NO[i].is_kept ? 20 : 2);
+        answer("/new-acct", NO[i].status, NO[i].type, NO[i].body, NO[i].is_kept ? 20 : 1);
         script_good_ca(1);
         assert_int_equal(run(issue_make(), NULL), NO[i].is_kept ? MD_STEP_FAILED : MD_STEP_DONE);
         assert_int_equal(md_store_load_key(&after, store, MD_STORE_STAGING, NAME, "account.pem",
@@ -559,6 +559,123 @@ static void a_staged_key_is_kept_while_it_is_good(void **state)
                          NO[i].is_kept);
         md_err_clear(&err);
     }
+}
+
+/* {"onlyReturnExisting":true} */
+#define BY_KEY "\"payload\":\"eyJvbmx5UmV0dXJuRXhpc3RpbmciOnRydWV9\""
+
+/* A key alone in the directory of another domain. */
+static const char *leave_key(const char *name)
+{
+    md_key_t *key;
+
+    assert_int_equal(md_key_generate(&key, &EC, &err, p), APR_SUCCESS);
+    assert_int_equal(md_store_save_key(store, MD_STORE_STAGING, name, "account.pem", key, &err, p),
+                     APR_SUCCESS);
+    return md_jwk_thumbprint(key, p);
+}
+
+static int has_key(const char *name)
+{
+    return md_store_exists(store, MD_STORE_STAGING, name, "account.pem", p);
+}
+
+static const char *staged_thumbprint(void)
+{
+    md_acct_t *acct;
+
+    assert_int_equal(md_acct_load(&acct, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
+    return acct->thumbprint;
+}
+
+/* The CA may have registered the account of a domain whose process ended before it knew. */
+static void an_account_is_looked_for_by_all_keys(void **state)
+{
+    const char *unknown = "{\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\"}";
+    const char *thumbprint;
+
+    (void)state;
+    (void)leave_key("a.example.org");
+    thumbprint = leave_key("b.example.org");
+    answer("/new-acct", 400, "application/problem+json", unknown, 1);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/new-acct"), 2);
+    assert_non_null(strstr(fake_http_body("/new-acct", 1), BY_KEY));
+    assert_non_null(strstr(fake_http_body("/new-acct", 2), BY_KEY));
+    assert_string_equal(staged_thumbprint(), thumbprint);
+    assert_false(has_key("b.example.org"));
+}
+
+/* One that it does not know will do as well as a new one, and no more are left. */
+static void a_key_that_is_alone_is_used_for_the_next_account(void **state)
+{
+    const char *unknown = "{\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\"}";
+    const char *thumbprint = leave_key("a.example.org");
+
+    (void)state;
+    (void)leave_key("b.example.org");
+    answer("/new-acct", 400, "application/problem+json", unknown, 2);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/new-acct"), 3);
+    assert_null(strstr(fake_http_body("/new-acct", 3), BY_KEY));
+    assert_string_equal(staged_thumbprint(), thumbprint);
+    assert_false(has_key("a.example.org"));
+    assert_false(has_key("b.example.org"));
+}
+
+static void nothing_is_registered_while_a_key_cannot_be_asked_for(void **state)
+{
+    (void)state;
+    (void)leave_key("a.example.org");
+    answer("/new-acct", 500, "text/plain", "broken", 2);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "broken"));
+    assert_int_equal(fake_http_count("/new-acct"), 2); /* repeated once */
+    assert_non_null(strstr(fake_http_body("/new-acct", 2), BY_KEY));
+    assert_true(has_key("a.example.org"));
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/new-acct"), 3);
+}
+
+static md_issue_t *bound_issue(void)
+{
+    md_issue_t *issue = issue_make();
+
+    issue->wish.eab_kid = "kid-1";
+    issue->wish.eab_hmac = "bWFjLWtleQ";
+    return issue;
+}
+
+/* Those for another CA, or another external account, are none of ours, and kept. */
+static void a_key_is_for_one_ca_and_external_account(void **state)
+{
+    md_issue_t *issue = bound_issue();
+    int i, lone = 0;
+
+    (void)state;
+    issue->name = "a.example.org";
+    fake_http_script(DIRECTORY);
+    answer("/new-acct", 500, "text/plain", "broken", 2);
+    assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
+    assert_true(has_key("a.example.org"));
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/new-acct"), 3);
+    assert_null(strstr(fake_http_body("/new-acct", 3), BY_KEY));
+    assert_true(has_key("a.example.org"));
+    issue = bound_issue(); /* the other one makes room for it */
+    md_store_remove(store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", p);
+    assert_int_equal(run(issue, NULL), MD_STEP_DONE);
+    assert_non_null(strstr(fake_http_body("/new-acct", 4), BY_KEY));
+    assert_string_equal(issue->acct->eab_kid, "kid-1");
+    assert_false(has_key("a.example.org"));
+    for (i = 0; i < md_store_names(store, MD_STORE_STAGING, p)->nelts; ++i)
+        lone += !strncmp(APR_ARRAY_IDX(md_store_names(store, MD_STORE_STAGING, p), i, const char *),
+                         MD_ACCT_ALONE, strlen(MD_ACCT_ALONE));
+    assert_int_equal(lone, 1);
 }
 
 /* Something in front of the CA refuses the look at the account once. */
@@ -580,8 +697,7 @@ static void an_account_is_asked_for_by_its_key(void **state)
     script_good_ca(1);
     assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
     assert_int_equal(fake_http_count("/new-acct"), 1);
-    assert_non_null(strstr(fake_http_body("/new-acct", 1), /* {"onlyReturnExisting":true} */
-                           "\"payload\":\"eyJvbmx5UmV0dXJuRXhpc3RpbmciOnRydWV9\""));
+    assert_non_null(strstr(fake_http_body("/new-acct", 1), BY_KEY));
     assert_int_equal(md_acct_load(&after, store, MD_STORE_STAGING, NAME, &err, p), APR_SUCCESS);
     assert_string_equal(after->thumbprint, acct->thumbprint);
 }
@@ -1473,6 +1589,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(waits_as_long_as_the_ca_asks, setup, teardown),
         cmocka_unit_test_setup_teardown(a_limit_holds_those_that_it_is_for, setup, teardown),
         cmocka_unit_test_setup_teardown(limits_of_several_hold_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_account_is_looked_for_by_all_keys, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_key_that_is_alone_is_used_for_the_next_account, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_registered_while_a_key_cannot_be_asked_for, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_key_is_for_one_ca_and_external_account, setup, teardown),
         cmocka_unit_test_setup_teardown(an_account_is_asked_for_by_its_key, setup, teardown),
         cmocka_unit_test_setup_teardown(a_wall_before_the_account_keeps_it, setup, teardown),
         cmocka_unit_test_setup_teardown(what_passes_is_waited_for, setup, teardown),
