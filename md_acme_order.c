@@ -19,7 +19,6 @@
 #define RESERVE      (24 * 1024)           /* bytes: a chain, an order; */
 #define RESERVE_EACH 256                   /* and more for each identifier of it */
 #define LOOK_FROM  5                       /* looks at an order that stays pending */
-#define LOOK_MOST  10                      /* authorizations at a time */
 #define LONG_WAIT  apr_time_from_sec(24 * 3600) /* all that a CA may ask for in all */
 #define PASSING_FIRST apr_time_from_sec(1)
 #define PASSING_WAIT  apr_time_from_sec(60)
@@ -181,13 +180,10 @@ static void forget_order(md_issue_t *issue)
     if (issue->order_pool)
         apr_pool_destroy(issue->order_pool);
     issue->order_pool = NULL;
-    if (issue->proof_pool)
-        apr_pool_destroy(issue->proof_pool);
-    issue->proof_pool = NULL;
+    if (issue->proofs)
+        md_proofs_destroy(issue->proofs);
     issue->proofs = NULL;
-    issue->complaint = NULL;
     issue->order_is_resumed = 0;
-    issue->to_look_at = 0;
     issue->polls = 0;
     issue->is_finalized = issue->is_unready = 0;
     issue->has_new_setups = 0;
@@ -302,17 +298,6 @@ static md_step_t wait_for_ca(md_issue_t *issue, apr_time_t now, apr_time_t retry
     if (retry_after > issue->wake_at)
         issue->wake_at = retry_after;
     return MD_STEP_WAIT;
-}
-
-/* What the CA said about a challenge that it goes on trying, when it takes too long. */
-static void complain(const md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
-{
-    const char *text = apr_pstrcat(tmp, err->detail, ". The CA said about it: ", NULL);
-    md_json_t *problem;
-
-    if (md_json_parse(&problem, issue->complaint, strlen(issue->complaint), NULL, tmp)
-        == APR_SUCCESS)
-        (void)md_problem_fail(err, problem, text);
 }
 
 /* A wait that is so long that the run may end before it does: an order that the CA never finishes
@@ -757,210 +742,69 @@ static apr_status_t save_setups(md_issue_t *issue, md_err_t *err, apr_pool_t *tm
     return rv;
 }
 
-/* How far it is with one authorization, and what was chosen to prove it. */
-typedef struct proof_t {
-    const char *url;                 /* of the authorization; what the CA lists later may differ */
-    const md_authz_t *authz;         /* NULL: not looked at in this run */
-    const md_challenge_t *challenge; /* set up; NULL: not yet, or there is nothing to prove */
-    int is_answered;                 /* the CA was told to look */
-    int is_told_again;               /* once more, as it found nothing at first (8.2) */
-} proof_t;
-
-static int is_pending(const proof_t *proof)
+/* For as long as there is the order. */
+static md_proofs_t *proofs_of(md_issue_t *issue)
 {
-    return proof->authz && proof->authz->status == MD_AUTHZ_PENDING;
+    md_proofs_t conf = { .p = issue->p, .acme = issue->acme, .acct = issue->acct,
+                         .identifiers = issue->identifiers, .solver = &issue->solver };
+
+    if (!issue->proofs)
+        issue->proofs = md_proofs_make(&conf, issue->order->authorizations);
+    return issue->proofs;
 }
 
-/* The identifier of the order that the authorization is for, as we wrote it. */
-static const md_identifier_t *identifier_of(const md_issue_t *issue, const md_authz_t *authz)
+/* What came of a step with the proofs. */
+static void note_proofs(md_issue_t *issue)
 {
-    const md_identifier_t *wanted;
-    int i;
-
-    for (i = 0; i < issue->identifiers->nelts; ++i) {
-        wanted = &APR_ARRAY_IDX(issue->identifiers, i, md_identifier_t);
-        if (wanted->type == authz->identifier.type
-            && !strcasecmp(md_dns_name_is_wildcard(wanted->value) ? wanted->value + 2
-                                                                  : wanted->value,
-                           authz->identifier.value))
-            return wanted;
-    }
-    return NULL;
+    if (issue->proofs->activity)
+        issue->activity = issue->proofs->activity;
+    if (issue->proofs->failed_type)
+        issue->failed_type = issue->proofs->failed_type;
 }
 
-/* Look at the authorization: one that is for something else is not touched, whatever the CA wants
- * with it. */
-static apr_status_t look(md_authz_t **pauthz, md_issue_t *issue, const char *url, md_err_t *err,
-                         apr_pool_t *p)
-{
-    apr_status_t rv;
-
-    rv = md_authz_fetch(pauthz, issue->acme, md_acct_signer(issue->acct), url, err, p);
-    if (rv == APR_SUCCESS && !identifier_of(issue, *pauthz))
-        rv = md_fail(err, APR_EINVAL, "the CA wants control over '%s' to be proven, which was "
-                     "not ordered", (*pauthz)->identifier.value);
-    return rv;
-}
-
-/* The passes over the authorizations: all of one before the first of the next. Each takes one
- * proof a step further, with one exchange at most. */
-
-static int is_unseen(const proof_t *proof)
-{
-    return !proof->authz;
-}
-
-static apr_status_t see_authz(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
-{
-    md_authz_t *authz;
-    apr_status_t rv;
-
-    (void)tmp;
-    issue->activity = "Starting challenges for domains";
-    rv = look(&authz, issue, proof->url, err, issue->proof_pool);
-    if (rv == APR_SUCCESS)
-        rv = md_authz_check(authz, NULL, err, issue->proof_pool);
-    if (rv == APR_SUCCESS)
-        proof->authz = authz;
-    return rv;
-}
-
-static int is_unset(const proof_t *proof)
-{
-    return is_pending(proof) && !proof->challenge;
-}
-
-static apr_status_t set_up(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
-{
-    const char *setup;
-    apr_status_t rv;
-
-    issue->activity = apr_psprintf(issue->p, "Setting up challenge for domain %s",
-                                   proof->authz->shown_name);
-    rv = md_solver_setup(&proof->challenge, &setup, proof->authz, issue->acct->thumbprint,
-                         &issue->solver, err, tmp);
-    if (rv == APR_SUCCESS)
-        remember_setup(issue, setup);
-    return rv;
-}
-
-static int is_unanswered(const proof_t *proof)
-{
-    return is_pending(proof) && !proof->is_answered;
-}
-
-static apr_status_t tell(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
-{
-    apr_status_t rv;
-
-    rv = md_challenge_answer(issue->acme, md_acct_signer(issue->acct), proof->authz,
-                             proof->challenge, err, tmp);
-    if (APR_STATUS_IS_EINVAL(rv))
-        issue->failed_type = apr_pstrdup(issue->p, proof->challenge->type);
-    return rv;
-}
-
-static apr_status_t answer_challenge(md_issue_t *issue, proof_t *proof, md_err_t *err,
-                                     apr_pool_t *tmp)
-{
-    apr_status_t rv;
-
-    issue->activity = "Starting challenges for domains";
-    rv = save_setups(issue, err, tmp);
-    if (rv == APR_SUCCESS
-        && (md_text_same(proof->challenge->status, "pending") || !proof->challenge->status))
-        rv = tell(issue, proof, err, tmp); /* else an earlier run did */
-    proof->is_answered = rv == APR_SUCCESS;
-    return rv;
-}
-
-static const struct {
-    int (*is_open)(const proof_t *proof);
-    apr_status_t (*take)(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp);
-} PASSES[] = {
-    { is_unseen, see_authz },
-    { is_unset, set_up },
-    { is_unanswered, answer_challenge },
-};
-
-static proof_t *proof_at(const md_issue_t *issue, int i)
-{
-    return &APR_ARRAY_IDX(issue->proofs, i, proof_t);
-}
-
-static void make_proofs(md_issue_t *issue)
-{
-    const apr_array_header_t *urls = issue->order->authorizations;
-    proof_t proof = { .url = NULL };
-    int i;
-
-    apr_pool_create(&issue->proof_pool, issue->p);
-    issue->proofs = apr_array_make(issue->proof_pool, urls->nelts + 1, sizeof(proof_t));
-    for (i = 0; i < urls->nelts; ++i) {
-        proof.url = apr_pstrdup(issue->proof_pool, APR_ARRAY_IDX(urls, i, const char *));
-        APR_ARRAY_PUSH(issue->proofs, proof_t) = proof;
-    }
-}
-
-/* Take the next proof of the earliest pass that is not over. 0: all are. */
+/* The next step of the proofs; 0: there is none. */
 static int prove(apr_status_t *prv, md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
 {
-    size_t pass;
-    int i;
+    md_proofs_t *proofs = proofs_of(issue);
+    int is_open = 1;
 
-    for (pass = 0; pass < sizeof(PASSES) / sizeof(PASSES[0]); ++pass)
-        for (i = 0; i < issue->proofs->nelts; ++i)
-            if (PASSES[pass].is_open(proof_at(issue, i))) {
-                *prv = PASSES[pass].take(issue, proof_at(issue, i), err, tmp);
-                return 1;
-            }
-    return 0;
+    *prv = APR_SUCCESS;
+    if (md_proofs_are_set_up(proofs)) {
+        issue->activity = "Starting challenges for domains";
+        *prv = save_setups(issue, err, tmp);
+    }
+    if (*prv == APR_SUCCESS) {
+        is_open = md_proofs_step(prv, proofs, err, tmp);
+        if (proofs->setup)
+            remember_setup(issue, proofs->setup);
+        note_proofs(issue);
+    }
+    return is_open;
 }
 
-/* An authorization of an order that has been pending for a while: what its challenge failed by may
- * be told by it alone. A problem with a challenge that is still pending wants another answer. */
-static apr_status_t look_again(md_issue_t *issue, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
+/* After a step with the proofs. */
+static md_step_t proceed(md_issue_t *issue, apr_status_t rv, md_err_t *err, apr_pool_t *tmp)
 {
-    const md_challenge_t *challenge;
-    md_authz_t *authz;
-    apr_status_t rv;
-
-    if (!proof->challenge)
-        return APR_SUCCESS;
-    rv = look(&authz, issue, proof->url, err, tmp);
     if (rv == APR_SUCCESS)
-        rv = md_authz_check(authz, proof->challenge->type, err, tmp);
-    if (APR_STATUS_IS_EINVAL(rv))
-        issue->failed_type = apr_pstrdup(issue->p, proof->challenge->type);
-    challenge = rv == APR_SUCCESS ? md_authz_challenge(authz, proof->challenge->type) : NULL;
-    if (!challenge || authz->status == MD_AUTHZ_VALID || !challenge->error
-        || !md_text_same(challenge->status, "pending"))
-        return rv;
-    issue->complaint = md_json_text(challenge->error, 1, issue->proof_pool);
-    if (proof->is_told_again++)
-        return APR_SUCCESS;
-    return tell(issue, proof, err, tmp);
+        return MD_STEP_AGAIN;
+    return APR_STATUS_IS_EINVAL(rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
 }
 
-/* The order alone tells when all goes well. When it stays pending, some authorizations are looked
- * at between two looks at it, one in each step. */
+/* The order alone tells when all goes well, and when it stays pending, some authorizations. */
 static md_step_t watch(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
+    apr_status_t rv;
     md_step_t step;
-    int i;
 
-    if (issue->to_look_at > 0) {
-        --issue->to_look_at;
-        i = issue->next_look++ % issue->proofs->nelts;
-        if (look_again(issue, proof_at(issue, i), err, tmp) == APR_SUCCESS)
-            return MD_STEP_AGAIN;
-        return APR_STATUS_IS_EINVAL(err->rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
+    if (md_proofs_look(&rv, issue->proofs, err, tmp)) {
+        note_proofs(issue);
+        return proceed(issue, rv, err, tmp);
     }
     step = poll_order(issue, now, err, tmp);
     if (step == MD_STEP_WAIT && issue->polls >= LOOK_FROM)
-        issue->to_look_at = issue->proofs->nelts < LOOK_MOST ? issue->proofs->nelts : LOOK_MOST;
-    if (step == MD_STEP_FAILED && issue->complaint)
-        complain(issue, err, tmp);
+        md_proofs_watch(issue->proofs);
+    if (step == MD_STEP_FAILED)
+        md_proofs_complain(issue->proofs, err, tmp);
     return step;
 }
 
@@ -970,13 +814,8 @@ static md_step_t step_authorize(md_issue_t *issue, apr_time_t now, md_err_t *err
     apr_status_t rv;
     md_key_t *key;
 
-    if (!issue->proofs)
-        make_proofs(issue);
-    if (prove(&rv, issue, err, tmp)) {
-        if (rv == APR_SUCCESS)
-            return MD_STEP_AGAIN;
-        return APR_STATUS_IS_EINVAL(rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
-    }
+    if (prove(&rv, issue, err, tmp))
+        return proceed(issue, rv, err, tmp);
     issue->activity = "Monitoring challenge status";
     /* The CA is busy validating: the time for the work that takes us longest. */
     if (issue->polls == 0 && have_key(&key, issue, err, tmp) != APR_SUCCESS)
@@ -1101,24 +940,6 @@ static md_step_t step_download(md_issue_t *issue, apr_time_t now, md_err_t *err,
     return MD_STEP_AGAIN;
 }
 
-/* Why the order became invalid: always an md_fail. */
-static void explain(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
-{
-    const apr_array_header_t *urls = issue->order->authorizations;
-    md_authz_t *authz;
-    int i;
-
-    for (i = 0; i < urls->nelts; ++i) {
-        if (look(&authz, issue, APR_ARRAY_IDX(urls, i, const char *), err, tmp) != APR_SUCCESS)
-            return;
-        if (md_authz_check(authz, NULL, err, tmp) != APR_SUCCESS) {
-            issue->failed_type = apr_pstrdup(issue->p, md_authz_failed_type(authz));
-            return;
-        }
-    }
-    md_fail(err, APR_EINVAL, "the CA made the order invalid without giving a reason");
-}
-
 static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     const md_order_t *order = issue->order;
@@ -1128,7 +949,8 @@ static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, 
         md_fail(err, APR_EINVAL, "the order is invalid");
         return give_up_order(issue, err, tmp);
     }
-    explain(issue, err, tmp);
+    md_proofs_explain(proofs_of(issue), order->authorizations, err, tmp);
+    note_proofs(issue);
     if (!err->type && order->error)
         (void)md_problem_fail(err, order->error, "");
     return give_up_order(issue, err, tmp);

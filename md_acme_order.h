@@ -7,7 +7,7 @@
 #define MD_ACME_ORDER_H
 
 #include "md_acme.h"
-#include "md_acme_authz.h"
+#include "md_acme_proof.h"
 #include "md_acme_use.h"
 #include "md_store.h"
 
@@ -59,10 +59,7 @@ typedef struct md_issue_t {
     md_order_t *order;                   /* NULL: look into staging */
     apr_pool_t *order_pool;
     int order_is_resumed;                /* from an earlier run */
-    apr_array_header_t *proofs;          /* how far it is with each authorization */
-    apr_pool_t *proof_pool;
-    int to_look_at, next_look;           /* authorizations, while the order stays pending */
-    const char *complaint;               /* problem of a challenge that the CA still tries */
+    md_proofs_t *proofs;                 /* NULL: no authorization was looked at */
     const char *failed_type;             /* challenge type that the CA found wanting, or NULL */
     int acct_refusals;                   /* orders that were refused as if by it */
     int passing;                         /* failures in a row that may be over in a moment */
