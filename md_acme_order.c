@@ -133,13 +133,45 @@ static void tear_down(const md_store_t *store, const apr_array_header_t *setups,
         md_solver_teardown(store, APR_ARRAY_IDX(setups, i, const char *), p);
 }
 
-void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p)
+/* NULL: there is no staged order. */
+static md_json_t *load_order(const md_store_t *store, const char *name, apr_pool_t *p)
 {
     md_json_t *json;
 
-    if (md_store_load_json(&json, store, MD_STORE_STAGING, name, ORDER_JSON, NULL, p)
-        == APR_SUCCESS)
-        tear_down(store, md_json_get_strings(json, "challenge-setups", p), p);
+    return md_store_load_json(&json, store, MD_STORE_STAGING, name, ORDER_JSON, NULL, p)
+               == APR_SUCCESS ? json : NULL;
+}
+
+int md_order_has_setups(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    md_json_t *json = load_order(store, name, p);
+    const apr_array_header_t *setups = md_json_get_strings(json, "challenge-setups", p);
+
+    return setups && setups->nelts > 0
+           && md_text_same(md_json_get_str(json, "status"), ORDER_STATUS[MD_ORDER_PENDING]);
+}
+
+void md_order_tear_down(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    md_json_t *json = load_order(store, name, p);
+    apr_status_t rv;
+    md_err_t err;
+
+    if (!json)
+        return;
+    tear_down(store, md_json_get_strings(json, "challenge-setups", p), p);
+    md_json_set_strings(json, "challenge-setups", md_strings_make(p));
+    md_err_init(&err, p);
+    rv = md_store_save_json(store, MD_STORE_STAGING, name, ORDER_JSON, json, &err, p);
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_WARNING, "md[%s]: %s", name, err.detail);
+}
+
+void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    md_json_t *json = load_order(store, name, p);
+
+    tear_down(store, md_json_get_strings(json, "challenge-setups", p), p);
     md_store_remove(store, MD_STORE_STAGING, name, ORDER_JSON, p);
 }
 

@@ -83,6 +83,12 @@ MD_MUST_CHECK
 apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t *err,
                             apr_pool_t *p);
 
+/* Is the staged order of `name` pending, with answers in place that the CA may look for? */
+int md_order_has_setups(const md_store_t *store, const char *name, apr_pool_t *p);
+
+/* Tear down what the staged order of `name` set up. Whoever resumes it sets it up again. */
+void md_order_tear_down(const md_store_t *store, const char *name, apr_pool_t *p);
+
 /* Tear down what the staged order of `name` set up, and forget the order. */
 void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p);
 

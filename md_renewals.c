@@ -26,8 +26,9 @@ typedef struct renewal_t {
     md_renewals_t *all;
     const md_domain_t *domain;
     struct renewal_t *next; /* ring of those with names in common, most often of itself alone */
-    int is_at_work;        /* so no other one of the ring may be, */
+    int has_claim;         /* on the ring: so no other one of it may be at work, */
     int is_waiting;        /* and this one wants to */
+    int has_setups;        /* without claim: answers to challenges are left in place */
     int errors;            /* failed attempts in a row, though they could not be saved */
     apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
     md_renew_t *renew;     /* the run, NULL: none */
@@ -51,8 +52,9 @@ struct md_renewals_t {
     renewal_t *list;
     int count;
 
-    apr_thread_mutex_t *mutex; /* guards all below but the lock */
+    apr_thread_mutex_t *mutex; /* guards all below but the lock, and the claims */
     apr_pool_t *p;             /* its own */
+    int is_begun;              /* somebody has looked */
     ca_t *cas;
     apr_time_t regular_at;     /* steady: all are looked at, whatever they wait for */
 
@@ -153,7 +155,8 @@ static void use_ca(renewal_t *renewal)
 /* ---- names in common ---- */
 
 /* For a name there is one answer to a challenge at a time. So domains that share names work one
- * after the other, and the CA may know by then that we control them. */
+ * after the other, and the CA may know by then that we control them. The claim is kept over long
+ * waits and restarts, while the CA may look for the answer. */
 
 static int is_in_ring(const renewal_t *ring, const renewal_t *renewal)
 {
@@ -194,33 +197,93 @@ static void make_ring(renewal_t *renewal, apr_hash_t *seen)
     }
 }
 
+/* Is the CA to look for answers of the domain? That matters to those with names in common. */
+static int has_setups(const renewal_t *renewal)
+{
+    apr_pool_t *tmp;
+    int has;
+
+    if (renewal->next == renewal)
+        return 0;
+    tmp = md_engine_pool();
+    if (!tmp)
+        return 1;
+    has = md_order_has_setups(renewal->all->reg->store, renewal->domain->name, tmp);
+    apr_pool_destroy(tmp);
+    return has;
+}
+
+/* What others left in place would answer for the wrong order, or be torn down in the middle of the
+ * right one. They set it up again when it is their turn. */
+static void clear_ring(renewal_t *renewal)
+{
+    apr_pool_t *tmp;
+    renewal_t *one;
+
+    for (one = renewal->next; one != renewal; one = one->next) {
+        tmp = one->has_setups ? md_engine_pool() : NULL;
+        if (!tmp)
+            continue;
+        md_order_tear_down(one->all->reg->store, one->domain->name, tmp);
+        one->has_setups = 0;
+        apr_pool_destroy(tmp);
+    }
+}
+
+static int is_claimed_by_another(const renewal_t *renewal)
+{
+    const renewal_t *one;
+
+    for (one = renewal->next; one != renewal; one = one->next)
+        if (one->has_claim)
+            return 1;
+    return 0;
+}
+
 /* 0: another one is at work. */
 static int claim_ring(renewal_t *renewal)
 {
-    const renewal_t *one = renewal;
-    int is_free = 1;
+    int is_free;
 
     lock(renewal->all);
-    do {
-        is_free &= !one->is_at_work;
-        one = one->next;
-    } while (one != renewal);
-    renewal->is_at_work = is_free;
+    is_free = !is_claimed_by_another(renewal);
+    renewal->has_claim = is_free;
     renewal->is_waiting = !is_free;
     unlock(renewal->all);
+    if (is_free)
+        clear_ring(renewal);
     return is_free;
 }
 
 static void leave_ring(renewal_t *renewal)
 {
+    int is_left = has_setups(renewal);
     renewal_t *one;
 
     lock(renewal->all);
-    renewal->is_at_work = 0;
+    renewal->has_setups = is_left;
+    renewal->has_claim = 0;
     for (one = renewal->next; one != renewal; one = one->next)
         if (one->is_waiting)
             md_engine_wake(renewal->all->engine, &one->task);
     unlock(renewal->all);
+}
+
+/* At the first look, when staging is ours: who has answers in place from before the start goes on
+ * before others of its ring begin. */
+static void restore_claims(md_renewals_t *all)
+{
+    renewal_t *renewal;
+    int i;
+
+    lock(all);
+    for (i = 0; i < all->count && !all->is_begun; ++i) {
+        renewal = &all->list[i];
+        renewal->has_setups = has_setups(renewal);
+        renewal->has_claim = renewal->has_setups && !is_claimed_by_another(renewal);
+    }
+    all->is_begun = 1;
+    unlock(all);
 }
 
 /* ---- when ---- */
@@ -307,6 +370,7 @@ static md_task_next_t look(md_task_t *task)
     apr_pool_t *tmp;
     md_job_t *job;
 
+    restore_claims(renewal->all);
     if (!renewal->all->reg->is_tool) {
         tmp = md_engine_pool();
         if (!tmp)
@@ -319,6 +383,8 @@ static md_task_next_t look(md_task_t *task)
     task->urgency = md_renew_time_left(renewal->domain, md_clock_now());
     if (next == MD_TASK_AGAIN && !claim_ring(renewal))
         return rest_until(renewal, MD_TASK_NEVER); /* it is woken */
+    if (next == MD_TASK_REST && renewal->has_claim && renewal->not_before <= md_clock_steady())
+        leave_ring(renewal); /* what it began is not wanted any more, or not now */
     return next;
 }
 
@@ -331,7 +397,6 @@ static void drop_run(renewal_t *renewal)
     if (renewal->pool)
         apr_pool_destroy(renewal->pool);
     renewal->pool = NULL;
-    leave_ring(renewal);
 }
 
 static int begin(renewal_t *renewal)
@@ -373,6 +438,7 @@ static md_task_next_t conclude(renewal_t *renewal)
     if (renewal->all->reg->is_tool)
         keep_result(renewal, md_renew_result(renewal->renew));
     drop_run(renewal);
+    leave_ring(renewal);
     return MD_TASK_REST;
 }
 
@@ -429,6 +495,8 @@ static void end(md_task_t *task, md_task_why_t why)
         }
     }
     drop_run(renewal);
+    if (why != MD_TASK_LONG_WAIT || renewal->all->reg->is_tool || !has_setups(renewal))
+        leave_ring(renewal);
 }
 
 static const md_task_kind_t RENEWAL = { look, step, end, RUN_LIMIT };

@@ -270,7 +270,8 @@ static void show_order(call_t *call, int status, const fake_order_t *order)
 static fake_order_t wish_of(const call_t *call)
 {
     md_json_t *list = md_json_get(call->payload, "identifiers", call->p);
-    fake_order_t order = { .count = (int)md_json_size(list), .made_at = date() };
+    fake_order_t order = { .count = (int)md_json_size(list), .made_at = date(),
+                           .validation = fake_ca.validation };
     int k;
 
     need(order.count > 0 && order.count <= FAKE_NAMES, "an order for so many names");
@@ -318,7 +319,7 @@ static void validate(fake_order_t *order, apr_pool_t *p)
 
     for (k = 0; k < order->count; ++k) {
         if (order->proven >> k & 1 || !order->answered_at[k]
-            || date() < order->answered_at[k] + fake_ca.validation)
+            || date() < order->answered_at[k] + order->validation)
             continue;
         order->proven |= 1 << k;
         if (fake_ca.store && !is_served(order, k, p))

@@ -31,6 +31,7 @@ typedef struct fake_order_t {
     int count;           /* of names */
     int acct;            /* index */
     apr_time_t made_at;
+    apr_interval_time_t validation; /* how long it takes */
     apr_time_t answered_at[FAKE_NAMES]; /* the challenge of each name; 0: not yet */
     int proven;          /* a bit for each */
     const char *problem; /* of the order and its challenges, or NULL */
@@ -50,7 +51,7 @@ typedef struct fake_ca_t {
     fake_refuse_fn *refuse;
     const md_store_t *store;         /* of the server that answers; NULL: it is believed */
     apr_interval_time_t lifetime;    /* of certificates; 90 days */
-    apr_interval_time_t validation, processing; /* how long they take */
+    apr_interval_time_t validation, processing; /* how long they take, of new orders */
     apr_interval_time_t lag;         /* for so long it does not know what it has just made */
 
     /* what happened */

@@ -262,6 +262,24 @@ static void a_profile_that_is_not_offered_costs_no_order(void **state)
 
 /* ---- names in common ---- */
 
+static apr_interval_time_t validation_time[4]; /* by domain */
+static const char *patience;                   /* that the CA asks for meanwhile */
+
+static int index_of(const fake_order_t *order)
+{
+    return order->name[1] - '0';
+}
+
+static int take_time(fake_answer_t *answer, const char *kind, fake_order_t *order, apr_pool_t *pool)
+{
+    (void)pool;
+    if (order && !strcmp(kind, "chall"))
+        order->validation = validation_time[index_of(order)];
+    if (order && !strcmp(kind, "order") && !order->proven)
+        answer->headers = patience;
+    return 0;
+}
+
 /* d1 with both of its neighbours, of which d0 is first: none overwrites what another one serves. */
 static void make_sharing_domains(void)
 {
@@ -275,10 +293,25 @@ static void make_sharing_domains(void)
     fake_http_serve(fake_ca_serve);
     assert_int_equal(make_domains(4), 0);
     fake_ca.store = store;
-    fake_ca.validation = apr_time_from_sec(2);
     for (i = 0; i < 4; ++i)
         for (k = 0; k < 2 && SHARED[i][k]; ++k)
             APR_ARRAY_PUSH(domain_at(i)->names, const char *) = SHARED[i][k];
+    fake_ca.refuse = take_time;
+    for (i = 0; i < 4; ++i)
+        validation_time[i] = apr_time_from_sec(2);
+    patience = NULL;
+}
+
+/* Each by one order, and by answers of its own. */
+static void check_sharing_domains(void)
+{
+    int i;
+
+    assert_int_equal(fake_ca_count("new-order", NULL), 4);
+    for (i = 0; i < 4; ++i) {
+        assert_true(is_issued(i));
+        assert_false(told_in_log(job_of(i), "another token"));
+    }
 }
 
 static void domains_that_share_names_do_not_disturb_each_other(void **state)
@@ -289,11 +322,7 @@ static void domains_that_share_names_do_not_disturb_each_other(void **state)
     make_sharing_domains();
     assert_int_equal(make_engine(), 0);
     pass(HOUR / 60);
-    assert_int_equal(fake_ca_count("new-order", NULL), 4);
-    for (i = 0; i < 4; ++i) {
-        assert_true(is_issued(i));
-        assert_false(told_in_log(job_of(i), "another token"));
-    }
+    check_sharing_domains();
     make_sharing_domains();
     for (i = 0; i < 4; ++i)
         domain_at(i)->is_forced = 1;
@@ -303,6 +332,99 @@ static void domains_that_share_names_do_not_disturb_each_other(void **state)
     for (i = 0; i < 4; ++i)
         assert_int_equal(md_renewals_result(renewals, i)->rv, APR_SUCCESS);
     assert_int_equal(fake_ca_count("new-order", NULL), 4);
+}
+
+/* They have certificates, so they are as patient as they are asked to be. */
+static void be_patient(void)
+{
+    static md_cert_info_t info;
+    static md_live_t live;
+    apr_array_header_t *certs = apr_array_make(p, 1, sizeof(md_cert_info_t *));
+    int i;
+
+    APR_ARRAY_PUSH(certs, const md_cert_info_t *) = &info;
+    info.validity.start = fake_clock_truth() - HOUR;
+    info.validity.end = fake_clock_truth() + 90 * 24 * HOUR;
+    live.state = MD_STATE_COMPLETE;
+    live.certs = certs;
+    patience = "Retry-After: 90";
+    for (i = 0; i < 4; ++i) {
+        validation_time[i] = apr_time_from_sec(100);
+        md_live_replace(domain_at(i), &live);
+        domain_at(i)->is_forced = 1;
+    }
+}
+
+/* The CA makes them wait for so long that the runs are dropped meanwhile. */
+static void a_name_is_claimed_while_the_ca_may_look(void **state)
+{
+    (void)state;
+    make_sharing_domains();
+    be_patient();
+    assert_int_equal(make_engine(), 0);
+    pass(HOUR);
+    check_sharing_domains();
+}
+
+/* Who was first goes on first. */
+static void a_claim_outlives_the_process(void **state)
+{
+    int i;
+
+    (void)state;
+    make_sharing_domains();
+    be_patient();
+    for (i = 0; i < 4; ++i)
+        domain_at(i)->is_forced = i == 1;
+    assert_int_equal(make_engine(), 0);
+    pass(HOUR / 60);
+    assert_int_equal(fake_ca_count("chall", NULL), 3);
+    md_engine_stop(engine);
+    be_patient();
+    assert_int_equal(make_engine(), 0);
+    pass(HOUR);
+    check_sharing_domains();
+}
+
+static int validate_alone(fake_answer_t *answer, const char *kind, fake_order_t *order,
+                          apr_pool_t *pool)
+{
+    if (order && !strcmp(kind, "chall") && (index_of(order) == 1 || index_of(order) == 2))
+        assert_false(md_order_has_setups(store, name_of(0), pool));
+    return take_time(answer, kind, order, pool);
+}
+
+/* What failed has no answers in place while another one is at work, and has them again later. */
+static void answers_are_torn_down_for_others(void **state)
+{
+    (void)state;
+    make_sharing_domains();
+    fake_ca.refuse = validate_alone;
+    validation_time[0] = apr_time_from_sec(500);
+    assert_int_equal(make_engine(), 0);
+    pass(HOUR);
+    assert_true(told_in_log(job_of(0), "still reports order"));
+    check_sharing_domains();
+}
+
+/* What is not gone on with holds nobody up. */
+static void a_claim_ends_with_the_wish(void **state)
+{
+    (void)state;
+    make_sharing_domains();
+    be_patient();
+    patience = "Retry-After: 86400";
+    assert_int_equal(make_engine(), 0);
+    pass(HOUR / 60);
+    md_engine_stop(engine);
+    be_patient();
+    domain_at(0)->renew_mode = MD_RENEW_MANUAL;
+    domain_at(0)->is_forced = 0;
+    assert_int_equal(make_engine(), 0);
+    pass(HOUR);
+    assert_false(is_issued(0));
+    assert_true(is_issued(1));
+    assert_true(is_issued(2));
 }
 
 /* ---- one domain ---- */
@@ -518,6 +640,10 @@ int main(void)
         TEST(what_one_meets_is_not_felt_by_others),
         TEST(a_profile_that_is_not_offered_costs_no_order),
         TEST(domains_that_share_names_do_not_disturb_each_other),
+        TEST(a_name_is_claimed_while_the_ca_may_look),
+        TEST(a_claim_outlives_the_process),
+        TEST(answers_are_torn_down_for_others),
+        TEST(a_claim_ends_with_the_wish),
         TEST(back_off_needs_no_disk),
         TEST(a_clock_that_was_ahead_delays_nothing),
         TEST(a_run_without_an_end_is_a_failure),
