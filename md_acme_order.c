@@ -855,6 +855,27 @@ static md_step_t step_authorize(md_issue_t *issue, apr_time_t now, md_err_t *err
     return watch(issue, now, err, tmp);
 }
 
+/* Many CAs have given up OCSP, and so refuse to issue what needs it. */
+static int is_refusal_of_must_staple(const md_issue_t *issue, const md_err_t *err)
+{
+    return issue->must_staple && err->type && err->http_status / 100 != 5
+           && (md_problem_is(err, MD_PROBLEM_BAD_CSR) || strcasestr(err->type, ":unsupported")
+               || strcasestr(err->detail, "staple"));
+}
+
+/* Whether the CSR has to be another one: asking again is no use until it is configured so. */
+static void doubt_must_staple(md_issue_t *issue, md_err_t *err)
+{
+    if (!is_refusal_of_must_staple(issue, err))
+        return;
+    err->detail = apr_pstrcat(err->p, err->detail, " (The certificate was requested with "
+                              "'must-staple', which many CAs do not support any more: set "
+                              "'MDMustStaple off', or choose another CA. Before the configuration "
+                              "is changed, a reload does not repeat the request)", NULL);
+    md_err_blame(err, MD_SCOPE_DOMAIN, 1);
+    issue->needs_change = 1;
+}
+
 static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     md_json_t *payload = md_json_object(tmp);
@@ -887,8 +908,10 @@ static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err,
     rv = post(&reply, issue, issue->order->finalize, payload, err, tmp);
     issue->is_unready = md_problem_is(err, MD_PROBLEM_ORDER_NOT_READY);
     issue->is_finalized = rv == APR_SUCCESS;
-    if (rv != APR_SUCCESS && !issue->is_unready)
+    if (rv != APR_SUCCESS && !issue->is_unready) {
+        doubt_must_staple(issue, err);
         return MD_STEP_FAILED;
+    }
     /* The answer is the order (7.4); without a usable one the next poll tells. */
     if (rv == APR_SUCCESS && reply->json && see_order(issue, reply->json, err) != APR_SUCCESS)
         return MD_STEP_FAILED;
@@ -985,6 +1008,7 @@ static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, 
     note_proofs(issue);
     if (!err->type && order->error)
         (void)md_problem_fail(err, order->error, "");
+    doubt_must_staple(issue, err);
     return give_up_order(issue, err, tmp);
 }
 

@@ -61,6 +61,7 @@ typedef struct md_issue_t {
     int order_is_resumed;                /* from an earlier run */
     md_proofs_t *proofs;                 /* NULL: no authorization was looked at */
     const char *failed_type;             /* challenge type that the CA found wanting, or NULL */
+    int needs_change;                    /* failed by what is configured: see md_job_t */
     int acct_refusals;                   /* orders that were refused as if by it */
     int passing;                         /* failures in a row that may be over in a moment */
     int has_new_setups;                  /* they are not in order.json yet */

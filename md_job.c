@@ -29,7 +29,8 @@ static const md_json_rule_t RULES[] = {
     { "next-run", MD_JSON_STRING, 0 }, { "last-run", MD_JSON_STRING, 0 },
     { "valid-from", MD_JSON_STRING, 0 }, { "retry-after", MD_JSON_STRING, 0 },
     { "last", MD_JSON_OBJECT, 0 }, { "failed-challenge", MD_JSON_STRING, 0 },
-    { "lacks-must-staple", MD_JSON_BOOL, 0 }, { "log", MD_JSON_OBJECT, 0 },
+    { "needs-change", MD_JSON_BOOL, 0 }, { "lacks-must-staple", MD_JSON_BOOL, 0 },
+    { "log", MD_JSON_OBJECT, 0 },
     { NULL, MD_JSON_STRING, 0 }
 };
 
@@ -57,6 +58,7 @@ apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_grou
     errors = md_json_get_int(json, "errors", 0);
     job->errors = errors < 0 ? 0 : errors > MD_MAX_ERRORS ? MD_MAX_ERRORS : (int)errors;
     job->failed_challenge = apr_pstrdup(p, md_json_get_str(json, "failed-challenge"));
+    job->needs_change = md_json_get_bool(json, "needs-change");
     job->lacks_must_staple = md_json_get_bool(json, "lacks-must-staple");
     job->last = md_json_get(json, "last", p);
     log = md_json_get(json, "log.entries", p);
@@ -81,6 +83,8 @@ md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p)
     md_json_set_time(json, "retry-after", job->retry_after);
     md_json_set_int(json, "errors", job->errors);
     md_json_set_str(json, "failed-challenge", job->failed_challenge);
+    if (job->needs_change)
+        md_json_set_bool(json, "needs-change", 1);
     if (job->lacks_must_staple)
         md_json_set_bool(json, "lacks-must-staple", 1);
     md_json_set(json, "last", job->last);

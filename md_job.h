@@ -17,6 +17,7 @@ typedef struct md_job_t {
     apr_time_t retry_after;      /* the CA wants to be asked no earlier, 0: it did not say */
     int errors;                  /* failed attempts in a row */
     const char *failed_challenge; /* type that the CA refused in the last one, or NULL */
+    int needs_change;            /* the CA refuses what is configured: a reload alone is no use */
     int lacks_must_staple;       /* of a live set: the CA left it out, though it was asked for */
     md_json_t *last;             /* latest result, or NULL */
     md_json_t *log;              /* array of entries, newest first */

@@ -260,18 +260,6 @@ const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr
 
 /* ---- staging ---- */
 
-/* What tells whether a staged renewal is for the configuration of today: not how far it got. */
-static md_json_t *comparable(const md_domain_t *domain, apr_pool_t *p)
-{
-    md_json_t *json = md_domain_to_json(domain, p);
-
-    md_json_unset(json, "state");
-    md_json_unset(json, "state-descr");
-    md_json_unset(json, "ca.account");
-    md_json_unset(json, "ca.url");
-    return json;
-}
-
 /* The CA that the staged set is ordered from, if staging can be continued; NULL: start anew, and
  * without the failures that a configuration of before had. */
 static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
@@ -292,8 +280,7 @@ static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
         return NULL;
     }
     staged = md_domain_from_json(json, p);
-    if (staged->ca_url && md_strings_has(renew->domain->ca_urls, staged->ca_url)
-        && md_json_equal(comparable(staged, p), comparable(renew->domain, p)))
+    if (md_stage_fits(staged, renew->domain, p))
         return staged->ca_url;
     renew->job->errors = 0; /* they were those of another configuration */
     return NULL;
@@ -553,6 +540,7 @@ static void finish(md_renew_t *renew, apr_time_t now)
     job->finished = 1;
     job->errors = 0;
     job->failed_challenge = NULL;
+    job->needs_change = 0;
     job->valid_from = ready_at(renew, now);
     md_job_result(job, renew->issue.activity ? renew->issue.activity : "Checking staging", NULL,
                   renew->tmp);
@@ -632,6 +620,7 @@ static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice
         if (job->errors < MD_MAX_ERRORS)
             ++job->errors;
         job->failed_challenge = apr_pstrdup(job->p, renew->issue.failed_type);
+        job->needs_change = renew->issue.needs_change;
         delay = md_job_backoff(errors_here(renew),
                                err->is_lasting ? most : renew->reg->conf->retry_delay, most, dice);
     }

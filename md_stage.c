@@ -503,19 +503,50 @@ void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
     prune_archive(reg, ready, p);
 }
 
+/* ---- for which configuration ---- */
+
+/* What tells whether a staged renewal is for the configuration of today: not how far it got. */
+static md_json_t *comparable(const md_domain_t *domain, apr_pool_t *p)
+{
+    md_json_t *json = md_domain_to_json(domain, p);
+
+    md_json_unset(json, "state");
+    md_json_unset(json, "state-descr");
+    md_json_unset(json, "ca.account");
+    md_json_unset(json, "ca.url");
+    return json;
+}
+
+int md_stage_fits(const md_domain_t *staged, const md_domain_t *domain, apr_pool_t *p)
+{
+    return staged->ca_url && md_strings_has(domain->ca_urls, staged->ca_url)
+           && md_json_equal(comparable(staged, p), comparable(domain, p));
+}
+
+static int is_staged_for(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    md_json_t *json;
+
+    return md_store_load_json(&json, reg->store, MD_STORE_STAGING, domain->name, MD_DOMAIN_JSON,
+                              NULL, p) == APR_SUCCESS
+           && md_stage_fits(md_domain_from_json(json, p), domain, p);
+}
+
 /* ---- cleaning ---- */
 
 /* Whoever reloads wants to see now whether it works. How often it failed stays known, so that
- * back-off and failover go on; and what the CA does not want to be asked for before its time. */
-static void try_again(const md_reg_t *reg, const char *name, apr_pool_t *p)
+ * back-off and failover go on; and what the CA does not want to be asked for before its time, or
+ * as long as the same is configured. */
+static void try_again(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
 {
+    const char *name = domain->name;
     apr_status_t rv;
     md_job_t *job;
     md_err_t err;
 
     md_err_init(&err, p);
     if (md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p) != APR_SUCCESS
-        || job->errors == 0)
+        || job->errors == 0 || (job->needs_change && is_staged_for(reg, domain, p)))
         return;
     md_log(MD_LOG_NOTICE, MD_LOGNO(10064) "md(%s): previous drive job showed %d "
            "errors, trying again now", name, job->errors);
@@ -592,7 +623,7 @@ void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
         apr_pool_clear(iter);
         domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
         if (domain->is_watched)
-            try_again(reg, domain->name, iter);
+            try_again(reg, domain, iter);
     }
     apr_pool_destroy(iter);
     sweep(reg, p);

@@ -23,10 +23,13 @@ apr_status_t md_stage_activate(const md_reg_t *reg, const md_domain_t *domain, m
  * for every further attempt. */
 void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p);
 
+/* Is what was staged by a renewal of `staged` for `domain` as it is configured today? */
+int md_stage_fits(const md_domain_t *staged, const md_domain_t *domain, apr_pool_t *p);
+
 /* What failed in an earlier server generation is tried again at once (AH10064), but for what a CA
- * wants to see later. Unfinished files go (a reload does not look for those in `domains`), and
- * challenge directories of names that nobody manages, as many as a quarter of a second each is
- * enough for. */
+ * wants to see later, or refuses while the same is configured. Unfinished files go (a reload does
+ * not look for those in `domains`), and challenge directories of names that nobody manages, as many
+ * as a quarter of a second each is enough for. */
 void md_stage_clean(md_reg_t *reg, apr_pool_t *p);
 
 #endif

@@ -4,6 +4,7 @@ first attempt where that is possible, and nobody suffers for another."""
 import contextlib
 import email.utils
 import json
+import re
 import time
 
 import pytest
@@ -349,15 +350,26 @@ def test_a_ca_that_leaves_out_must_staple(server, ca):
     assert server.md_status("one.example.org")["state"] == 2
 
 
-def test_a_ca_that_refuses_must_staple(server, ca):
-    """It is the same order that is finalized, when a reload asks for it."""
-    ca.script("finalize", ca_is.problem("badCSR", "no must-staple here", 400))
+@pytest.mark.parametrize("refusal", [
+    ("badCSR", "no must-staple here", 400), ("unauthorized", "OCSP must-staple is no longer available", 403)])
+def test_a_ca_that_refuses_must_staple(server, ca, refusal):
+    """It is told once, with the cure, and a reload alone asks for nothing."""
+    refused = ca.script("finalize", ca_is.problem(*refusal))
     domain(server, "one.example.org", extra="MDMustStaple on")
     server.start()
-    for i in range(3):
-        server.wait_log(r"AH10056: processing one.example.org: no must-staple here", count=i + 1)
+    job = server.await_error("one.example.org")
+    assert moment(job["next-run"]) - moment(job["last-run"]) > 11 * 3600
+    for _ in range(3):
+        rounds = server.error_log().count("AH10107: next run in ")
         server.graceful()
-    assert ca.count("newOrder") == 1
+        server.wait_log(r"AH10107: next run in ", count=rounds + 1)
+    server.md_conf = [text.replace("MDMustStaple on", "MDMustStaple off") for text in server.md_conf]
+    refused.cancel()
+    server.graceful()
+    server.await_md("one.example.org")
+    assert ca.count("finalize") == 2 and ca.count("newOrder") == 2
+    told = re.findall(r"AH10056: .*", server.error_log())
+    assert len(told) == 1 and refusal[1] in told[0] and "set 'MDMustStaple off'" in told[0]
 
 
 # ---- slow answers ----

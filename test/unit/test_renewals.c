@@ -492,6 +492,64 @@ static void back_off_needs_no_disk(void **state)
     assert_true(is_issued(0));
 }
 
+/* ---- must-staple ---- */
+
+static const way_t NO_STAPLES[] = {
+    { .status = 400, .body = FAKE_PROBLEM("badCSR", "no such extension") },
+    { .status = 400, .body = FAKE_PROBLEM("unsupportedFeature", "no such extension") },
+    { .status = 403, .body = FAKE_PROBLEM("unauthorized", "OCSP must-staple has ended") },
+    { .status = 0, .problem = FAKE_PROBLEM("badCSR", "no such extension") },
+};
+
+static int refuse_must_staple(fake_answer_t *answer, const char *kind, fake_order_t *order,
+                              apr_pool_t *pool)
+{
+    (void)pool;
+    if (!domain_at(0)->must_staple || strcmp(kind, "finalize"))
+        return 0;
+    order->problem = way->problem;
+    if (!way->status) /* it is accepted, and then found wanting */
+        return 0;
+    answer->status = way->status;
+    answer->type = PROBLEM;
+    answer->body = way->body;
+    return 1;
+}
+
+static void reload(void)
+{
+    md_engine_stop(engine);
+    reg->index = md_index_make(p);
+    (void)md_index_add(reg->index, domain_at(0), NULL);
+    md_stage_clean(reg, p);
+    assert_int_equal(make_engine(), 0);
+    pass(HOUR);
+}
+
+/* It is told once, and asked for again after a day, or when something else is configured. */
+static void must_staple_is_not_asked_for_again_and_again(void **state)
+{
+    size_t i;
+    int k;
+
+    (void)state;
+    for (i = 0; i < sizeof(NO_STAPLES) / sizeof(NO_STAPLES[0]); ++i) {
+        way = &NO_STAPLES[i];
+        start_one(refuse_must_staple);
+        domain_at(0)->must_staple = 1;
+        for (k = 0; k < 3; ++k)
+            reload();
+        assert_int_equal(fake_ca_count("finalize", NULL), 1);
+        assert_int_equal(failures, 1);
+        assert_non_null(strstr(md_json_get_str(job_of(0)->last, "detail"), "MDMustStaple off"));
+        pass(72 * HOUR);
+        assert_in_range(failures, 2, 6);
+        domain_at(0)->must_staple = 0;
+        reload();
+        assert_true(is_issued(0));
+    }
+}
+
 /* What was noted while the clock was wrong is not believed, by this process or the next. */
 static void a_clock_that_was_ahead_delays_nothing(void **state)
 {
@@ -645,6 +703,7 @@ int main(void)
         TEST(answers_are_torn_down_for_others),
         TEST(a_claim_ends_with_the_wish),
         TEST(back_off_needs_no_disk),
+        TEST(must_staple_is_not_asked_for_again_and_again),
         TEST(a_clock_that_was_ahead_delays_nothing),
         TEST(a_run_without_an_end_is_a_failure),
         TEST(a_time_that_is_told_at_newOrder_is_obeyed),
