@@ -211,6 +211,13 @@ md_signer_t md_acct_signer(const md_acct_t *acct)
 
 /* ---- search ---- */
 
+/* Where accounts are looked for. */
+typedef struct place_t {
+    const md_store_t *store;
+    md_store_group_t group;
+    const md_acct_wish_t *wish;
+} place_t;
+
 static int fits(const md_acct_t *acct, const md_acct_wish_t *wish)
 {
     return md_text_same(acct->ca_url, wish->ca_url) && md_text_same(acct->eab_kid, wish->eab_kid)
@@ -227,55 +234,67 @@ static const char *id_prefix(const char *ca_url, apr_pool_t *p)
                        "-", NULL);
 }
 
+/* What cannot be read, but for a lack that will pass, is as good as empty. */
+static apr_status_t list_names(apr_array_header_t **pnames, const md_store_t *store,
+                               md_store_group_t group, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv = md_store_list(pnames, store, group, err, p);
+
+    return md_is_lack(rv) ? rv : APR_SUCCESS;
+}
+
 /* Ids of stored accounts at the CA of `wish`, the wished one first. */
-static apr_array_header_t *stored_ids(const md_store_t *store, const md_acct_wish_t *wish,
-                                      apr_pool_t *p)
+static apr_status_t stored_ids(apr_array_header_t **pids, const md_store_t *store,
+                               const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p)
 {
     const char *prefix = id_prefix(wish->ca_url, p), *id;
-    apr_array_header_t *all = md_store_names(store, MD_STORE_ACCOUNTS, p);
-    apr_array_header_t *ids = md_strings_make(p);
+    apr_array_header_t *all;
+    apr_status_t rv;
     int i;
 
+    *pids = md_strings_make(p);
     if (wish->id)
-        APR_ARRAY_PUSH(ids, const char *) = wish->id;
+        APR_ARRAY_PUSH(*pids, const char *) = wish->id;
+    rv = list_names(&all, store, MD_STORE_ACCOUNTS, err, p);
     for (i = 0; i < all->nelts; ++i) {
         id = APR_ARRAY_IDX(all, i, const char *);
         if (!strncmp(id, prefix, strlen(prefix)) && !md_text_same(id, wish->id))
-            APR_ARRAY_PUSH(ids, const char *) = id;
+            APR_ARRAY_PUSH(*pids, const char *) = id;
     }
-    return ids;
+    return rv;
 }
 
-/* A valid account that fits; NULL if there is none or it cannot be read. */
-static md_acct_t *load_fitting(const md_store_t *store, md_store_group_t group,
-                               const char *name, const md_acct_wish_t *wish,
-                               md_log_level_t level, apr_pool_t *p)
+/* A valid account that fits; APR_ENOENT if there is none or it is damaged. */
+static apr_status_t load_fitting(md_acct_t **pacct, const place_t *place, const char *name,
+                                 md_log_level_t level, md_err_t *err, apr_pool_t *p)
 {
-    md_acct_t *acct;
-    md_err_t err;
     apr_status_t rv;
 
-    md_err_init(&err, p);
-    rv = md_acct_load(&acct, store, group, name, &err, p);
-    if (APR_STATUS_IS_ENOENT(rv))
-        return NULL;
-    if (rv != APR_SUCCESS) {
+    rv = md_acct_load(pacct, place->store, place->group, name, err, p);
+    if (md_is_lack(rv))
+        return rv;
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
         md_log(level, "account in %s is not used: %s",
-               md_store_path(store, group, name, NULL, p), err.detail ? err.detail : "unreadable");
-        return NULL;
-    }
-    return fits(acct, wish) && md_text_same(acct->status, "valid") ? acct : NULL;
+               md_store_path(place->store, place->group, name, NULL, p),
+               err->detail ? err->detail : "unreadable");
+    return rv == APR_SUCCESS && fits(*pacct, place->wish) && md_text_same((*pacct)->status, "valid")
+           ? APR_SUCCESS : APR_ENOENT;
 }
 
 const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p)
 {
-    apr_array_header_t *ids = stored_ids(store, wish, p);
+    const place_t stored = { store, MD_STORE_ACCOUNTS, wish };
+    apr_array_header_t *ids;
+    md_acct_t *acct;
     const char *id;
+    md_err_t err;
     int i;
 
+    md_err_init(&err, p);
+    (void)stored_ids(&ids, store, wish, &err, p);
     for (i = 0; i < ids->nelts; ++i) {
         id = APR_ARRAY_IDX(ids, i, const char *);
-        if (load_fitting(store, MD_STORE_ACCOUNTS, id, wish, MD_LOG_DEBUG, p))
+        if (load_fitting(&acct, &stored, id, MD_LOG_DEBUG, &err, p) == APR_SUCCESS)
             return id;
     }
     return NULL;
@@ -397,19 +416,14 @@ apr_status_t md_acct_deactivate(md_acme_t *acme, const md_acct_t *acct, md_err_t
     return md_acme_post(&reply, acme, md_acct_signer(acct), acct->url, payload, err, p);
 }
 
-/* Where accounts are looked for. */
-typedef struct place_t {
-    const md_store_t *store;
-    md_store_group_t group;
-    const md_acct_wish_t *wish;
-} place_t;
-
 /* The account if it is there, fits, and the CA agrees; APR_ENOENT otherwise. */
 static apr_status_t try_account(md_acct_t **pacct, md_acme_t *acme, const place_t *place,
                                 const char *name, md_err_t *err, apr_pool_t *p)
 {
-    *pacct = load_fitting(place->store, place->group, name, place->wish, MD_LOG_WARNING, p);
-    return *pacct ? md_acct_verify(acme, *pacct, err, p) : APR_ENOENT;
+    apr_status_t rv;
+
+    rv = load_fitting(pacct, place, name, MD_LOG_WARNING, err, p);
+    return rv == APR_SUCCESS ? md_acct_verify(acme, *pacct, err, p) : rv;
 }
 
 static apr_status_t try_all(md_acct_t **pacct, md_acme_t *acme, const place_t *place,
@@ -628,8 +642,9 @@ static apr_status_t staged_key(md_key_t **pkey, const md_store_t *store, const c
     rv = make_room(store, staged, wish, err, p);
     if (rv != APR_SUCCESS)
         return rv;
-    if (md_store_load_key(pkey, store, MD_STORE_STAGING, staged, ACCT_KEY, err, p) == APR_SUCCESS)
-        return APR_SUCCESS;
+    rv = md_store_load_key(pkey, store, MD_STORE_STAGING, staged, ACCT_KEY, err, p);
+    if (rv == APR_SUCCESS || md_is_lack(rv))
+        return rv;
     rv = md_key_generate(pkey, spec, err, p);
     if (rv != APR_SUCCESS)
         return rv;
@@ -660,9 +675,9 @@ static apr_status_t ask_for_key(md_acct_t **pacct, md_acme_t *acme, const place_
     md_key_t *key;
     apr_status_t rv;
 
-    if (md_store_load_key(&key, place->store, place->group, name, ACCT_KEY, NULL, p)
-        != APR_SUCCESS)
-        return APR_EOF;
+    rv = md_store_load_key(&key, place->store, place->group, name, ACCT_KEY, err, p);
+    if (rv != APR_SUCCESS)
+        return md_is_lack(rv) ? rv : APR_EOF;
     rv = look_up(&reply, acme, key, err, p);
     if (rv == APR_SUCCESS)
         rv = read_account(pacct, acme, reply, key, place->wish, err, p);
@@ -802,27 +817,56 @@ static apr_array_header_t *unseen(const apr_array_header_t *names, const apr_arr
     return rest;
 }
 
+/* Those in `accounts` that were not tried yet. */
+static apr_status_t try_stored(md_acct_t **pacct, md_acme_t *acme, const place_t *place,
+                               apr_array_header_t *tried, md_err_t *err, apr_pool_t *p)
+{
+    apr_array_header_t *ids;
+    apr_status_t rv;
+
+    rv = stored_ids(&ids, place->store, place->wish, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    ids = unseen(ids, tried, p);
+    apr_array_cat(tried, ids);
+    return try_all(pacct, acme, place, ids, err, p);
+}
+
+/* Those that other domains staged: `others` becomes the names in staging without `own`. */
+static apr_status_t try_staged(md_acct_t **pacct, apr_array_header_t *others, md_acme_t *acme,
+                               const place_t *place, const apr_array_header_t *own, md_err_t *err,
+                               apr_pool_t *p)
+{
+    apr_array_header_t *names;
+    apr_status_t rv;
+
+    rv = list_names(&names, place->store, place->group, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    apr_array_cat(others, unseen(names, own, p));
+    return try_all(pacct, acme, place, others, err, p);
+}
+
 apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
                             const char *staged, const md_acct_wish_t *wish, md_err_t *err,
                             apr_pool_t *p)
 {
     const place_t stored = { store, MD_STORE_ACCOUNTS, wish };
     const place_t in_staging = { store, MD_STORE_STAGING, wish };
-    apr_array_header_t *ids, *own = md_strings_make(p), *others;
+    apr_array_header_t *tried = md_strings_make(p), *own = md_strings_make(p);
+    apr_array_header_t *others = md_strings_make(p);
     apr_status_t rv;
 
     APR_ARRAY_PUSH(own, const char *) = staged;
     rv = try_account(pacct, acme, &in_staging, staged, err, p);
-    ids = stored_ids(store, wish, p);
     if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(pacct, acme, &stored, ids, err, p);
+        rv = try_stored(pacct, acme, &stored, tried, err, p);
     if (!APR_STATUS_IS_ENOENT(rv))
         return rv;
-    others = unseen(md_store_names(store, MD_STORE_STAGING, p), own, p);
-    rv = try_all(pacct, acme, &in_staging, others, err, p);
+    rv = try_staged(pacct, others, acme, &in_staging, own, err, p);
     /* A restart meanwhile may have moved one from the latter place to the former. */
     if (APR_STATUS_IS_ENOENT(rv))
-        rv = try_all(pacct, acme, &stored, unseen(stored_ids(store, wish, p), ids, p), err, p);
+        rv = try_stored(pacct, acme, &stored, tried, err, p);
     if (APR_STATUS_IS_ENOENT(rv))
         rv = try_keys(pacct, acme, &in_staging, staged, others, err, p);
     if (!APR_STATUS_IS_ENOENT(rv))
@@ -868,7 +912,9 @@ apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const ch
     if (rv != APR_SUCCESS)
         return rv;
     wish.ca_url = acct->ca_url;
-    ids = stored_ids(store, &wish, p);
+    rv = stored_ids(&ids, store, &wish, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
     for (i = 0; i < ids->nelts; ++i) {
         *pid = APR_ARRAY_IDX(ids, i, const char *);
         if (is_stored_as(&is_whole, store, *pid, acct, p))

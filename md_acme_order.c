@@ -394,6 +394,8 @@ static apr_status_t have_key(md_key_t **pkey, const md_issue_t *issue, md_err_t 
     rv = load_key(pkey, issue, err, p);
     if (rv == APR_SUCCESS)
         return rv;
+    if (md_is_lack(rv))
+        return rv;
     if (!APR_STATUS_IS_ENOENT(rv)) {
         md_log(MD_LOG_WARNING, "md[%s]: making a new key: %s", issue->name, err->detail);
         (void)md_store_put_aside(&aside, issue->store, MD_STORE_STAGING, issue->name, file, p);
@@ -747,6 +749,8 @@ static md_step_t step_order(md_issue_t *issue, apr_time_t now, md_err_t *err, ap
                             tmp);
     if (rv == APR_SUCCESS)
         return resume_order(issue, staged, now, err, tmp);
+    if (md_is_lack(rv))
+        return MD_STEP_FAILED;
     if (!APR_STATUS_IS_ENOENT(rv))
         md_log(MD_LOG_WARNING, "md[%s]: %s; placing a new order", issue->name, err->detail);
     md_err_clear(err);
@@ -947,6 +951,8 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
     apr_status_t rv;
 
     rv = load_key(&key, issue, err, tmp);
+    if (md_is_lack(rv))
+        return rv;
     if (rv != APR_SUCCESS)
         return md_fail(err, APR_EINVAL, "the private key of the order is no longer in staging");
     rv = fetch(&reply, issue, issue->order->certificate, "application/pem-certificate-chain",

@@ -400,8 +400,10 @@ static apr_status_t create_thread(thread_t *t)
         rv = apr_threadattr_stacksize_set(attr, STACK_SIZE);
     if (rv == APR_SUCCESS)
         rv = apr_thread_create(&t->thread, attr, thread_main, t, t->pool);
-    if (rv != APR_SUCCESS)
+    if (rv != APR_SUCCESS) {
         apr_pool_destroy(t->pool);
+        t->thread = NULL; /* APR leaves what it began with there */
+    }
     return rv;
 }
 

@@ -27,11 +27,15 @@ void md_err_clear(md_err_t *err)
     err->is_lasting = err->http_status = 0;
 }
 
+int md_is_lack(apr_status_t rv)
+{
+    return APR_STATUS_IS_ENOMEM(rv) || APR_STATUS_IS_EMFILE(rv) || APR_STATUS_IS_ENFILE(rv);
+}
+
 /* What we lack, and not what somebody else does. */
 static int is_ours(apr_status_t rv)
 {
-    return APR_STATUS_IS_ENOSPC(rv) || APR_STATUS_IS_ENOMEM(rv) || APR_STATUS_IS_EMFILE(rv)
-           || APR_STATUS_IS_ENFILE(rv) || rv == EDQUOT || rv == EROFS || rv == EIO;
+    return md_is_lack(rv) || APR_STATUS_IS_ENOSPC(rv) || rv == EDQUOT || rv == EROFS || rv == EIO;
 }
 
 static apr_status_t record(md_err_t *err, apr_status_t rv, const char *type, const char *fmt,

@@ -56,6 +56,10 @@ apr_status_t md_fail_problem(md_err_t *err, apr_status_t rv, const char *type,
 /* Whom it concerns in fact; `err` may be NULL. Returns the recorded status. */
 apr_status_t md_err_blame(md_err_t *err, md_scope_t scope, int is_lasting);
 
+/* Is it a lack of memory or descriptors? That tells nothing about what was asked for: it may be
+ * there, and sound. */
+int md_is_lack(apr_status_t rv);
+
 /* Attach subproblems (RFC 8555 6.7.1), compact JSON, copied to err->p; NULL is none. */
 void md_err_set_subproblems(md_err_t *err, const char *subproblems);
 

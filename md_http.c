@@ -22,6 +22,7 @@
 #define TOTAL_TIMEOUT   120L
 #define STALL_TIMEOUT   30  /* seconds without a byte in the middle of an answer */
 #define IDLE_HANDLES    64
+#define DESCRIPTORS     4   /* that a transfer may need */
 
 struct md_http_t {
     const char *user_agent;
@@ -345,19 +346,30 @@ static apr_status_t fail_by_curl(CURL *curl, CURLcode code, const char *reason, 
                              : code == CURLE_OUT_OF_MEMORY ? MD_SCOPE_SELF : MD_SCOPE_CA, 0);
 }
 
-/* Without a descriptor no host can be found or reached: that is not the CA's fault. */
+/* What opening so many files at the same time comes to. */
+static apr_status_t try_descriptors(int count)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    apr_status_t rv = fd < 0 ? errno : APR_SUCCESS;
+
+    if (rv == APR_SUCCESS && count > 1)
+        rv = try_descriptors(count - 1);
+    if (fd >= 0)
+        close(fd);
+    return rv;
+}
+
+/* Without a descriptor no host can be found or reached, and no file with roots be read: that is not
+ * the CA's fault. What the transfer had is free again. */
 static apr_status_t lack_of_descriptors(CURLcode code)
 {
     apr_status_t rv;
-    int fd;
 
     if (code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_RESOLVE_PROXY
-        && code != CURLE_COULDNT_CONNECT)
+        && code != CURLE_COULDNT_CONNECT && code != CURLE_SSL_CACERT_BADFILE
+        && code != CURLE_FAILED_INIT && code != CURLE_OUT_OF_MEMORY)
         return APR_SUCCESS;
-    fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    rv = fd < 0 ? errno : APR_SUCCESS;
-    if (fd >= 0)
-        close(fd);
+    rv = try_descriptors(DESCRIPTORS);
     return rv == EMFILE || rv == ENFILE ? rv : APR_SUCCESS;
 }
 

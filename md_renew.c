@@ -16,7 +16,7 @@
 #include "md_text.h"
 
 #define SAVE_INTERVAL apr_time_from_sec(2) /* job.json while a run makes progress */
-#define LACK_DELAY    apr_time_from_sec(60)   /* until there may be descriptors again */
+#define LACK_DELAY    apr_time_from_sec(60)   /* until there may be descriptors or memory again */
 
 struct md_renew_t {
     const md_reg_t *reg;
@@ -128,8 +128,9 @@ static int holds_certificate(const char *path)
 
     while (file && !found && fgets(line, sizeof(line), file))
         found = !strncmp(line, "-----BEGIN ", 11) && strstr(line, "CERTIFICATE-----");
-    if (file)
-        fclose(file);
+    if (!file)
+        return md_is_lack(errno); /* it may hold one */
+    fclose(file);
     return found;
 }
 
@@ -262,28 +263,29 @@ const char *md_renew_problem(const md_reg_t *reg, const md_domain_t *domain, apr
 
 /* The CA that the staged set is ordered from, if staging can be continued; NULL: start anew, and
  * without the failures that a configuration of before had. */
-static const char *staged_ca(const md_renew_t *renew, apr_pool_t *p)
+static apr_status_t staged_ca(const char **purl, md_renew_t *renew, apr_pool_t *p)
 {
     md_domain_t *staged;
     md_json_t *json;
-    md_err_t err;
     apr_status_t rv;
 
-    md_err_init(&err, p);
+    *purl = NULL;
     rv = md_store_load_json(&json, renew->reg->store, MD_STORE_STAGING, renew->domain->name,
-                            MD_DOMAIN_JSON, &err, p);
-    if (APR_STATUS_IS_ENOENT(rv))
-        return NULL;
-    if (rv != APR_SUCCESS) {
+                            MD_DOMAIN_JSON, &renew->err, p);
+    if (md_is_lack(rv))
+        return rv;
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
         md_log(MD_LOG_WARNING, "md[%s]: %s; starting the renewal anew", renew->domain->name,
-               err.detail);
-        return NULL;
-    }
+               renew->err.detail);
+    md_err_clear(&renew->err);
+    if (rv != APR_SUCCESS)
+        return APR_SUCCESS;
     staged = md_domain_from_json(json, p);
     if (md_stage_fits(staged, renew->domain, p))
-        return staged->ca_url;
-    renew->job->errors = 0; /* they were those of another configuration */
-    return NULL;
+        *purl = staged->ca_url;
+    else
+        renew->job->errors = 0; /* they were those of another configuration */
+    return APR_SUCCESS;
 }
 
 const char *md_renew_due_ca(const md_reg_t *reg, const md_domain_t *domain, int errors)
@@ -314,9 +316,13 @@ static int errors_here(const md_renew_t *renew)
 
 static apr_status_t prepare_staging(md_renew_t *renew)
 {
-    const char *staged_at = staged_ca(renew, renew->tmp);
     md_domain_t staged = *renew->domain;
+    const char *staged_at;
+    apr_status_t rv;
 
+    rv = staged_ca(&staged_at, renew, renew->tmp);
+    if (rv != APR_SUCCESS)
+        return rv;
     renew->ca_url = apr_pstrdup(renew->p, due_ca(renew, staged_at));
     if (staged_at && !strcmp(staged_at, renew->ca_url))
         return APR_SUCCESS;
@@ -592,12 +598,6 @@ static void tell_failure(const md_renew_t *renew)
            err->type ? " problem[" : "", err->type ? err->type : "", err->type ? "]" : "");
 }
 
-/* Without descriptors nobody was asked, so it is no failure of the CA whose turn it is. */
-static int is_lack_of_descriptors(apr_status_t rv)
-{
-    return rv == EMFILE || rv == ENFILE;
-}
-
 /* The next attempt is made while there is time for another one, and as often as the certificate is
  * renewed; but what is no use, not before that. */
 static apr_interval_time_t most_delay(const md_renew_t *renew, apr_time_t now)
@@ -616,7 +616,8 @@ static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice
     const md_err_t *err = &renew->err;
     md_job_t *job = renew->job;
 
-    if (!is_lack_of_descriptors(err->rv)) {
+    /* Who lacked what it takes to ask is no failure of the CA whose turn it is. */
+    if (!md_is_lack(err->rv)) {
         if (job->errors < MD_MAX_ERRORS)
             ++job->errors;
         job->failed_challenge = apr_pstrdup(job->p, renew->issue.failed_type);

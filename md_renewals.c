@@ -18,7 +18,7 @@
 #include "md_text.h"
 
 #define RUN_LIMIT    apr_time_from_sec(3600) /* a CA may take 100 s for each answer */
-#define BROKEN_AFTER apr_time_from_sec(60)   /* without memory */
+#define BROKEN_AFTER apr_time_from_sec(60)   /* without memory or descriptors */
 
 /* A domain. */
 typedef struct renewal_t {
@@ -56,6 +56,7 @@ struct md_renewals_t {
     apr_pool_t *p;             /* its own */
     int is_begun;              /* somebody has looked */
     ca_t *cas;
+    apr_time_t lack_told_at;   /* steady, 0: never */
     apr_time_t regular_at;     /* steady: all are looked at, whatever they wait for */
 
     apr_file_t *lock;          /* of staging; NULL: not ours */
@@ -310,8 +311,23 @@ static md_task_next_t rest_until(renewal_t *renewal, apr_time_t at)
     return MD_TASK_REST;
 }
 
+/* It concerns all of them, and so is told once a minute. */
+static void tell_lack(md_renewals_t *all, const char *what)
+{
+    apr_time_t steady = md_clock_steady();
+    int is_told;
+
+    lock(all);
+    is_told = all->lack_told_at && steady - all->lack_told_at < BROKEN_AFTER;
+    if (!is_told)
+        all->lack_told_at = steady;
+    unlock(all);
+    if (!is_told)
+        md_log(MD_LOG_ERR, "no renewals now, trying again in a minute: %s", what);
+}
+
 /* The record of the domain; a new one in place of one that is damaged, or claims what is not so.
- * What could not be saved counts nevertheless. */
+ * What could not be saved counts nevertheless. NULL: it cannot be read now. */
 static md_job_t *load_job(const renewal_t *renewal, apr_pool_t *p)
 {
     const char *name = renewal->domain->name;
@@ -322,6 +338,10 @@ static md_job_t *load_job(const renewal_t *renewal, apr_pool_t *p)
 
     md_err_init(&err, p);
     rv = md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p);
+    if (md_is_lack(rv)) {
+        tell_lack(renewal->all, err.detail);
+        return NULL;
+    }
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
         md_log(MD_LOG_WARNING, "md[%s]: %s; the record begins anew", name, err.detail);
     if (rv != APR_SUCCESS || !md_renew_is_plausible(reg, renewal->domain, job, p))
@@ -373,12 +393,15 @@ static md_task_next_t look(md_task_t *task)
     restore_claims(renewal->all);
     if (!renewal->all->reg->is_tool) {
         tmp = md_engine_pool();
-        if (!tmp)
+        job = tmp ? load_job(renewal, tmp) : NULL;
+        if (job) {
+            next = decide(renewal, job, tmp);
+            task->lane = md_renew_due_ca(renewal->all->reg, renewal->domain, job->errors);
+        }
+        if (tmp)
+            apr_pool_destroy(tmp);
+        if (!job)
             return rest_until(renewal, md_clock_steady() + BROKEN_AFTER);
-        job = load_job(renewal, tmp);
-        next = decide(renewal, job, tmp);
-        task->lane = md_renew_due_ca(renewal->all->reg, renewal->domain, job->errors);
-        apr_pool_destroy(tmp);
     }
     task->urgency = md_renew_time_left(renewal->domain, md_clock_now());
     if (next == MD_TASK_AGAIN && !claim_ring(renewal))
@@ -411,6 +434,8 @@ static int begin(renewal_t *renewal)
            md_live_of(domain)->state);
     renewal->job = reg->is_tool ? md_job_make(MD_STORE_STAGING, domain->name, renewal->pool)
                                 : load_job(renewal, renewal->pool);
+    if (!renewal->job)
+        return 0;
     renewal->renew = md_renew_create(reg, domain, renewal->job, md_clock_now(), renewal->pool);
     use_ca(renewal);
     return 1;
@@ -442,13 +467,15 @@ static md_task_next_t conclude(renewal_t *renewal)
     return MD_TASK_REST;
 }
 
-static md_task_next_t without_memory(renewal_t *renewal)
+/* The run could not begin. */
+static md_task_next_t put_off(renewal_t *renewal)
 {
     md_err_t err = { .rv = APR_ENOMEM, .detail = "no memory for a renewal" };
 
     rest_until(renewal, md_clock_steady() + BROKEN_AFTER);
     if (renewal->all->reg->is_tool)
         keep_result(renewal, &err);
+    drop_run(renewal);
     leave_ring(renewal);
     return MD_TASK_REST;
 }
@@ -460,7 +487,7 @@ static md_task_next_t step(md_task_t *task)
     apr_time_t now;
 
     if (!renewal->renew && !begin(renewal))
-        return without_memory(renewal);
+        return put_off(renewal);
     now = md_clock_now();
     switch (md_renew_step(renewal->renew, now, roll())) {
     case MD_STEP_AGAIN:
