@@ -11,6 +11,7 @@
 
 #include <apr_strings.h>
 
+#include "md_clock.h"
 #include "md_limits.h"
 #include "md_log.h"
 #include "md_text.h"
@@ -680,6 +681,7 @@ md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice)
         md_fail(&renew->err, APR_ENOMEM, "no memory to talk to the CA");
     if (renew->err.rv == APR_SUCCESS)
         step = md_issue_step(&renew->issue, now, &renew->err);
+    now = md_clock_now(); /* it may have taken long, which is no part of a back-off */
     note_account(renew);
     if (step == MD_STEP_DONE) {
         md_err_clear(&renew->err);

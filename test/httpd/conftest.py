@@ -8,7 +8,7 @@ import pytest
 
 from filled import filled  # noqa: F401
 from scripted_ca import ScriptedCA
-from servers import TIMEOUT, Httpd, Pebble
+from servers import TIMEOUT, Httpd, Pebble, wait_for
 
 LIMIT = 4 * TIMEOUT  # of a test, in seconds; so much again for making and ending its servers
 
@@ -60,6 +60,36 @@ def ca(workdir, request):
         yield ca
         if getattr(request.node, "failed", False):
             print("\n==== CA\n" + ca.log())
+
+
+@pytest.fixture
+def fleet(workdir, ca):
+    """Any number of servers, each with a domain of its own. `before(server)` comes before its start, and
+    `then(i, server)` when it has started, but before the first look at the domain; `cas`: one for each."""
+    started = []
+
+    def start(count, before=None, then=None, cas=None):
+        for i in range(count):
+            server = Httpd(workdir / f"httpd{i}")
+            server.name = f"d{i}.example.org"
+            server.use_ca(cas[i] if cas else ca)
+            server.add_md_conf(f"MDRetryDelay 1s\nMDPrivateKeys P-256\nMDomain {server.name}")
+            server.add_vhost(server.name)
+            if then:
+                server.add_md_conf("MDInitialDelay 5s")
+            started.append(server)
+            if before:
+                before(server)
+            server.start()
+            server.child = wait_for(server.watchdog_pid, what="the child that renews")
+            if then:
+                then(i, server)
+        return started
+    yield start
+    for server in started:
+        server.stop()
+        print(f"\n==== {server.name}", *server.error_log().splitlines()[-40:], sep="\n")
+    assert not [server.name for server in started if "exit signal" in server.error_log()]
 
 
 @pytest.fixture

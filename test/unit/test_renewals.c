@@ -492,6 +492,24 @@ static void back_off_needs_no_disk(void **state)
     assert_true(is_issued(0));
 }
 
+static int forbid_slowly(fake_answer_t *answer, const char *kind, fake_order_t *order,
+                         apr_pool_t *pool)
+{
+    if (!strcmp(kind, "new-order"))
+        fake_clock_add(apr_time_from_sec(100));
+    return forbid(answer, kind, order, pool);
+}
+
+/* It begins when the attempt is over. */
+static void back_off_does_not_pass_while_the_ca_thinks(void **state)
+{
+    (void)state;
+    start_one(forbid_slowly);
+    pass(apr_time_from_sec(300));
+    assert_true(failures >= 2);
+    assert_true(failed_at[1] - failed_at[0] >= apr_time_from_sec(100) + conf->retry_delay / 2);
+}
+
 /* ---- must-staple ---- */
 
 static const way_t NO_STAPLES[] = {
@@ -703,6 +721,7 @@ int main(void)
         TEST(answers_are_torn_down_for_others),
         TEST(a_claim_ends_with_the_wish),
         TEST(back_off_needs_no_disk),
+        TEST(back_off_does_not_pass_while_the_ca_thinks),
         TEST(must_staple_is_not_asked_for_again_and_again),
         TEST(a_clock_that_was_ahead_delays_nothing),
         TEST(a_run_without_an_end_is_a_failure),
