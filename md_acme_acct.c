@@ -863,6 +863,11 @@ apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t
         rv = try_stored(pacct, acme, &stored, tried, err, p);
     if (!APR_STATUS_IS_ENOENT(rv))
         return rv;
+    /* All domains are looked through only if there could be a new one, too. */
+    md_err_clear(err);
+    rv = check_wish(acme, wish, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
     rv = try_staged(pacct, others, acme, &in_staging, own, err, p);
     /* A restart meanwhile may have moved one from the latter place to the former. */
     if (APR_STATUS_IS_ENOENT(rv))
@@ -872,8 +877,7 @@ apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t
     if (!APR_STATUS_IS_ENOENT(rv))
         return rv;
     md_err_clear(err);
-    rv = check_wish(acme, wish, err, p);
-    return rv == APR_SUCCESS ? md_acct_register(pacct, acme, store, staged, wish, err, p) : rv;
+    return md_acct_register(pacct, acme, store, staged, wish, err, p);
 }
 
 /* ---- from staging to accounts ---- */
