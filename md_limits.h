@@ -7,6 +7,7 @@
 #define MD_MAX_CHAIN_BODY   (128 * 1024)  /* PEM chain, RFC 8555 7.4.2 */
 #define MD_MAX_HEADERS      (64 * 1024)   /* all response headers together */
 #define MD_MAX_FILE         (1024 * 1024) /* in the store, written or read */
+#define MD_MAX_URI          (4 * 1024)    /* of a CA, a contact, a proxy */
 #define MD_MAX_CHALLENGE    8191          /* an http-01 or tls-alpn-01 answer */
 #define MD_MAX_ALPN_PAIRS   8             /* keys with certificates for one tls-alpn-01 answer */
 #define MD_MAX_JSON_DEPTH   32            /* nesting of any document */

@@ -417,6 +417,8 @@ const char *md_uri_check(const char *text, apr_pool_t *p)
 
     if (!text || !*text)
         return "not a URI";
+    if (strlen(text) > MD_MAX_URI) /* what is relative to it repeats most of it */
+        return "too long";
     if (strpbrk(text, " \t\r\n"))
         return "blanks not allowed";
     if (!colon || colon == text || strcspn(text, "/?#") < (size_t)(colon - text))

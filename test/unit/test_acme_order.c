@@ -1276,6 +1276,26 @@ static void nothing_is_asked_in_clear(void **state)
     }
 }
 
+/* What is relative to the URL of an order repeats it: the CA does not decide how much memory that
+ * takes. */
+static void urls_have_a_maximum(void **state)
+{
+    fake_answer_t a = { .method = "POST", .url = "/new-order", .status = 201,
+                        .type = "application/json", .times = -1 };
+    int i;
+
+    (void)state;
+    a.headers = apr_psprintf(p, "Location: " CA "/%0*d/1", MD_MAX_URI, 0);
+    a.body = "";
+    for (i = 0; i < 1000; ++i)
+        a.body = apr_pstrcat(p, a.body, i ? "," : "", "\"a\"", NULL);
+    a.body = apr_pstrcat(p, "{\"status\":\"pending\",\"authorizations\":[", a.body, "]}", NULL);
+    fake_http_answer(a);
+    script_good_ca(1);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "gives a URL that cannot be used: too long"));
+}
+
 static void relative_references_are_followed(void **state)
 {
     static const fake_answer_t RELATIVE[] = {
@@ -1626,6 +1646,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_challenge_is_answered_again_when_the_ca_wants_it, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(nothing_is_asked_in_clear, setup, teardown),
+        cmocka_unit_test_setup_teardown(urls_have_a_maximum, setup, teardown),
         cmocka_unit_test_setup_teardown(relative_references_are_followed, setup, teardown),
         cmocka_unit_test_setup_teardown(statuses_only_advance, setup, teardown),
         cmocka_unit_test_setup_teardown(a_ca_cannot_ask_for_endless_patience, setup, teardown),

@@ -154,10 +154,13 @@ static void uris(void **state)
         { "mailto:a@b.org", 1 }, { "mailto:a", 0 }, { "mailto:@b", 0 }, { "mailto:a@", 0 },
         { "mailto:a@b@c", 0 }, { "mailto:a@b..c", 0 }, { "mehlto:a", 1 }, { "mailto:a @b", 0 },
     };
+    char *longest = apr_psprintf(p, "https://ca.test/%0*d", MD_MAX_URI - 16, 0);
     const char *wrong;
     size_t i;
 
     (void)state;
+    assert_null(md_uri_check_http(longest, p));
+    assert_string_equal(md_uri_check_http(apr_pstrcat(p, longest, "0", NULL), p), "too long");
     for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
         wrong = md_uri_check_http(ROWS[i].uri, p);
         if (ROWS[i].wrong ? !wrong || strcmp(wrong, ROWS[i].wrong) : wrong != NULL)
