@@ -125,11 +125,12 @@ apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t 
                                                    RULES, err, p) : rv;
 }
 
+/* One for each name, or whoever wrote the document keeps us busy. */
 static void tear_down(const md_store_t *store, const apr_array_header_t *setups, apr_pool_t *p)
 {
     int i;
 
-    for (i = 0; setups && i < setups->nelts; ++i)
+    for (i = 0; setups && i < setups->nelts && i < MD_MAX_NAMES; ++i)
         md_solver_teardown(store, APR_ARRAY_IDX(setups, i, const char *), p);
 }
 

@@ -1296,6 +1296,28 @@ static void urls_have_a_maximum(void **state)
     assert_non_null(strstr(err.detail, "gives a URL that cannot be used: too long"));
 }
 
+/* Who writes an order's document does not decide how long it takes to drop it. */
+static void as_many_are_torn_down_as_names_are_ordered(void **state)
+{
+    apr_array_header_t *setups = md_strings_make(p);
+    md_json_t *json = md_json_object(p);
+    int i;
+
+    (void)state;
+    for (i = 0; i <= MD_MAX_NAMES; ++i)
+        APR_ARRAY_PUSH(setups, const char *) = apr_psprintf(p, "http-01:%d.org", i);
+    md_json_set_strings(json, "challenge-setups", setups);
+    assert_int_equal(md_store_save_json(store, MD_STORE_STAGING, NAME, "order.json", json, &err, p),
+                     APR_SUCCESS);
+    for (i = MD_MAX_NAMES - 1; i <= MD_MAX_NAMES; ++i)
+        assert_int_equal(md_store_save_text(store, MD_STORE_CHALLENGES,
+                                            apr_psprintf(p, "%d.org", i), "x", "x", &err, p),
+                         APR_SUCCESS);
+    md_order_drop(store, NAME, p);
+    assert_false(md_store_exists(store, MD_STORE_CHALLENGES, "999.org", "x", p));
+    assert_true(md_store_exists(store, MD_STORE_CHALLENGES, "1000.org", "x", p));
+}
+
 static void relative_references_are_followed(void **state)
 {
     static const fake_answer_t RELATIVE[] = {
@@ -1647,6 +1669,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(nothing_is_asked_in_clear, setup, teardown),
         cmocka_unit_test_setup_teardown(urls_have_a_maximum, setup, teardown),
+        cmocka_unit_test_setup_teardown(as_many_are_torn_down_as_names_are_ordered, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(relative_references_are_followed, setup, teardown),
         cmocka_unit_test_setup_teardown(statuses_only_advance, setup, teardown),
         cmocka_unit_test_setup_teardown(a_ca_cannot_ask_for_endless_patience, setup, teardown),
