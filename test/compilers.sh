@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds all, unit tests included, with every gcc from 12 and every clang from 14 that is installed, a line for each build.
+# Builds all, unit tests and fuzz targets included, with every gcc from 12 and every clang from 14 that is installed, a line for each build.
 usage="usage: test/compilers.sh [--install] [COMPILER...]
 
 Each compiler (or those that are named, such as gcc-14) builds with its defaults, with fortified calls of libc and with link time optimization (clang: lld and llvm
@@ -33,7 +33,7 @@ build() {
     local dir=.build/cc-$1-$2 start=$SECONDS compiler=$1 kind=$2
     shift 2
     if nice test/build.sh "${dir#.build/}" CC="$compiler" "$@" --enable-werror >"$dir.log" 2>&1 &&
-        nice make -s -j"$(nproc)" -C "$dir" unit-programs >>"$dir.log" 2>&1 && ! grep 'warning:' "$dir.log"; then
+        nice make -s -j"$(nproc)" -C "$dir" unit-programs fuzz-programs >>"$dir.log" 2>&1 && ! grep 'warning:' "$dir.log"; then
         say "ok: $compiler, $kind"; passed=$((passed + 1)); rm -rf "$dir" "$dir.log"
     else
         tail -30 "$dir.log"; say "FAILED: $compiler, $kind"; failed=$((failed + 1))

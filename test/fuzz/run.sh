@@ -11,7 +11,11 @@ cd "$(dirname "$0")/../.." || exit 1
 [[ ${1:-600} =~ ^[0-9]+$ ]] || { echo "$usage"; exit 2; }
 seconds=${1:-600}
 shift
+# shellcheck disable=SC2046
 [ $# -gt 0 ] || set -- $(cd test/fuzz && for file in fuzz_*.c; do file=${file#fuzz_}; echo "${file%.c}"; done)
+for target; do
+    [ -f "test/fuzz/fuzz_$target.c" ] || { echo "There is no target $target."; exit 2; }
+done
 . test/bounded.sh
 scratch mod_md-fuzz
 trap end_leftovers EXIT
