@@ -50,7 +50,7 @@ md_store_t *fuzz_store(apr_pool_t *p);
  * one.example.org, valid until 2120. */
 const char *fuzz_key_pem(void);
 const char *fuzz_cert_pem(void);
-md_key_t *fuzz_key(apr_pool_t *p);
+const md_key_t *fuzz_key(void);
 
 /* An input that begins as DER does, as PEM blocks of that kind: base64 lets few changes through.
  * Any other stays as it is. */

@@ -57,7 +57,7 @@ static void check_setup(const md_authz_t *authz, apr_pool_t *p)
 
 void fuzz_one(const char *data, size_t len, apr_pool_t *p)
 {
-    const md_signer_t signer = { .key = fuzz_key(p), .kid = CA "/acct/1" };
+    const md_signer_t signer = { .key = fuzz_key(), .kid = CA "/acct/1" };
     md_acme_t *acme = ca_make(data, len, 1, p);
     md_err_t err = fuzz_err(p);
     md_authz_t *authz;

@@ -118,7 +118,7 @@ static void order(const md_domain_t *domain, apr_pool_t *p)
     const char *csr;
     apr_status_t rv;
 
-    rv = md_csr_make(&csr, identifiers, domain->must_staple, fuzz_key(p), &err, p);
+    rv = md_csr_make(&csr, identifiers, domain->must_staple, fuzz_key(), &err, p);
     holds_with(rv, &err);
     if (rv == APR_SUCCESS)
         check_csr(csr, identifiers, p);

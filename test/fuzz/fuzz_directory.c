@@ -20,7 +20,7 @@ static void check_directory(const md_directory_t *dir, apr_pool_t *p)
 /* The rest of the answers is for a signed request. */
 static void post(md_acme_t *acme, apr_pool_t *p)
 {
-    const md_signer_t signer = { .key = fuzz_key(p), .kid = CA "/acct/1" };
+    const md_signer_t signer = { .key = fuzz_key(), .kid = CA "/acct/1" };
     apr_time_t now = apr_time_now(), latest = now + MD_MAX_RETRY_AFTER + apr_time_from_sec(60);
     md_err_t err = fuzz_err(p);
     md_reply_t *reply;

@@ -10,13 +10,6 @@
 
 #define URL "https://ca.test/new-acct"
 
-static md_key_t *key;
-
-void fuzz_start(apr_pool_t *p)
-{
-    key = fuzz_key(p);
-}
-
 static void check_binding(const md_eab_t *eab, apr_pool_t *p)
 {
     md_err_t err = fuzz_err(p);
@@ -26,7 +19,7 @@ static void check_binding(const md_eab_t *eab, apr_pool_t *p)
     apr_status_t rv;
     apr_size_t n;
 
-    rv = md_jws_bind(&jws, eab->kid, eab->hmac, URL, key, &err, p);
+    rv = md_jws_bind(&jws, eab->kid, eab->hmac, URL, fuzz_key(), &err, p);
     holds_with(rv, &err);
     if (rv != APR_SUCCESS) {
         holds(md_text_same(err.type, "apache:eab-hmac-invalid"));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An issuance from the directory to the chain, whatever the CA answers. The first part of an input
  * says what an earlier run left: k: a private key, a: an account, o: an order, whose document is the
- * next part. The rest are answers. */
+ * next part; with u, an account is in use already. The rest are answers. */
 #include "ca.h"
 
 #include "../../md_acme_order.h"
@@ -13,11 +13,7 @@
 #define TURNS 1000
 
 static md_store_t *store;
-
-void fuzz_start(apr_pool_t *p)
-{
-    store = fuzz_store(p);
-}
+static md_acct_t *used;
 
 static void empty(md_store_group_t group, apr_pool_t *p)
 {
@@ -33,6 +29,21 @@ static void stage(const char *file, const char *text, apr_pool_t *p)
     holds(md_store_save_text(store, MD_STORE_STAGING, NAME, file, text, NULL, p) == APR_SUCCESS);
 }
 
+static void stage_account(apr_pool_t *p)
+{
+    stage("account.json", "{\"status\":\"valid\",\"url\":\"" CA "/acct/1\",\"ca-url\":\"" CA
+          "/dir\",\"contact\":[\"mailto:admin@example.org\"]}", p);
+    stage("account.pem", fuzz_key_pem(), p);
+}
+
+void fuzz_start(apr_pool_t *p)
+{
+    store = fuzz_store(p);
+    stage_account(p);
+    holds(md_acct_load(&used, store, MD_STORE_STAGING, NAME, NULL, p) == APR_SUCCESS);
+    used->status = "valid";
+}
+
 static void prepare(const char *left, fuzz_parts_t *parts, apr_pool_t *p)
 {
     const char *order;
@@ -43,11 +54,8 @@ static void prepare(const char *left, fuzz_parts_t *parts, apr_pool_t *p)
     empty(MD_STORE_ACCOUNTS, p);
     if (strchr(left, 'k'))
         stage("privkey.p-256.pem", fuzz_key_pem(), p);
-    if (strchr(left, 'a')) {
-        stage("account.json", "{\"status\":\"valid\",\"url\":\"" CA "/acct/1\",\"ca-url\":\"" CA
-              "/dir\",\"contact\":[\"mailto:admin@example.org\"]}", p);
-        stage("account.pem", fuzz_key_pem(), p);
-    }
+    if (strchr(left, 'a'))
+        stage_account(p);
     order = strchr(left, 'o') ? fuzz_part(&len, parts, p) : NULL;
     if (order)
         stage("order.json", order, p);
@@ -61,19 +69,31 @@ static apr_array_header_t *words(const char *word, apr_pool_t *p)
     return list;
 }
 
-static md_issue_t *issue_make(md_acme_t *acme, apr_pool_t *p)
+static md_acct_use_t *use_make(int is_used, apr_pool_t *p)
 {
-    md_issue_t *issue = apr_pcalloc(p, sizeof(*issue));
-    apr_array_header_t *specs = apr_array_make(p, 1, sizeof(md_key_spec_t));
+    const md_acct_t *acct;
+    md_acct_use_t *use;
     apr_pool_t *own;
 
     apr_pool_create(&own, p);
+    use = md_acct_use_create(own);
+    holds(use);
+    if (is_used && md_acct_use_begin(&acct, use))
+        md_acct_use_end(use, used);
+    return use;
+}
+
+static md_issue_t *issue_make(md_acme_t *acme, int is_used, apr_pool_t *p)
+{
+    md_issue_t *issue = apr_pcalloc(p, sizeof(*issue));
+    apr_array_header_t *specs = apr_array_make(p, 1, sizeof(md_key_spec_t));
+
     APR_ARRAY_PUSH(specs, md_key_spec_t) = (md_key_spec_t){ .type = MD_KEY_EC, .curve = "P-256" };
     issue->p = p;
     issue->store = store;
     issue->name = NAME;
     issue->acme = acme;
-    issue->use = md_acct_use_create(own);
+    issue->use = use_make(is_used, p);
     issue->wish.ca_url = CA "/dir";
     issue->wish.contacts = words("mailto:admin@example.org", p);
     issue->wish.agreement = MD_TERMS_ACCEPTED;
@@ -133,7 +153,7 @@ void fuzz_one(const char *data, size_t len, apr_pool_t *p)
                     : ca_make("", 0, 1, p);
     for (attempt = 0; attempt < 3 && step == MD_STEP_FAILED; ++attempt) {
         md_err_clear(&err);
-        step = run(issue_make(acme, p), &err);
+        step = run(issue_make(acme, strchr(left, 'u') != NULL, p), &err);
         holds(step == MD_STEP_DONE || (err.rv != APR_SUCCESS && err.detail));
         md_log(MD_LOG_DEBUG, "attempt %d: %s", attempt + 1, err.detail ? err.detail : "done");
         check_left(left, step, p);
