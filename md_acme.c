@@ -40,6 +40,7 @@ struct md_acme_t {
     md_err_t dir_err;
     nonce_t nonces[MD_MAX_NONCES];   /* the last is the newest */
     int nonce_count;
+    int is_asked;                    /* for more than its directory: somebody needed a nonce */
     apr_time_t hold_until;
     apr_interval_time_t pace;        /* of a busy CA that tells no time, 0: it is not */
 };
@@ -446,32 +447,35 @@ static void nonce_keep(md_acme_t *acme, const char *text, apr_time_t now)
     unlock(acme);
 }
 
+/* Called locked. */
+static int has_fresh_nonce(const md_acme_t *acme, apr_time_t now)
+{
+    return acme->nonce_count > 0
+           && now - acme->nonces[acme->nonce_count - 1].since <= MD_MAX_NONCE_AGE;
+}
+
 /* The newest one, which the CA remembers longest; NULL if none is fresh. */
 static const char *nonce_from_pool(md_acme_t *acme, apr_time_t now, apr_pool_t *p)
 {
     const char *text = NULL;
 
     lock(acme);
-    if (acme->nonce_count > 0) {
-        if (now - acme->nonces[acme->nonce_count - 1].since > MD_MAX_NONCE_AGE)
-            acme->nonce_count = 0;
-        else
-            text = apr_pstrdup(p, acme->nonces[--acme->nonce_count].text);
-    }
+    acme->is_asked = 1;
+    if (has_fresh_nonce(acme, now))
+        text = apr_pstrdup(p, acme->nonces[--acme->nonce_count].text);
+    else
+        acme->nonce_count = 0;
     unlock(acme);
     return text;
 }
 
-static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *err,
-                               apr_pool_t *p)
+static apr_status_t nonce_fetch(const char **pnonce, md_acme_t *acme, md_err_t *err,
+                                apr_pool_t *p)
 {
     md_request_t request = { .method = "HEAD", .route = acme->route };
     md_response_t *response;
     apr_status_t rv;
 
-    *pnonce = nonce_from_pool(acme, md_clock_now(), p);
-    if (*pnonce)
-        return APR_SUCCESS;
     request.url = md_acme_directory(acme)->new_nonce;
     rv = exchange_told(&response, acme, &request, err, p);
     if (rv != APR_SUCCESS)
@@ -483,6 +487,30 @@ static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *e
         return md_fail(err, APR_EGENERAL, "newNonce: no valid Replay-Nonce from %s",
                        request.url);
     return APR_SUCCESS;
+}
+
+static apr_status_t nonce_take(const char **pnonce, md_acme_t *acme, md_err_t *err,
+                               apr_pool_t *p)
+{
+    *pnonce = nonce_from_pool(acme, md_clock_now(), p);
+    return *pnonce ? APR_SUCCESS : nonce_fetch(pnonce, acme, err, p);
+}
+
+apr_status_t md_acme_have_nonce(md_acme_t *acme, md_err_t *err, apr_pool_t *p)
+{
+    const char *nonce;
+    apr_status_t rv;
+    int is_wanted;
+
+    lock(acme);
+    is_wanted = acme->is_asked && !has_fresh_nonce(acme, md_clock_now());
+    unlock(acme);
+    if (!is_wanted)
+        return APR_SUCCESS;
+    rv = nonce_fetch(&nonce, acme, err, p);
+    if (rv == APR_SUCCESS)
+        nonce_keep(acme, nonce, md_clock_now());
+    return rv;
 }
 
 /* ---- signed requests ---- */

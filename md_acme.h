@@ -59,6 +59,12 @@ int md_acme_has_directory(md_acme_t *acme);
 /* Ask for the directory again at the next occasion. */
 void md_acme_forget_directory(md_acme_t *acme);
 
+/* Have a nonce (7.2), and with it a connection, for a request that will come when another run has
+ * settled what it needs. Nothing is asked while there is one, nor before that run needed one, as it
+ * may come to nothing. */
+MD_MUST_CHECK
+apr_status_t md_acme_have_nonce(md_acme_t *acme, md_err_t *err, apr_pool_t *p);
+
 /* Signed POST (RFC 8555 6.2); badNonce is repeated inside (6.5). Any 2xx is success. Otherwise the
  * problem document becomes `err` (6.7), with whom it blames; a short text or the message of another
  * JSON answer is quoted. */

@@ -93,8 +93,7 @@ static apr_status_t order_parse(md_order_t **porder, const char *url, const md_j
     return APR_SUCCESS;
 }
 
-static apr_status_t order_save(const md_issue_t *issue, const md_order_t *order, md_err_t *err,
-                               apr_pool_t *p)
+static md_json_t *order_to_json(const md_order_t *order, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);
 
@@ -105,8 +104,13 @@ static apr_status_t order_save(const md_issue_t *issue, const md_order_t *order,
     md_json_set_str(json, "finalize", order->finalize);
     md_json_set_str(json, "certificate", order->certificate);
     md_json_set_time(json, "waiting-since", order->waiting_since);
-    return md_store_save_json(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, json, err,
-                              p);
+    return json;
+}
+
+static apr_status_t order_save(const md_issue_t *issue, md_err_t *err, apr_pool_t *p)
+{
+    return md_store_save_json(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON,
+                              order_to_json(issue->order, p), err, p);
 }
 
 apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t *err, apr_pool_t *p)
@@ -219,12 +223,12 @@ static void forget_order(md_issue_t *issue)
     issue->order_is_resumed = 0;
     issue->polls = 0;
     issue->is_finalized = issue->is_unready = 0;
-    issue->has_new_setups = 0;
+    issue->is_unsynced = 0;
 }
 
 static void drop_order(md_issue_t *issue, apr_pool_t *tmp)
 {
-    if (issue->has_new_setups)
+    if (issue->is_unsynced)
         tear_down(issue->store, issue->order->setups, tmp);
     md_order_drop(issue->store, issue->name, tmp);
     forget_order(issue);
@@ -347,7 +351,7 @@ static md_step_t wait_long(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
                 md_duration_print(now - order->waiting_since, tmp));
         order->waiting_since = now;
     }
-    if (order_save(issue, order, err->rv == APR_SUCCESS ? err : NULL, tmp) != APR_SUCCESS
+    if (order_save(issue, err->rv == APR_SUCCESS ? err : NULL, tmp) != APR_SUCCESS
         || err->rv != APR_SUCCESS)
         return MD_STEP_FAILED;
     return MD_STEP_WAIT;
@@ -378,34 +382,46 @@ static const md_key_spec_t *spec_of(const md_issue_t *issue)
     return &APR_ARRAY_IDX(issue->key_specs, issue->spec, md_key_spec_t);
 }
 
-static apr_status_t load_key(md_key_t **pkey, const md_issue_t *issue, md_err_t *err,
-                             apr_pool_t *p)
+/* Decryption takes a while, so it is done once; that the key is there is seen each time. */
+static apr_status_t load_key(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
 {
-    return md_store_load_key(pkey, issue->store, MD_STORE_STAGING, issue->name,
-                             md_key_spec_file(spec_of(issue), "privkey", p), err, p);
+    const char *file = md_key_spec_file(spec_of(issue), "privkey", tmp);
+
+    if (issue->key && md_store_exists(issue->store, MD_STORE_STAGING, issue->name, file, tmp))
+        return APR_SUCCESS;
+    return md_store_load_key(&issue->key, issue->store, MD_STORE_STAGING, issue->name, file, err,
+                             issue->p);
 }
 
 /* The staged key, made if there is none (or none that can be read): saved before the CA sees it. */
-static apr_status_t have_key(md_key_t **pkey, const md_issue_t *issue, md_err_t *err,
-                             apr_pool_t *p)
+static apr_status_t have_key(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
 {
-    const char *file = md_key_spec_file(spec_of(issue), "privkey", p), *aside;
+    const char *file = md_key_spec_file(spec_of(issue), "privkey", tmp), *aside;
+    md_key_t *key;
     apr_status_t rv;
 
-    rv = load_key(pkey, issue, err, p);
+    rv = load_key(issue, err, tmp);
     if (rv == APR_SUCCESS)
         return rv;
     if (md_is_lack(rv))
         return rv;
     if (!APR_STATUS_IS_ENOENT(rv)) {
         md_log(MD_LOG_WARNING, "md[%s]: making a new key: %s", issue->name, err->detail);
-        (void)md_store_put_aside(&aside, issue->store, MD_STORE_STAGING, issue->name, file, p);
+        (void)md_store_put_aside(&aside, issue->store, MD_STORE_STAGING, issue->name, file, tmp);
     }
     md_err_clear(err);
-    rv = md_key_generate(pkey, spec_of(issue), err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    return md_store_save_key(issue->store, MD_STORE_STAGING, issue->name, file, *pkey, err, p);
+    rv = md_key_generate(&key, spec_of(issue), err, issue->p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_save_key(issue->store, MD_STORE_STAGING, issue->name, file, key, err, tmp);
+    if (rv == APR_SUCCESS)
+        issue->key = key;
+    return rv;
+}
+
+static void next_spec(md_issue_t *issue)
+{
+    ++issue->spec;
+    issue->key = NULL;
 }
 
 static int has_pair(const md_store_t *store, const char *name, const md_key_spec_t *spec,
@@ -464,6 +480,17 @@ static apr_status_t set_up_ca(const md_acct_t **pacct, md_issue_t *issue, apr_ti
     return rv;
 }
 
+/* Another run settles the account. What the order will need first of the CA is done by then. */
+static md_step_t wait_for_account(md_issue_t *issue, apr_time_t now, md_err_t *err,
+                                  apr_pool_t *tmp)
+{
+    issue->wake_at = now + SETUP_WAIT;
+    if (md_acme_has_directory(issue->acme)
+        && md_acme_have_nonce(issue->acme, err, tmp) != APR_SUCCESS)
+        return MD_STEP_FAILED;
+    return MD_STEP_WAIT;
+}
+
 static md_step_t step_connect(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
     const md_acct_t *acct;
@@ -471,10 +498,8 @@ static md_step_t step_connect(md_issue_t *issue, apr_time_t now, md_err_t *err, 
 
     if (wait_for_turn(issue, now))
         return MD_STEP_WAIT;
-    if (!md_acct_use_begin(&acct, issue->use)) {
-        issue->wake_at = now + SETUP_WAIT;
-        return MD_STEP_WAIT;
-    }
+    if (!md_acct_use_begin(&acct, issue->use))
+        return wait_for_account(issue, now, err, tmp);
     rv = set_up_ca(&acct, issue, now, err, tmp);
     md_acct_use_end(issue->use, acct);
     if (rv == APR_SUCCESS)
@@ -617,14 +642,18 @@ static apr_status_t reserve_order(const md_issue_t *issue, md_err_t *err, apr_po
                                        json, err, tmp);
 }
 
-/* The place that was reserved is needed now. */
+/* The place that was reserved is needed now. An order that a power failure takes is no loss yet. */
 static apr_status_t save_new_order(const md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
 {
-    if (order_save(issue, issue->order, err, tmp) == APR_SUCCESS)
+    md_json_t *json = order_to_json(issue->order, tmp);
+
+    if (md_store_save_json_volatile(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, json,
+                                    err, tmp) == APR_SUCCESS)
         return APR_SUCCESS;
     md_err_clear(err);
     md_store_remove(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, tmp);
-    return order_save(issue, issue->order, err, tmp);
+    return md_store_save_json_volatile(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON,
+                                       json, err, tmp);
 }
 
 /* RFC 8555 7.4. */
@@ -650,6 +679,7 @@ static md_step_t create_order(md_issue_t *issue, apr_time_t now, md_err_t *err, 
         return MD_STEP_FAILED;
     }
     issue->order_pool = p;
+    issue->is_unsynced = 1;
     return MD_STEP_AGAIN;
 }
 
@@ -765,17 +795,17 @@ static void remember_setup(md_issue_t *issue, const char *setup)
     if (md_strings_has(issue->order->setups, setup))
         return;
     APR_ARRAY_PUSH(issue->order->setups, const char *) = apr_pstrdup(issue->order_pool, setup);
-    issue->has_new_setups = 1;
+    issue->is_unsynced = 1;
 }
 
-/* All at once, before the CA is told to look. */
-static apr_status_t save_setups(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
+/* With all that was set up, before the CA is told to look or to issue. */
+static apr_status_t sync_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
 {
     apr_status_t rv = APR_SUCCESS;
 
-    if (issue->has_new_setups)
-        rv = order_save(issue, issue->order, err, tmp);
-    issue->has_new_setups = issue->has_new_setups && rv != APR_SUCCESS;
+    if (issue->is_unsynced)
+        rv = order_save(issue, err, tmp);
+    issue->is_unsynced = issue->is_unsynced && rv != APR_SUCCESS;
     return rv;
 }
 
@@ -808,7 +838,7 @@ static int prove(apr_status_t *prv, md_issue_t *issue, md_err_t *err, apr_pool_t
     *prv = APR_SUCCESS;
     if (md_proofs_are_set_up(proofs)) {
         issue->activity = "Starting challenges for domains";
-        *prv = save_setups(issue, err, tmp);
+        *prv = sync_order(issue, err, tmp);
     }
     if (*prv == APR_SUCCESS) {
         is_open = md_proofs_step(prv, proofs, err, tmp);
@@ -849,13 +879,12 @@ static md_step_t step_authorize(md_issue_t *issue, apr_time_t now, md_err_t *err
                                 apr_pool_t *tmp)
 {
     apr_status_t rv;
-    md_key_t *key;
 
     if (prove(&rv, issue, err, tmp))
         return proceed(issue, rv, err, tmp);
     issue->activity = "Monitoring challenge status";
     /* The CA is busy validating: the time for the work that takes us longest. */
-    if (issue->polls == 0 && have_key(&key, issue, err, tmp) != APR_SUCCESS)
+    if (issue->polls == 0 && have_key(issue, err, tmp) != APR_SUCCESS)
         return MD_STEP_FAILED;
     return watch(issue, now, err, tmp);
 }
@@ -887,7 +916,6 @@ static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err,
     apr_time_t retry_after;
     md_reply_t *reply;
     const char *csr;
-    md_key_t *key;
     apr_status_t rv;
 
     if (issue->is_finalized) /* but the CA goes on saying `ready` */
@@ -904,9 +932,11 @@ static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err,
         md_fail(err, APR_EINVAL, "order %s has no finalize URL", issue->order->url);
         return give_up_order(issue, err, tmp);
     }
-    rv = have_key(&key, issue, err, tmp);
+    rv = sync_order(issue, err, tmp);
     if (rv == APR_SUCCESS)
-        rv = md_csr_make(&csr, issue->identifiers, issue->must_staple, key, err, tmp);
+        rv = have_key(issue, err, tmp);
+    if (rv == APR_SUCCESS)
+        rv = md_csr_make(&csr, issue->identifiers, issue->must_staple, issue->key, err, tmp);
     if (rv != APR_SUCCESS)
         return MD_STEP_FAILED;
     md_json_set_str(payload, "csr", csr);
@@ -948,10 +978,9 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
     const char *file = md_key_spec_file(spec_of(issue), "pubcert", tmp);
     apr_array_header_t *chain;
     md_reply_t *reply;
-    md_key_t *key;
     apr_status_t rv;
 
-    rv = load_key(&key, issue, err, tmp);
+    rv = load_key(issue, err, tmp);
     if (md_is_lack(rv))
         return rv;
     if (rv != APR_SUCCESS)
@@ -965,8 +994,8 @@ static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, a
         return md_fail(err, APR_EINVAL, "what the CA delivered at %s is not a certificate "
                        "chain: %s", issue->order->certificate, rv != APR_SUCCESS
                        ? apr_pstrdup(tmp, err->detail) : "the chain holds no certificate");
-    chain = md_chain_sort(chain, key, tmp);
-    rv = md_chain_check(chain, key, values_of(issue->identifiers, tmp), now, err, tmp);
+    chain = md_chain_sort(chain, issue->key, tmp);
+    rv = md_chain_check(chain, issue->key, values_of(issue->identifiers, tmp), now, err, tmp);
     if (rv != APR_SUCCESS) {
         md_fail(err, APR_EINVAL, "the certificate that the CA delivered at %s is refused: %s",
                 issue->order->certificate, apr_pstrdup(tmp, err->detail));
@@ -998,7 +1027,7 @@ static md_step_t step_download(md_issue_t *issue, apr_time_t now, md_err_t *err,
     if (download(issue, now, err, tmp) != APR_SUCCESS)
         return refuse_chain(issue, err, tmp);
     drop_order(issue, tmp);
-    ++issue->spec;
+    next_spec(issue);
     return MD_STEP_AGAIN;
 }
 
@@ -1035,7 +1064,7 @@ static md_step_t take_step(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
 
     while (issue->spec < issue->key_specs->nelts
            && has_pair(issue->store, issue->name, spec_of(issue), tmp))
-        ++issue->spec;
+        next_spec(issue);
     if (issue->spec >= issue->key_specs->nelts) {
         drop_order(issue, tmp); /* one left by a crash right after the last chain was saved */
         return MD_STEP_DONE;

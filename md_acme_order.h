@@ -56,6 +56,7 @@ typedef struct md_issue_t {
     apr_time_t wake_at;                  /* of MD_STEP_WAIT */
     const md_acct_t *acct;               /* signs for this run */
     int spec;                            /* index of the key spec in work */
+    md_key_t *key;                       /* of it, as staged; NULL: not looked at in this run */
     md_order_t *order;                   /* NULL: look into staging */
     apr_pool_t *order_pool;
     int order_is_resumed;                /* from an earlier run */
@@ -64,7 +65,7 @@ typedef struct md_issue_t {
     int needs_change;                    /* failed by what is configured: see md_job_t */
     int acct_refusals;                   /* orders that were refused as if by it */
     int passing;                         /* failures in a row that may be over in a moment */
-    int has_new_setups;                  /* they are not in order.json yet */
+    int is_unsynced;                     /* order.json lacks setups, or is not on the disk yet */
     int is_finalized, is_unready;        /* what the CA said to the CSR */
     int polls;                           /* answers without progress, in a row */
     apr_time_t poll_since;

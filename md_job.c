@@ -100,6 +100,13 @@ apr_status_t md_job_save(const md_job_t *job, const md_store_t *store, md_err_t 
                               err, p);
 }
 
+apr_status_t md_job_save_volatile(const md_job_t *job, const md_store_t *store, md_err_t *err,
+                                  apr_pool_t *p)
+{
+    return md_store_save_json_volatile(store, job->group, job->name, JOB_JSON,
+                                       md_job_to_json(job, 1, p), err, p);
+}
+
 void md_job_remove(const md_store_t *store, md_store_group_t group, const char *name,
                    apr_pool_t *p)
 {

@@ -35,6 +35,10 @@ apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_grou
 MD_MUST_CHECK
 apr_status_t md_job_save(const md_job_t *job, const md_store_t *store, md_err_t *err,
                          apr_pool_t *p);
+/* The same, not synced to disk: progress that a power failure may take. */
+MD_MUST_CHECK
+apr_status_t md_job_save_volatile(const md_job_t *job, const md_store_t *store, md_err_t *err,
+                                  apr_pool_t *p);
 
 /* Forget the record. */
 void md_job_remove(const md_store_t *store, md_store_group_t group, const char *name,

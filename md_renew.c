@@ -334,9 +334,9 @@ static apr_status_t prepare_staging(md_renew_t *renew)
     md_stage_reset(renew->reg->store, renew->domain->name, renew->tmp);
     staged.ca_url = renew->ca_url;
     staged.ca_account = NULL;
-    return md_store_save_json(renew->reg->store, MD_STORE_STAGING, renew->domain->name,
-                              MD_DOMAIN_JSON, md_domain_to_json(&staged, renew->tmp), &renew->err,
-                              renew->tmp);
+    return md_store_save_json_volatile(renew->reg->store, MD_STORE_STAGING, renew->domain->name,
+                                       MD_DOMAIN_JSON, md_domain_to_json(&staged, renew->tmp),
+                                       &renew->err, renew->tmp);
 }
 
 /* ---- one run ---- */
@@ -371,23 +371,25 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
         md_fail(&renew->err, APR_EGENERAL, "%s", problem);
 }
 
-static apr_status_t keep_job(const md_reg_t *reg, const md_job_t *job, md_err_t *err,
-                             apr_pool_t *tmp)
+/* Progress, for status pages, need not be on the disk before we go on (`is_volatile`); results do. */
+static apr_status_t keep_job(const md_reg_t *reg, const md_job_t *job, int is_volatile,
+                             md_err_t *err, apr_pool_t *tmp)
 {
-    apr_status_t rv = md_job_save(job, reg->store, err, tmp);
+    apr_status_t rv = is_volatile ? md_job_save_volatile(job, reg->store, err, tmp)
+                                  : md_job_save(job, reg->store, err, tmp);
 
     return rv == APR_SUCCESS ? rv : md_fail(err, rv, "cannot save the progress of the renewal: %s",
                                             apr_pstrdup(tmp, err->detail));
 }
 
 /* What goes wrong is told once in a run. */
-static void save_job(md_renew_t *renew)
+static void save_job(md_renew_t *renew, int is_volatile)
 {
     md_err_t err;
 
     md_err_init(&err, renew->tmp);
     if (renew->reg->is_tool
-        || keep_job(renew->reg, renew->job, &err, renew->tmp) == APR_SUCCESS)
+        || keep_job(renew->reg, renew->job, is_volatile, &err, renew->tmp) == APR_SUCCESS)
         return;
     if (!renew->is_unsaved)
         md_log(MD_LOG_ERR, "md[%s]: %s", renew->domain->name, err.detail);
@@ -413,7 +415,7 @@ md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_j
         prepare_issue(renew, now);
     /* What could not be kept is not ordered. */
     if (renew->err.rv == APR_SUCCESS && !reg->is_tool)
-        (void)keep_job(reg, job, &renew->err, renew->tmp);
+        (void)keep_job(reg, job, 1, &renew->err, renew->tmp);
     return renew;
 }
 
@@ -457,15 +459,14 @@ static apr_status_t save_account(const md_renew_t *renew, const md_acct_t *acct,
     if (rv != APR_SUCCESS)
         return rv;
     staged = md_domain_from_json(json, renew->tmp);
-    if (md_text_same(staged->ca_account, id))
-        return APR_SUCCESS;
     staged->ca_account = id;
     return md_store_save_json(store, MD_STORE_STAGING, name, MD_DOMAIN_JSON,
                               md_domain_to_json(staged, renew->tmp), err, renew->tmp);
 }
 
-/* The staged set says whose it is. mod_md up to 2.6 needs that: where neither an account nor an id
- * is staged and it finds no account that fits, it activates the set with an id that is no text. */
+/* The staged set says whose it is, and is on the disk from here on. mod_md up to 2.6 needs to know:
+ * where neither an account nor an id is staged and it finds no account that fits, it activates the
+ * set with an id that is no text. */
 static void note_account(md_renew_t *renew)
 {
     const md_acct_t *acct = renew->issue.acct;
@@ -497,7 +498,7 @@ static void note_progress(md_renew_t *renew, apr_time_t now)
         return;
     renew->has_progress = 0;
     renew->saved_at = now;
-    save_job(renew);
+    save_job(renew, 1);
 }
 
 /* The latest beginning of validity of the new certificates, or now. */
@@ -541,6 +542,7 @@ static apr_time_t ready_at(const md_renew_t *renew, apr_time_t now)
 static void finish(md_renew_t *renew, apr_time_t now)
 {
     md_job_t *job = renew->job;
+    int is_ready;
 
     if (renew->reg->is_tool)
         return;
@@ -554,8 +556,9 @@ static void finish(md_renew_t *renew, apr_time_t now)
     md_job_log(job, now, "finished", NULL, NULL);
     if (job->valid_from > now)
         job->next_run = job->valid_from;
-    save_job(renew); /* who reads the next line finds it true */
-    if (job->valid_from <= now)
+    is_ready = job->valid_from <= now;
+    save_job(renew, is_ready); /* who reads the next line finds it true */
+    if (is_ready)
         md_renew_announce(renew->reg, renew->domain, job, now, renew->tmp);
 }
 
@@ -571,7 +574,7 @@ void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t 
     job->notified = job->notified_renewed = 1;
     md_job_log(job, now, "message-renewed", NULL, NULL);
     md_err_init(&err, tmp);
-    rv = keep_job(reg, job, &err, tmp);
+    rv = keep_job(reg, job, 0, &err, tmp);
     if (rv != APR_SUCCESS)
         md_log(MD_LOG_ERR, "md[%s]: %s", domain->name, err.detail);
 }
@@ -631,7 +634,7 @@ static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice
     md_job_result(job, renew->issue.activity, err, renew->tmp);
     md_job_log(job, now, "renewal-error", err->type, err->detail);
     md_job_log(job, now, "message-errored", NULL, NULL);
-    save_job(renew);
+    save_job(renew, 0);
 }
 
 static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)

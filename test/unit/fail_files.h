@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@ static struct {
     int error;       /* errno of those that fail */
     int count;       /* calls so far */
     int is_hasty;    /* nothing has to survive a crash of the system */
+    char synced[2000]; /* names of the files that were synced, a space before each */
 } fail_files;
 
 static void fail_files_arm(int at, int is_crash, int error)
@@ -28,6 +30,25 @@ static void fail_files_arm(int at, int is_crash, int error)
     fail_files.error = error;
     fail_files.count = 0;
     fail_files.is_armed = 1;
+}
+
+/* A file is synced under the name NAME.UNIQUE.tmp. */
+static void note_synced(int fd)
+{
+    char link[40], path[2000] = "";
+    char *name, *dot;
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    (void)!readlink(link, path, sizeof(path) - 1);
+    dot = strstr(path, ".tmp");
+    name = strrchr(path, '/');
+    if (!dot || !name || strlen(fail_files.synced) + strlen(name) >= sizeof(fail_files.synced))
+        return;
+    while (*--dot != '.')
+        ;
+    *dot = '\0';
+    *name = ' ';
+    strcat(fail_files.synced, name);
 }
 
 /* Returns whether the call that was to fail came about. */
@@ -104,6 +125,7 @@ int fsync(int fd)
 {
     if (fails())
         return -1;
+    note_synced(fd);
     return fail_files.is_hasty ? 0 : (int)syscall(SYS_fsync, fd);
 }
 

@@ -1201,6 +1201,91 @@ static void connect_ca(md_issue_t *issue)
         assert_int_equal(md_issue_step(issue, NOW, &err), MD_STEP_AGAIN);
 }
 
+/* While another run registers the account, and not before, as it may come to nothing. */
+static void who_waits_for_the_account_gets_a_nonce(void **state)
+{
+    static const fake_answer_t REGISTERED = {
+        "POST", "/new-acct", 201, 0, "application/json",
+        "Location: " CA "/acct/1\nReplay-Nonce: ", "{\"status\":\"valid\"}", 1
+    };
+    md_issue_t *issue;
+    const md_acct_t *acct;
+    int i;
+
+    (void)state;
+    fake_http_answer(REGISTERED);
+    script_good_ca(1);
+    issue = issue_make();
+    assert_true(md_acct_use_begin(&acct, issue->use));
+    assert_int_equal(md_issue_step(issue, NOW, &err), MD_STEP_WAIT);
+    assert_int_equal(fake_http_count(""), 0);
+    assert_int_equal(md_acme_load_directory(issue->acme, NOW, &err, p), APR_SUCCESS);
+    assert_int_equal(md_issue_step(issue, NOW, &err), MD_STEP_WAIT);
+    assert_int_equal(fake_http_count("/nonce"), 0);
+    assert_int_equal(set_up_ca(&acct, issue, NOW, &err, p), APR_SUCCESS);
+    assert_int_equal(fake_http_count("/nonce"), 0); /* as the directory brought one */
+    for (i = 0; i < 3; ++i)
+        assert_int_equal(md_issue_step(issue, NOW, &err), MD_STEP_WAIT);
+    assert_int_equal(fake_http_count("/nonce"), 1);
+    md_acct_use_end(issue->use, acct);
+    assert_int_equal(run(issue, NULL), MD_STEP_DONE);
+    assert_int_equal(fake_http_count("/nonce"), 1);
+}
+
+static const char *synced_at;
+static int was_synced;
+
+static int note_synced_at(fake_answer_t *answer, const md_request_t *request, apr_pool_t *pool)
+{
+    (void)answer;
+    (void)pool;
+    if (strstr(request->url, synced_at))
+        was_synced = strstr(fail_files.synced, " order.json") != NULL;
+    return 0;
+}
+
+/* A power failure costs an order that nobody worked for, and nothing that is counted. */
+static void an_order_is_on_disk_before_it_is_worth_it(void **state)
+{
+    static const struct { const char *url; int is_ready, is_synced; } AT[] = {
+        { "/authz/1", 0, 0 }, { "/chall/1", 0, 1 }, { "/finalize", 0, 1 }, { "/finalize", 1, 1 },
+    };
+    fake_answer_t ready = NEW_ORDER;
+    size_t i;
+
+    (void)state;
+    ready.body = ORDER("ready", "");
+    for (i = 0; i < sizeof(AT) / sizeof(AT[0]); ++i) {
+        assert_int_equal(empty_store(), APR_SUCCESS);
+        fake_http_reset(p);
+        if (AT[i].is_ready)
+            fake_http_answer(ready);
+        script_good_ca(1);
+        fake_http_serve(note_synced_at);
+        fail_files.synced[0] = '\0';
+        synced_at = AT[i].url;
+        was_synced = -1;
+        assert_int_equal(run(issue_make(), NULL), MD_STEP_DONE);
+        assert_int_equal(was_synced, AT[i].is_synced);
+    }
+}
+
+static void lose_key(void)
+{
+    md_store_remove(store, MD_STORE_STAGING, NAME, "privkey.p-256.pem", p);
+}
+
+/* Though the run has it in memory. */
+static void a_lost_key_is_noticed(void **state)
+{
+    (void)state;
+    script_good_ca(1);
+    fake_http_meanwhile("/finalize", lose_key);
+    assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
+    assert_non_null(strstr(err.detail, "no longer in staging"));
+    assert_false(staged("pubcert.p-256.pem"));
+}
+
 /* What cannot be stored is not ordered, and what was ordered is not ordered again. */
 static void no_order_without_its_document(void **state)
 {
@@ -1623,6 +1708,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(issues_with_few_requests, setup, teardown),
         cmocka_unit_test_setup_teardown(resumes_after_every_step, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_waits_for_the_account_gets_a_nonce, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_order_is_on_disk_before_it_is_worth_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lost_key_is_noticed, setup, teardown),
         cmocka_unit_test_setup_teardown(survives_a_failure_of_every_request, setup, teardown),
         cmocka_unit_test_setup_teardown(says_what_is_wrong_and_stages_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_a_certificate_that_is_not_ours, setup, teardown),

@@ -68,12 +68,27 @@ static void all_are_driven_with_one_account(void **state)
     run_until_quiet();
     assert_int_equal(fake_http_count("/new-acct"), 1);
     assert_int_equal(fake_http_count("/new-order"), COUNT);
+    assert_true(fake_http_count("/nonce") <= COUNT);
     for (i = 0; i < COUNT; ++i) {
         assert_int_equal(job_of(i)->errors, 1);
         assert_true(job_of(i)->next_run > apr_time_now());
         assert_non_null(strstr(md_json_get_str(job_of(i)->last, "detail"),
                                "the chain holds no certificate"));
     }
+}
+
+/* Those that wait for an account get no nonce where none will be asked for. */
+static void nothing_is_asked_in_vain(void **state)
+{
+    int i;
+
+    (void)state;
+    for (i = 0; i < COUNT; ++i)
+        domain_at(i)->contacts = md_strings_make(p);
+    run_until_quiet();
+    assert_int_equal(fake_http_count(""), 1);
+    for (i = 0; i < COUNT; ++i)
+        assert_non_null(strstr(md_json_get_str(job_of(i)->last, "detail"), "No contact"));
 }
 
 /* Each is settled by threads of its own, while others see to the directory, which differs. */
@@ -328,6 +343,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_are_driven_with_one_account, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_asked_in_vain, setup, teardown),
         cmocka_unit_test_setup_teardown(external_accounts_share_a_ca, setup, teardown),
         cmocka_unit_test_setup_teardown(complete_sets_are_finished_without_the_ca, setup, teardown),
         cmocka_unit_test_setup_teardown(a_dead_ca_is_asked_once_for_all, setup, teardown),

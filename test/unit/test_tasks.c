@@ -25,6 +25,7 @@ typedef struct job_t {
     int is_blocking;           /* a step takes until the test ends it */
     md_task_next_t next;       /* after a step that is not the last */
     apr_interval_time_t pause; /* with MD_TASK_WAIT */
+    apr_interval_time_t takes; /* each step */
     int looks, done, order;
     int ended[3];              /* by reason */
 } job_t;
@@ -70,6 +71,8 @@ static md_task_next_t step(md_task_t *task)
 
     if (job->is_blocking)
         block();
+    if (job->takes)
+        apr_sleep(job->takes);
     if (__atomic_sub_fetch(&job->steps, 1, __ATOMIC_SEQ_CST) > 0) {
         task->due_at = md_clock_steady() + job->pause;
         return job->next;
@@ -237,6 +240,24 @@ static void the_most_urgent_begins_first(void **state)
         AWAIT(is_done(&jobs[i]));
     for (i = 0; i < 50; ++i)
         assert_int_equal(jobs[i].order, jobs[i].task.urgency + 1);
+}
+
+/* It is not behind those that could go on later than it began its step. */
+static void a_slow_step_costs_no_turn(void **state)
+{
+    job_t *slow, *waits;
+
+    (void)state;
+    md_engine_stop(engine);
+    make_engine(1);
+    waits = add(0, "lane", 2);
+    waits->next = MD_TASK_WAIT;
+    waits->pause = apr_time_from_msec(20);
+    slow = add(1, "lane", 2);
+    slow->takes = apr_time_from_msec(50);
+    slow->task.urgency = 1;
+    AWAIT(is_done(slow) && is_done(waits));
+    assert_int_equal(slow->order, 1);
 }
 
 static void a_run_has_a_deadline_of_its_own_time(void **state)
@@ -462,6 +483,7 @@ int main(void)
         TEST(a_silent_lane_holds_up_no_other),
         TEST(one_lane_uses_all_threads),
         TEST(the_most_urgent_begins_first),
+        TEST(a_slow_step_costs_no_turn),
         TEST(a_run_has_a_deadline_of_its_own_time),
         TEST(waiting_for_a_thread_is_not_its_own_time),
         TEST(a_long_wait_gives_up_its_place),
