@@ -371,7 +371,7 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
         md_fail(&renew->err, APR_EGENERAL, "%s", problem);
 }
 
-/* Progress, for status pages, need not be on the disk before we go on (`is_volatile`); results do. */
+/* Progress is for status pages and need not be on the disk before we go on (`is_volatile`). */
 static apr_status_t keep_job(const md_reg_t *reg, const md_job_t *job, int is_volatile,
                              md_err_t *err, apr_pool_t *tmp)
 {
