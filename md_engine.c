@@ -329,7 +329,7 @@ static md_task_next_t advance(md_task_t *task)
         task->spent = 0;
         return next;
     }
-    if (next == MD_TASK_AGAIN) /* whose step took longer than others' is not behind them for that */
+    if (next == MD_TASK_AGAIN) /* its turn is by when it had the last one, however long that took */
         task->due_at = began;
     wait = task->due_at > now ? task->due_at - now : 0;
     task->spent += now - began + (wait < PARKED_COUNT ? wait : PARKED_COUNT);

@@ -75,8 +75,8 @@ int md_token_is_valid(const char *token);
 
 /* NULL if `uri` is an absolute URI (scheme and something behind; http(s) with a valid host and
  * port 1 to 65535; mailto with a sane address; no blanks; MD_MAX_URI bytes at most), else what is
- * wrong, as a phrase: "not a URI", "too long", "scheme missing", "rest missing", "host missing", "host invalid", "invalid port",
- * "blanks not allowed", ... */
+ * wrong, as a phrase: "not a URI", "too long", "scheme missing", "rest missing", "host missing",
+ * "host invalid", "invalid port", "blanks not allowed", ... */
 const char *md_uri_check(const char *uri, apr_pool_t *p);
 
 /* md_uri_check, and "scheme must be http or https". */

@@ -107,8 +107,7 @@ def issue_once(count, module=None, conf="", limit=900, sleep=3, delay=0):
     """Seconds, and requests for each domain."""
     directory = workdir()
     server = httpd_with(directory, count, module, conf)
-    # No valid authorization is there to be reused; looking for one, Pebble locks itself up when many orders come in.
-    env = {"PEBBLE_AUTHZREUSE": 0, **({"PEBBLE_VA_SLEEPTIME": sleep} if sleep else {})}
+    env = {"PEBBLE_VA_SLEEPTIME": sleep} if sleep else {}
     try:
         with contextlib.ExitStack() as stack:
             ca = stack.enter_context(Pebble(directory / "pebble", server.http_port, server.https_port, env=env))
@@ -152,7 +151,8 @@ def bench_issue(count):
 
 def bench_far(count):
     row(f"== {count} domains, P-256, each answer takes 200 ms", "seconds", "at most", "requests each")
-    took, requests = issue_once(count, conf="MDPrivateKeys P-256", sleep=0, delay=0.2)
+    # Pebble locks itself up now and then when new orders and looks at authorizations come in at once.
+    took, requests = issue_once(count, conf="MDPrivateKeys P-256", limit=100, sleep=0, delay=0.2)
     row("this module", f"{took:.1f}", f"{1.3 * count * requests * 0.2 / 64:.1f}", f"{requests:.1f}")
 
 

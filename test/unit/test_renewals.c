@@ -496,7 +496,7 @@ static int forbid_slowly(fake_answer_t *answer, const char *kind, fake_order_t *
                          apr_pool_t *pool)
 {
     if (!strcmp(kind, "new-order"))
-        fake_clock_add(apr_time_from_sec(100));
+        fake_clock_advance(apr_time_from_sec(100));
     return forbid(answer, kind, order, pool);
 }
 
