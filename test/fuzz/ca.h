@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A CA that answers with the parts of an input, one after the other: in place of md_http.c. A part is
- * a status, header lines, an empty line, the body. Include it once. */
+/* A CA that answers with the parts of an input, one after the other: in place of md_http.c. Each of
+ * them is a status, header lines, an empty line, the body. Include it once. */
 #ifndef CA_H
 #define CA_H
 

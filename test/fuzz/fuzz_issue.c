@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An issuance from the directory to the chain, whatever the CA answers. The first part of an input
- * says what an earlier run left: k: a private key, a: an account, o: an order, whose document is the
- * next part; with u, an account is in use already. The rest are answers. */
+ * says what an earlier run left: k: a private key, a: an account, o: an order, whose document is
+ * the next part; with u, an account is in use already. The rest are answers. */
 #include "ca.h"
 
 #include "../../md_acme_order.h"
