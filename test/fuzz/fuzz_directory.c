@@ -28,7 +28,7 @@ static void post(md_acme_t *acme, apr_pool_t *p)
 
     rv = md_acme_fetch(&reply, acme, signer, CA "/order/1", NULL, MD_MAX_ACME_BODY, &err, p);
     holds_with(rv, &err);
-    holds(err.retry_after <= latest && md_acme_hold_until(acme) <= latest);
+    holds(err.retry_after <= latest && md_acme_hold_until(acme, now) <= latest);
     holds(ca.count < 2 * MD_MAX_BAD_NONCE + 5);
     if (rv == APR_SUCCESS)
         holds(reply->status / 100 == 2 && reply->media_type && reply->body && reply->headers

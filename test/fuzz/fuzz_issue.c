@@ -135,8 +135,8 @@ static void check_left(const char *left, md_step_t step, apr_pool_t *p)
     holds(names->nelts <= 1 && (names->nelts == 0 || md_strings_has(names, NAME)));
     holds(strchr(left, 'o') || rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv));
     if (step == MD_STEP_DONE)
-        holds(md_store_load_chain(&chain, store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem", NULL,
-                                  p) == APR_SUCCESS);
+        holds(md_store_load_chain(&chain, NULL, store, MD_STORE_STAGING, NAME, "pubcert.p-256.pem",
+                                  NULL, p) == APR_SUCCESS);
 }
 
 void fuzz_one(const char *data, size_t len, apr_pool_t *p)
