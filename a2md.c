@@ -196,8 +196,8 @@ static apr_status_t open_store(a2md_t *tool, md_err_t *err)
     apr_status_t rv;
 
     if (danger)
-        return md_fail(err, APR_EACCES, "%s. If the store is that of a server which this user "
-                       "starts, run this as that user", danger);
+        return md_fail(err, APR_EACCES, "%s. But if a server that is not started by root uses "
+                       "this store, run a2md as the user who starts that server", danger);
     is_quiet = 1; /* that a store is new */
     rv = md_store_open(&store, tool->dir, err, tool->p);
     is_quiet = 0;

@@ -528,8 +528,9 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
     if (wish->eab_kid)
         rv = md_jws_bind(&binding, wish->eab_kid, wish->eab_hmac, dir->new_account, key, err, p);
     else if (dir->external_account_required)
-        md_log(MD_LOG_INFO, "%s requires new accounts to be bound to external ones: see "
-               "MDExternalAccountBinding", md_acme_url(acme));
+        md_log(MD_LOG_INFO, "%s registers accounts only with an external account binding: "
+               "set MDExternalAccountBinding to the key id and MAC key that the CA gave you",
+               md_acme_url(acme));
     if (rv != APR_SUCCESS)
         return rv;
     md_json_set_strings(payload, "contact", wish->contacts);
@@ -662,8 +663,8 @@ static void put_key_aside(const md_store_t *store, const char *name, const md_er
     const char *aside = "";
 
     if (md_store_put_aside(&aside, store, MD_STORE_STAGING, name, ACCT_KEY, p) == APR_SUCCESS)
-        md_log(MD_LOG_WARNING, "%s: the account of this key was ended at the CA: %s; a "
-               "new one is registered", aside, why->detail);
+        md_log(MD_LOG_WARNING, "the CA does not accept the account of the key %s any more: %s; "
+               "a new account is registered", aside, why->detail);
 }
 
 /* The account that the CA has for a key. APR_ENOENT: none, so the key is as good as a new one;
@@ -696,8 +697,8 @@ static apr_status_t take_over(const md_acct_t *acct, const place_t *place, const
 {
     apr_status_t rv;
 
-    md_log(MD_LOG_INFO, "account %s is used: its registration for %s was cut short", acct->url,
-           name);
+    md_log(MD_LOG_INFO, "using account %s: its registration, begun in staging/%s, had been "
+           "interrupted", acct->url, name);
     rv = make_room(place->store, staged, place->wish, err, p);
     if (rv == APR_SUCCESS)
         rv = md_acct_save(acct, place->store, place->group, staged, err, p);

@@ -903,9 +903,9 @@ static void doubt_must_staple(md_issue_t *issue, md_err_t *err)
     if (!is_refusal_of_must_staple(issue, err))
         return;
     err->detail = apr_pstrcat(err->p, err->detail, " (The certificate was requested with "
-                              "'must-staple', which many CAs do not support any more: set "
-                              "'MDMustStaple off', or choose another CA. Before the configuration "
-                              "is changed, a reload does not repeat the request)", NULL);
+                              "'must-staple', which many CAs no longer support: set "
+                              "'MDMustStaple off', or choose another CA. Until the configuration "
+                              "has changed, a reload does not repeat the request)", NULL);
     md_err_blame(err, MD_SCOPE_DOMAIN, 1);
     issue->needs_change = 1;
 }

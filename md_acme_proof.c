@@ -74,7 +74,7 @@ static apr_status_t look(md_authz_t **pauthz, const md_proofs_t *proofs, const c
 
     rv = md_authz_fetch(pauthz, proofs->acme, md_acct_signer(proofs->acct), url, err, p);
     if (rv == APR_SUCCESS && !identifier_of(proofs, *pauthz))
-        rv = md_fail(err, APR_EINVAL, "the CA wants control over '%s' to be proven, which was "
+        rv = md_fail(err, APR_EINVAL, "the CA asks for proof of control over '%s', which was "
                      "not ordered", (*pauthz)->identifier.value);
     return rv;
 }

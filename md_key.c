@@ -629,15 +629,15 @@ apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,
         read = read_key(&is_slow, bio, &baton);
     BIO_free(bio);
     if (is_slow)
-        return md_fail(err, APR_ENOTIMPL, "it is not encrypted as this module does it, or with "
-                       "more than %d rounds of PBKDF2", MD_MAX_KEY_ROUNDS);
+        return md_fail(err, APR_ENOTIMPL, "it is encrypted in another way than this module does, "
+                       "or with more than %d rounds of PBKDF2", MD_MAX_KEY_ROUNDS);
     if (!read)
         return md_openssl_fail(err, APR_EINVAL, "cannot read a private key");
     ERR_clear_error();
     if (!is_workable(read)) {
         EVP_PKEY_free(read);
-        return md_fail(err, APR_ENOTIMPL, "it is an RSA key of more than %d bits or two primes, or "
-                       "with numbers that do not belong together", RSA_MAX_BITS);
+        return md_fail(err, APR_ENOTIMPL, "it is an RSA key with more than %d bits, more than two "
+                       "primes, or numbers that are longer than its modulus", RSA_MAX_BITS);
     }
     *pkey = wrap(read, p);
     return APR_SUCCESS;

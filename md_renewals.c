@@ -323,7 +323,8 @@ static void tell_lack(md_renewals_t *all, const char *what)
         all->lack_told_at = steady;
     unlock(all);
     if (!is_told)
-        md_log(MD_LOG_ERR, "no renewals now, trying again in a minute: %s", what);
+        md_log(MD_LOG_ERR, "no renewals now: %s. Trying again in a minute; check the limits on "
+               "open files and memory", what);
 }
 
 /* The record of the domain; a new one in place of one that is damaged, or claims what is not so.

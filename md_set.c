@@ -65,10 +65,10 @@ static apr_status_t check_settings(const md_set_t *set, const md_domain_t *domai
                                    const md_cert_info_t *cert, md_err_t *err)
 {
     if (domain->ca_urls && !md_strings_has(domain->ca_urls, set->ca_url))
-        return md_fail(err, APR_EINVAL, "it is from %s, which is not a configured CA now",
+        return md_fail(err, APR_EINVAL, "it is from %s, which is not a configured CA any more",
                        set->ca_url);
     if (domain->must_staple ? !set->must_staple : cert->must_staple)
-        return md_fail(err, APR_EINVAL, "MDMustStaple was changed since it was ordered");
+        return md_fail(err, APR_EINVAL, "MDMustStaple has changed since it was ordered");
     return APR_SUCCESS;
 }
 
@@ -103,7 +103,7 @@ static apr_status_t check_one(const md_set_t *set, int i, const md_domain_t *dom
     if (!leaf)
         return md_fail(err, APR_EINVAL, "the chain holds no certificate");
     if (md_cert_is_self_signed(leaf))
-        return md_fail(err, APR_EINVAL, "it is self-signed, no CA issued it");
+        return md_fail(err, APR_EINVAL, "it is self-signed, so no CA issued it");
     cert = md_cert_info(leaf, p);
     rv = md_chain_check(chain_at(set, i), APR_ARRAY_IDX(set->keys, i, const md_key_t *),
                         needed_names(domain, cert, live, p), now, err, p);

@@ -146,7 +146,8 @@ static apr_status_t write_set(const md_set_t *set, const char *account, const md
  * certificate. */
 static apr_status_t keep_staged(apr_status_t rv, md_err_t *err, apr_pool_t *p)
 {
-    return rv == APR_SUCCESS ? rv : md_fail(err, APR_EGENERAL, "%s, it stays staged",
+    return rv == APR_SUCCESS ? rv : md_fail(err, APR_EGENERAL, "%s. It stays staged, and "
+                                            "the next start tries again",
                                             apr_pstrdup(p, err->detail));
 }
 
@@ -244,9 +245,10 @@ static void give_up_staged(const md_reg_t *reg, const char *name, const md_err_t
     md_order_drop(reg->store, name, p);
     md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
     rv = md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, &err, p);
-    md_log(MD_LOG_ERR, MD_LOGNO(10069) "%s: error loading staged set, purging it: %s; "
-           "it is ordered anew when it is needed, the old set %s %s", name, why->detail,
-           rv == APR_SUCCESS ? "is kept in" : "stays:", rv == APR_SUCCESS ? archived : err.detail);
+    md_log(MD_LOG_ERR, MD_LOGNO(10069) "%s: error loading staged set, purging it: %s. "
+           "A new set is ordered when one is needed; this one %s %s", name, why->detail,
+           rv == APR_SUCCESS ? "is kept in" : "cannot be moved to the archive:",
+           rv == APR_SUCCESS ? archived : err.detail);
 }
 
 /* Tell what became of a set, and tidy up. */

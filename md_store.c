@@ -432,12 +432,13 @@ apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, co
 
     if (rv == ENOTEMPTY)
         md_log(MD_LOG_ERR, "%s cannot be removed: there are more than %d files in it, or "
-               "directories more than %d deep, which this module does not make. See who put them "
-               "there, and remove it", md_store_path(store, group, name, file, p),
+               "directories more than %d deep, which this module does not make. Find out who put "
+               "them there, and remove it by hand", md_store_path(store, group, name, file, p),
                MD_MAX_TREE_FILES, MD_MAX_TREE_DEPTH);
     else if (APR_STATUS_IS_EACCES(rv) && store->has_owner)
         md_log(MD_LOG_ERR, "%s cannot be removed: something in it does not belong to the user of "
-               "the server's children", md_store_path(store, group, name, file, p));
+               "the server's children. Remove it by hand",
+               md_store_path(store, group, name, file, p));
     return rv;
 }
 

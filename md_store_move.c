@@ -293,8 +293,8 @@ static void recover_work(const md_store_t *store, const char *work, const char *
              || move(path, archived = md_store_path(store, MD_STORE_ARCHIVE,
                                                     archive_slot(store, name, p), NULL, p), &err)
                     != APR_SUCCESS)
-        md_log(MD_LOG_ERR, "md[%s]: the set that was in service before cannot be archived: %s",
-               name, err.detail);
+        md_log(MD_LOG_ERR, "md[%s]: the set that was in service before cannot be moved to the "
+               "archive: %s. The next start tries again", name, err.detail);
 }
 
 void md_store_recover(const md_store_t *store, apr_pool_t *p)

@@ -282,7 +282,7 @@ const char *md_store_danger(const char *base, apr_pool_t *p)
     if (*all)
         repair = apr_psprintf(p, "%s && chown -R root %s && chmod -R go-w %s", repair, all, all);
     return apr_psprintf(p, "%s, who could replace what root reads, changes and removes in the "
-                        "store. Make it root's again: '%s'", flaw, repair);
+                        "store. Give it back to root with '%s'", flaw, repair);
 }
 
 apr_status_t md_store_find(const char *base, apr_pool_t *p)

@@ -199,8 +199,8 @@ static const char *store_problem(const start_t *start, const char *dir)
     const char *danger = md_store_danger(dir, start->tmp), *barrier;
 
     if (danger)
-        return apr_psprintf(start->p, "no certificate can be obtained: %s, and reload the server",
-                            danger);
+        return apr_psprintf(start->p, "no certificate can be obtained or put into service: %s, "
+                            "then reload the server", danger);
     barrier = mod_md_store_barrier(dir, start->tmp);
     if (!barrier)
         return NULL;

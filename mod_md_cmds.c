@@ -160,7 +160,7 @@ const command_rec mod_md_commands[] = {
     NAMES("MDMembers", "DNS names to add, or 'auto' or 'manual'."),
     SETTING("MDAccountKey", "Key of new accounts at a CA: 'p256' (default) or 'rsa3072'."),
     SETTING("MDActivationDelay", "Wait before a renewed certificate is announced, default 0."),
-    SETTING("MDArchiveKeep", "Number of archived sets of each domain, default 10; 0: all."),
+    SETTING("MDArchiveKeep", "Former sets of a domain to keep in the archive, default 10; 0: all."),
     SETTING("MDBaseServer", "'on' to match the main server with managed domains, too."),
     SETTING("MDCACertificateFile", "PEM file of trusted roots for the CA, or 'none'."),
     SETTING("MDCAChallenges", "Challenge types to use, in order of preference."),

@@ -4,8 +4,8 @@
 usage="usage: test/fuzz/run.sh [SECONDS [TARGET...]]
 
 Builds the fuzz targets (test/fuzz/fuzz_TARGET.c) in .build/fuzz with clang, ASan and UBSan, and lets libFuzzer make up
-inputs for each of them, one after the other: for 600 seconds each, or as many as are told. What it learns is kept in
-.build/fuzz/learned/TARGET for the next time; what makes a target fail, in .build/fuzz/findings. Ends with 1 if there is any."
+inputs for each of them, one after the other: for 600 seconds each, or as many as are given. What it learns is kept in
+.build/fuzz/learned/TARGET for the next time; what makes a target fail, in .build/fuzz/findings. Exits with 1 if there is any."
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 [[ ${1:-600} =~ ^[0-9]+$ ]] || { echo "$usage"; exit 2; }

@@ -179,8 +179,8 @@ def test_key_that_takes_long(served):
                f"-out {key}")
     assert made.returncode == 0, made.stderr
     served.graceful()
-    served.wait_log(r"AH10069: a\.test: .*privkey\.p-256\.pem: it is not encrypted as this module does it, or with "
-                    "more than 10000 rounds of PBKDF2")
+    served.wait_log(r"AH10069: a\.test: .*privkey\.p-256\.pem: it is encrypted in another way than this module "
+                    "does, or with more than 10000 rounds of PBKDF2")
     assert "AH10068" not in served.error_log()
 
 

@@ -1189,7 +1189,7 @@ static void a_ca_gets_no_answer_for_other_names(void **state)
            AUTHZ_OF("foreign.example.org", "pending", CHALL("http-01", "pending", "")), -1);
     script_good_ca(1);
     assert_int_equal(run(issue_make(), NULL), MD_STEP_FAILED);
-    assert_non_null(strstr(err.detail, "'foreign.example.org' to be proven, which was not ordered"));
+    assert_non_null(strstr(err.detail, "of control over 'foreign.example.org', which was not ordered"));
     assert_false(md_store_exists(store, MD_STORE_CHALLENGES, "foreign.example.org", NULL, p));
     assert_int_equal(fake_http_count("/chall/http-01"), 0);
 }
