@@ -102,6 +102,7 @@ const char *md_acme_url_member(const md_json_t *json, const char *member, const 
 #define MD_PROBLEM_ORDER_NOT_READY         "acme:error:orderNotReady"
 #define MD_PROBLEM_RATE_LIMITED            "acme:error:rateLimited"
 #define MD_PROBLEM_UNAUTHORIZED            "acme:error:unauthorized"
+#define MD_PROBLEM_UNSUPPORTED_IDENTIFIER  "acme:error:unsupportedIdentifier"
 int md_problem_is(const md_err_t *err, const char *type);
 
 /* Fail as a problem document tells (6.7), of an answer or in a resource: type, detail (or what is

@@ -486,8 +486,10 @@ static md_step_t wait_for_account(md_issue_t *issue, apr_time_t now, md_err_t *e
 {
     issue->wake_at = now + SETUP_WAIT;
     if (md_acme_has_directory(issue->acme)
-        && md_acme_have_nonce(issue->acme, err, tmp) != APR_SUCCESS)
-        return MD_STEP_FAILED;
+        && md_acme_have_nonce(issue->acme, err, tmp) != APR_SUCCESS) {
+        issue->wake_at = now + PASSING_FIRST; /* the request that needs it tells what is wrong */
+        md_err_clear(err);
+    }
     return MD_STEP_WAIT;
 }
 
@@ -890,11 +892,25 @@ static md_step_t step_authorize(md_issue_t *issue, apr_time_t now, md_err_t *err
 }
 
 /* Many CAs have given up OCSP, and so refuse to issue what needs it. */
+static int speaks_of_stapling(const md_issue_t *issue, const char *text)
+{
+    static const char *const WORDS[] = { "must-staple", "must staple", "tlsfeature", "tls feature",
+                                         "stapling", "ocsp" };
+    size_t i;
+
+    for (i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); ++i)
+        if (strcasestr(text, WORDS[i]))
+            return !speaks_of(text, issue->identifiers); /* which may contain the word */
+    return 0;
+}
+
 static int is_refusal_of_must_staple(const md_issue_t *issue, const md_err_t *err)
 {
     return issue->must_staple && err->type && err->http_status / 100 != 5
-           && (md_problem_is(err, MD_PROBLEM_BAD_CSR) || strcasestr(err->type, ":unsupported")
-               || strcasestr(err->detail, "staple"));
+           && (md_problem_is(err, MD_PROBLEM_BAD_CSR)
+               || (strcasestr(err->type, ":unsupported")
+                   && !md_problem_is(err, MD_PROBLEM_UNSUPPORTED_IDENTIFIER))
+               || speaks_of_stapling(issue, err->detail));
 }
 
 /* Whether the CSR has to be another one: asking again is no use until it is configured so. */
@@ -1042,9 +1058,10 @@ static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, 
     }
     md_proofs_explain(proofs_of(issue), order->authorizations, err, tmp);
     note_proofs(issue);
-    if (!err->type && order->error)
+    if (!err->type && order->error) {
         (void)md_problem_fail(err, order->error, "");
-    doubt_must_staple(issue, err);
+        doubt_must_staple(issue, err);
+    }
     return give_up_order(issue, err, tmp);
 }
 

@@ -137,9 +137,22 @@ static void take_from_store(md_domain_t *domain, const md_domain_t *stored, apr_
     domain->ca_account = apr_pstrdup(p, stored->ca_account);
 }
 
+/* Write the document if it differs from what is `stored` (NULL: nothing). */
+static apr_status_t keep_document(const md_reg_t *reg, const md_domain_t *domain,
+                                  const md_json_t *stored, md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *current = md_domain_to_json(domain, p);
+
+    if (!stored) /* all of it is configured: thousands of new domains wait for no disk */
+        return md_store_save_json_volatile(reg->store, MD_STORE_DOMAINS, domain->name,
+                                           MD_DOMAIN_JSON, current, err, p);
+    return md_json_equal(stored, current) ? APR_SUCCESS
+                                          : md_reg_save_domain(reg, domain, err, p);
+}
+
 void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
 {
-    md_json_t *stored = NULL, *current;
+    md_json_t *stored = NULL;
     apr_pool_t *tmp;
     md_err_t err;
     apr_status_t rv;
@@ -150,16 +163,11 @@ void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
     rv = md_reg_load_json(&stored, reg, MD_STORE_DOMAINS, domain->name, &err, tmp);
     if (rv == APR_SUCCESS)
         take_from_store(domain, md_domain_from_json(stored, tmp), p);
-    else if (!APR_STATUS_IS_ENOENT(rv))
+    else if (!APR_STATUS_IS_ENOENT(rv) && !md_is_lack(rv))
         md_reg_put_aside(reg, MD_STORE_DOMAINS, domain->name, MD_DOMAIN_JSON,
                   "it is written anew from the configuration", &err, tmp);
-    current = md_domain_to_json(domain, tmp);
-    rv = APR_SUCCESS;
-    if (!stored) /* all of it is configured: thousands of new domains wait for no disk */
-        rv = md_store_save_json_volatile(reg->store, MD_STORE_DOMAINS, domain->name,
-                                         MD_DOMAIN_JSON, current, &err, tmp);
-    else if (!md_json_equal(stored, current))
-        rv = md_reg_save_domain(reg, domain, &err, tmp);
+    if (!md_is_lack(rv)) /* else it may be there, with what only the store knows */
+        rv = keep_document(reg, domain, stored, &err, tmp);
     if (rv != APR_SUCCESS)
         md_log(MD_LOG_ERR, MD_LOGNO(10172) "md[%s]: error syncing to store: %s",
                domain->name, err.detail);

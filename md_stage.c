@@ -162,6 +162,8 @@ static apr_status_t prepare(const md_reg_t *reg, const md_domain_t *domain, apr_
     apr_status_t rv;
 
     rv = load_staged(&set, &account, reg, domain, err, p);
+    if (md_is_lack(rv))
+        return keep_staged(rv, err, p);
     if (rv == APR_SUCCESS)
         rv = md_set_check(&set, domain, md_live_usable(domain, reg->store, reg->known, now, p),
                           now, err, p);
@@ -323,7 +325,7 @@ apr_status_t md_stage_activate(const md_reg_t *reg, const md_domain_t *domain, m
 
 static int is_damage(apr_status_t rv)
 {
-    return rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv);
+    return rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv) && !md_is_lack(rv);
 }
 
 static void open_to_children(const md_reg_t *reg, md_store_group_t group, const char *name,

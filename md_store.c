@@ -107,7 +107,7 @@ apr_status_t md_store_load_json(md_json_t **pjson, const md_store_t *store,
         rv = parse_object(pjson, &why, text, len, p);
     if (!why)
         return rv;
-    return md_fail(err, APR_STATUS_IS_EACCES(rv) ? rv : APR_EINVAL,
+    return md_fail(err, APR_STATUS_IS_EACCES(rv) || md_is_lack(rv) ? rv : APR_EINVAL,
                    "failed to load JSON file %s: %s", md_store_path(store, group, name, file, p),
                    why);
 }

@@ -19,6 +19,7 @@ static struct {
     int is_crash;    /* it and all that follow have no effect */
     int error;       /* errno of those that fail */
     int count;       /* calls so far */
+    int is_about_reading; /* each open counts, not only what changes files */
     int is_hasty;    /* nothing has to survive a crash of the system */
     char synced[2000]; /* names of the files that were synced, a space before each */
 } fail_files;
@@ -72,7 +73,7 @@ static int fails(void)
 
 static int real_openat(int dir, const char *path, int flags, mode_t mode)
 {
-    if (flags & (O_CREAT | O_WRONLY | O_RDWR) && fails())
+    if ((fail_files.is_about_reading || flags & (O_CREAT | O_WRONLY | O_RDWR)) && fails())
         return -1;
     return (int)syscall(SYS_openat, dir, path, flags, mode);
 }

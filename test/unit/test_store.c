@@ -989,6 +989,32 @@ static void activation_survives_one_failure(void **state)
     activation_survives(0, ENOSPC);
 }
 
+/* What cannot be opened for a moment may be sound: it is neither put aside nor given up. */
+static void a_lack_of_descriptors_is_no_damage(void **state)
+{
+    before_t before;
+    int at, came = 1;
+
+    (void)state;
+    for (at = 1; came && at < 1000; ++at) {
+        before = live_and_staged();
+        fail_files.is_about_reading = 1;
+        fail_files_arm(at, 0, EMFILE);
+        settle(make_reg(NAME));
+        came = fail_files_disarm();
+        fail_files.is_about_reading = 0;
+        settle(make_reg(NAME));
+        assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.staged);
+        assert_string_equal(key_in(MD_STORE_ACCOUNTS, "ACME-ca.test-0000", "account.pem"),
+                            before.account);
+        assert_int_equal(mode_of("domains/" NAME "/md.json.damaged"), -1);
+        assert_int_equal(mode_of("accounts/ACME-ca.test-0000/account.json.damaged"), -1);
+        assert_int_equal(mode_of("accounts/ACME-ca.test-0000/account.pem.damaged"), -1);
+        empty_store();
+    }
+    assert_false(came);
+}
+
 static void activation_on_a_read_only_disk(void **state)
 {
     before_t before = live_and_staged();
@@ -1325,7 +1351,8 @@ int main(void)
         TEST(what_root_writes_for_children_is_theirs),
         TEST(what_root_left_for_children_is_given_to_them),
         TEST(no_link_is_followed_below_shared_groups),
-        TEST(activation_survives_a_crash), TEST(activation_survives_one_failure),
+        TEST(activation_survives_a_crash), TEST(a_lack_of_descriptors_is_no_damage),
+        TEST(activation_survives_one_failure),
         TEST(activation_on_a_read_only_disk), TEST(renames_survive_a_crash),
         TEST(archive_of_one_domain_is_full), TEST(archives_are_pruned),
         TEST(archive_cannot_be_made),
