@@ -222,7 +222,7 @@ static void forget_order(md_issue_t *issue)
     issue->proofs = NULL;
     issue->order_is_resumed = 0;
     issue->polls = 0;
-    issue->is_finalized = issue->is_unready = 0;
+    issue->is_submitted = issue->is_finalized = issue->is_unready = 0;
     issue->is_unsynced = 0;
 }
 
@@ -956,6 +956,7 @@ static md_step_t step_finalize(md_issue_t *issue, apr_time_t now, md_err_t *err,
     if (rv != APR_SUCCESS)
         return MD_STEP_FAILED;
     md_json_set_str(payload, "csr", csr);
+    issue->is_submitted = 1;
     rv = post(&reply, issue, issue->order->finalize, payload, err, tmp);
     issue->is_unready = md_problem_is(err, MD_PROBLEM_ORDER_NOT_READY);
     issue->is_finalized = rv == APR_SUCCESS;
@@ -1058,10 +1059,10 @@ static md_step_t step_abandon(md_issue_t *issue, apr_time_t now, md_err_t *err, 
     }
     md_proofs_explain(proofs_of(issue), order->authorizations, err, tmp);
     note_proofs(issue);
-    if (!err->type && order->error) {
+    if (!err->type && order->error)
         (void)md_problem_fail(err, order->error, "");
+    if (issue->is_submitted)
         doubt_must_staple(issue, err);
-    }
     return give_up_order(issue, err, tmp);
 }
 

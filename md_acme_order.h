@@ -66,7 +66,8 @@ typedef struct md_issue_t {
     int acct_refusals;                   /* orders that were refused as if by it */
     int passing;                         /* failures in a row that may be over in a moment */
     int is_unsynced;                     /* order.json lacks setups, or is not on the disk yet */
-    int is_finalized, is_unready;        /* what the CA said to the CSR */
+    int is_submitted;                    /* the CA has seen the CSR, */
+    int is_finalized, is_unready;        /* and what it said to that */
     int polls;                           /* answers without progress, in a row */
     apr_time_t poll_since;
 } md_issue_t;
