@@ -581,6 +581,18 @@ static apr_status_t save_wish(const md_store_t *store, const char *name,
     return md_store_save_json(store, MD_STORE_STAGING, name, ACCT_WISH, json, err, p);
 }
 
+/* What was wished has come about. */
+static apr_status_t save_staged(const md_acct_t *acct, const md_store_t *store, const char *name,
+                                md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    rv = md_acct_save(acct, store, MD_STORE_STAGING, name, err, p);
+    if (rv == APR_SUCCESS)
+        md_store_remove(store, MD_STORE_STAGING, name, ACCT_WISH, p);
+    return rv;
+}
+
 static void remove_account(const md_store_t *store, const char *name, apr_pool_t *p)
 {
     md_store_remove(store, MD_STORE_STAGING, name, ACCT_JSON, p);
@@ -701,7 +713,7 @@ static apr_status_t take_over(const md_acct_t *acct, const place_t *place, const
            "interrupted", acct->url, name);
     rv = make_room(place->store, staged, place->wish, err, p);
     if (rv == APR_SUCCESS)
-        rv = md_acct_save(acct, place->store, place->group, staged, err, p);
+        rv = save_staged(acct, place->store, staged, err, p);
     if (rv == APR_SUCCESS && strcmp(name, staged))
         remove_account(place->store, name, p);
     return rv;
@@ -796,7 +808,7 @@ apr_status_t md_acct_register(md_acct_t **pacct, md_acme_t *acme, const md_store
         rv = register_with(pacct, acme, store, staged, &KEY_RSA, wish, err, p);
     }
     if (rv == APR_SUCCESS)
-        rv = md_acct_save(*pacct, store, MD_STORE_STAGING, staged, err, p);
+        rv = save_staged(*pacct, store, staged, err, p);
     if (rv == APR_SUCCESS)
         md_log(MD_LOG_INFO, "registered new account %s", (*pacct)->url);
     return rv;

@@ -623,6 +623,7 @@ static void a_key_that_is_alone_is_used_for_the_next_account(void **state)
     assert_string_equal(staged_thumbprint(), thumbprint);
     assert_false(has_key("a.example.org"));
     assert_false(has_key("b.example.org"));
+    assert_false(staged("account.wish.json")); /* it has come about */
 }
 
 static void nothing_is_registered_while_a_key_cannot_be_asked_for(void **state)
