@@ -366,20 +366,29 @@ static void keep_pace(md_acme_t *acme)
     unlock(acme);
 }
 
+/* Nonces grow old, and "no" is an answer when the CA is asked whether it has an account for a key
+ * (7.3.1): that is all that can be meant by it there. */
+static int is_no_surprise(const md_err_t *err, int is_of_new_account)
+{
+    return md_problem_is(err, MD_PROBLEM_BAD_NONCE)
+           || (is_of_new_account && md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST));
+}
+
 /* A reply other than 2xx becomes an error. A limit is for the orders of a domain or an account
  * where new ones are asked for; anywhere else it is one for requests. */
 static apr_status_t fail_by_reply(md_acme_t *acme, const md_reply_t *reply, const char *url,
                                   md_err_t *err)
 {
     const md_directory_t *dir = md_acme_directory(acme);
-    int is_new = dir && (!strcmp(url, dir->new_order) || !strcmp(url, dir->new_account));
+    int is_acct = dir && !strcmp(url, dir->new_account);
+    int is_new = is_acct || (dir && !strcmp(url, dir->new_order));
     apr_status_t rv;
 
     if (is_problem(reply)) {
         rv = md_problem_fail(err, reply->json, "");
         if (reply->status == 503 || (reply->status == 429 && !is_new))
             md_err_blame(err, MD_SCOPE_CA, 0);
-        md_log(md_problem_is(err, MD_PROBLEM_BAD_NONCE) ? MD_LOG_DEBUG : MD_LOG_WARNING,
+        md_log(is_no_surprise(err, is_acct) ? MD_LOG_DEBUG : MD_LOG_WARNING,
                "acme problem %s: %s", err->type, md_text_line(err->detail, MD_MAX_TEXT, err->p));
     }
     else {
