@@ -112,6 +112,8 @@ def test_the_module_comes_with_a_reload(env):
     """`a2enmod md` and a reload: nothing else is needed."""
     name = "late.test"
     env.write_conf()
+    environment = env.env()
+    env.env = lambda: environment  # a sanitizer must be there before the module
     module, env.module = env.module, pathlib.Path(apxs("LIBEXECDIR")) / "mod_env.so"
     conf, env.md_conf = env.md_conf, []
     level, env.log_level = env.log_level, "info"

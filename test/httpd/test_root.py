@@ -10,7 +10,7 @@ import time
 import pytest
 
 import sets
-from servers import run
+from servers import run, sanitizer_of
 from sets import KEY
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="is about what root does")
@@ -216,7 +216,8 @@ def test_directories_without_end(served):
     served.graceful()
     served.wait_log(r"\[md:error\].*challenges/gone\.test cannot be removed: there are more than 10000 files in it, or "
                     "directories more than 3 deep")
-    assert memory(served.pid()) - before < 4096
+    if not sanitizer_of(served.module):  # which keeps what was freed
+        assert memory(served.pid()) - before < 4096
     for place in places:
         unnest(place)
 
