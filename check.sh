@@ -4,11 +4,11 @@
 usage="usage: ./check.sh [PART...]
 
 Installs what it needs (Debian, Ubuntu: packages, as root or with sudo), builds and tests. Without arguments all parts,
-about thirteen minutes on two cores, and some for the packages of the first time:
+about eighteen minutes on two cores, and some for the packages of the first time:
   build      with gcc and clang without warnings, with sanitizers; layers; make dist   1 minute
-  unit       unit tests, also with sanitizers; known inputs of the fuzz targets        3 minutes
-  module     the module in a real httpd against a real CA                              4 minutes
-  sanitized  the same with ASan and UBSan                                              5 minutes
+  unit       unit tests, also with sanitizers; known inputs of the fuzz targets        4 minutes
+  module     the module in a real httpd against a real CA                              6 minutes
+  sanitized  the same with ASan and UBSan                                              7 minutes
 The log of a build is .build/NAME/make.log, that of the tests .build/pytest-NAME.log."
 set -uo pipefail
 cd "$(dirname "$0")" || exit 1
@@ -102,7 +102,7 @@ replay() {
     done
 }
 part_unit() {
-    say "unit tests, about 3 minutes"
+    say "unit tests, about 4 minutes"
     unit gcc 'test_*'
     unit asan 'test_*'
     unit tsan 'test_[et][na]*' # test_engine, test_tasks
@@ -123,8 +123,8 @@ module() {
     [ "$rc" != 124 ] || echo "FAILED: not done within 30 minutes"
     [ "$rc" = 0 ] || [ "$(($(n failed) + $(n error)))" -gt 0 ] || count 0 1 0
 }
-part_module() { say "the module in httpd, about 4 minutes"; module gcc; }
-part_sanitized() { say "the module in httpd with ASan and UBSan, about 5 minutes"; module asan slow; }
+part_module() { say "the module in httpd, about 6 minutes"; module gcc; }
+part_sanitized() { say "the module in httpd with ASan and UBSan, about 7 minutes"; module asan slow; }
 
 [ $# -gt 0 ] || set -- $parts
 say "what is needed"
