@@ -86,7 +86,7 @@ static apr_status_t compare(const md_domain_t *domain, const md_cert_info_t *cer
     int is_wanted = !is_due(domain, cert, now) || is_due(domain, live, now) || domain->is_forced;
 
     if (cert->validity.end >= live->validity.end
-        || (is_wanted && cert->validity.start > live->validity.start))
+        || (is_wanted && cert->validity.start >= live->validity.start))
         return APR_SUCCESS;
     return md_fail(err, APR_EINVAL, "it expires on %s, before the one in service",
                    md_time_http(cert->validity.end, p));

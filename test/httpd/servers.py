@@ -91,9 +91,9 @@ class Pebble:
             "certificate": str(self.ca_file), "privateKey": str(key),
             "httpPort": http_port, "tlsPort": tls_port,
             "retryAfter": {"authz": retry_after, "order": retry_after},
+            # one alone: Pebble takes any of several for an order that names none
             "profiles": profiles or {
-                "default": {"description": "three months", "validityPeriod": 7776000},
-                "shortlived": {"description": "six days", "validityPeriod": 518400}}}}
+                "default": {"description": "three months", "validityPeriod": 7776000}}}}
         if eab:
             config["pebble"].update(externalAccountBindingRequired=True, externalAccountMACKeys=eab)
         (self.dir / "pebble.json").write_text(json.dumps(config))

@@ -100,6 +100,7 @@ static void not_worse_than_what_is_live(void **state)
         { "a.org", -80, 10, -1, 89, 1, "before the one in service" },
         { "a.org", -1, 6, -30, 60, 0, "before the one in service" },
         { "a.org", -1, 40, -30, 60, 0, NULL }, /* for a shorter time from now on */
+        { "a.org", -1, 40, -1, 89, 0, NULL },  /* and issued in the same second */
         { "a.org", -29, 40, -30, 60, 0, NULL },
         { "a.org", -31, 59, -30, 60, 0, "before the one in service" },
         { "a.org", -1, 6, -61, 29, 0, NULL },  /* both are due */
@@ -115,10 +116,10 @@ static void not_worse_than_what_is_live(void **state)
 
     (void)state;
     for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i) {
-        set = make_set(issue(names_of(ROWS[i].names), key, ROWS[i].start * DAY, ROWS[i].end * DAY,
-                             p), key);
         live = live_of(ROWS[i].live_end ? issue(names_of("a.org"), key, ROWS[i].live_start * DAY,
                                                 ROWS[i].live_end * DAY, p) : NULL);
+        set = make_set(issue(names_of(ROWS[i].names), key, ROWS[i].start * DAY, ROWS[i].end * DAY,
+                             p), key);
         domain->is_forced = ROWS[i].is_forced;
         rv = check(&set, domain, live);
         assert_int_equal(rv, ROWS[i].why ? APR_EINVAL : APR_SUCCESS);
