@@ -82,8 +82,10 @@ static apr_status_t load_stored(apr_array_header_t **pchain, const load_t *load,
     md_err_init(&err, load->tmp);
     rv = read_stored(pchain, load, domain->name, spec, &err);
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv) && load->tell == MD_LIVE_TELL_ALL)
-        md_log(MD_LOG_ERR, "md[%s]: certificate(%s) cannot be used and is ordered anew: %s",
-               domain->name, md_key_spec_name(spec), err.detail);
+        md_log(MD_LOG_ERR, "md[%s]: certificate(%s) cannot be %s: %s", domain->name,
+               md_key_spec_name(spec),
+               md_is_lack(rv) ? "read now and is not served until the server is reloaded"
+                              : "used and is ordered anew", err.detail);
     return rv;
 }
 
@@ -165,38 +167,44 @@ static md_pair_t pair_at(const load_t *load, const md_domain_t *domain,
     return pair;
 }
 
-/* One certificate, per key spec of the store, or of static files; *pfits tells whether it has its
- * private key. */
-static const md_cert_info_t *load_cert(int *pfits, const load_t *load, const md_domain_t *domain,
-                                       const apr_array_header_t *specs, int i)
+/* One certificate, per key spec of the store, or of static files. Fails unless its private key is
+ * there and fits; *pinfo may tell of it nevertheless. */
+static apr_status_t load_cert(const md_cert_info_t **pinfo, const load_t *load,
+                              const md_domain_t *domain, const apr_array_header_t *specs, int i)
 {
     md_pair_t pair = pair_at(load, domain, specs, i);
-    const md_cert_info_t *info = pair.key_file ? md_known_find(load->known, &pair) : NULL;
     apr_array_header_t *chain;
     apr_status_t rv;
 
-    *pfits = info != NULL;
-    if (info)
-        return info;
+    *pinfo = pair.key_file ? md_known_find(load->known, &pair) : NULL;
+    if (*pinfo)
+        return APR_SUCCESS;
     rv = specs ? load_stored(&chain, load, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t))
                : load_static(&chain, load, domain, i);
-    *pfits = rv == APR_SUCCESS;
-    if (*pfits)
-        return md_known_keep(load->known, &pair, md_chain_leaf(chain), load->now, load->p);
-    return md_chain_leaf(chain) ? md_cert_info(md_chain_leaf(chain), load->p) : NULL;
+    if (rv == APR_SUCCESS)
+        *pinfo = md_known_keep(load->known, &pair, md_chain_leaf(chain), load->now, load->p);
+    else if (md_chain_leaf(chain))
+        *pinfo = md_cert_info(md_chain_leaf(chain), load->p);
+    return rv;
 }
 
-/* `count` of them. */
-static apr_array_header_t *load_certs(const int **pfits, const load_t *load,
+/* `count` of them; what they lack is noted in `live`. */
+static apr_array_header_t *load_certs(md_live_t *live, const load_t *load,
                                       const md_domain_t *domain, const apr_array_header_t *specs,
                                       int count)
 {
     apr_array_header_t *certs = apr_array_make(load->p, count, sizeof(md_cert_info_t *));
     int *fits = apr_pcalloc(load->p, sizeof(int) * (apr_size_t)count), i;
+    const md_cert_info_t *info;
+    apr_status_t rv;
 
-    for (i = 0; i < count; ++i)
-        APR_ARRAY_PUSH(certs, const md_cert_info_t *) = load_cert(&fits[i], load, domain, specs, i);
-    *pfits = fits;
+    for (i = 0; i < count; ++i) {
+        rv = load_cert(&info, load, domain, specs, i);
+        fits[i] = rv == APR_SUCCESS;
+        live->is_unread |= md_is_lack(rv);
+        APR_ARRAY_PUSH(certs, const md_cert_info_t *) = info;
+    }
+    live->fits = fits;
     return certs;
 }
 
@@ -224,11 +232,11 @@ static const md_live_t *make_live(const load_t *load, const md_domain_t *domain)
 
     live->since = load->now;
     if (load->store) {
-        live->certs = live->obtained = load_certs(&live->fits, load, domain, specs, specs->nelts);
+        live->certs = live->obtained = load_certs(live, load, domain, specs, specs->nelts);
         live->lacks_must_staple = lacks_must_staple(load, domain, live->obtained);
     }
     if (domain->cert_files)
-        live->certs = load_certs(&live->fits, load, domain, NULL, domain->cert_files->nelts);
+        live->certs = load_certs(live, load, domain, NULL, domain->cert_files->nelts);
     return live;
 }
 
@@ -286,7 +294,8 @@ static void settle(md_live_t *live, const md_domain_t *domain, apr_pool_t *p)
 {
     int i;
 
-    live->state_descr = NULL;
+    live->state_descr = live->is_unread ? "certificates could not be read when the server was "
+                                          "started or reloaded" : NULL;
     for (i = 0; i < live->certs->nelts && !live->state_descr; ++i)
         live->state_descr = deficiency(domain, live, i, spec_label(domain, i, p), p);
     live->state = live->state_descr ? MD_STATE_INCOMPLETE : MD_STATE_COMPLETE;
@@ -315,7 +324,7 @@ static void look(md_live_t *live, const load_t *load, const md_domain_t *domain)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, load->p);
 
-    live->certs = load_certs(&live->fits, load, domain, specs, specs->nelts);
+    live->certs = load_certs(live, load, domain, specs, specs->nelts);
     live->lacks_must_staple = lacks_must_staple(load, domain, live->certs);
 }
 

@@ -22,6 +22,7 @@ typedef struct md_live_t {
     const int *fits;                    /* for each of them: its private key is there and fits */
     const apr_array_header_t *obtained; /* what the store has, per key spec: the same as `certs` but
                                            for static files */
+    int is_unread;                      /* for lack of descriptors or memory: there may be more */
     int lacks_must_staple;              /* the CA of `obtained` was asked for it, in vain */
     int state;                          /* md_state_t */
     const char *state_descr;

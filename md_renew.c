@@ -69,6 +69,8 @@ apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
 
     if (domain->is_forced)
         return now;
+    if (live->is_unread) /* what there is shows at the next reload */
+        return now + apr_time_from_sec(24 * 3600);
     due = live->state == MD_STATE_INCOMPLETE ? now : certs_due(live->certs, domain, now);
     if (!domain->cert_files)
         return due;

@@ -989,19 +989,26 @@ static void activation_survives_one_failure(void **state)
     activation_survives(0, ENOSPC);
 }
 
-/* What cannot be opened for a moment may be sound: it is neither put aside nor given up. */
+/* What cannot be opened for a moment may be sound: it is neither put aside, nor given up, nor
+ * ordered again. */
 static void a_lack_of_descriptors_is_no_damage(void **state)
 {
     before_t before;
-    int at, came = 1;
+    const md_live_t *live;
+    md_reg_t *reg;
+    int at, came = 1, unread = 0;
 
     (void)state;
     for (at = 1; came && at < 1000; ++at) {
         before = live_and_staged();
         fail_files.is_about_reading = 1;
         fail_files_arm(at, 0, EMFILE);
-        settle(make_reg(NAME));
+        settle(reg = make_reg(NAME));
         came = fail_files_disarm();
+        live = md_live_of(only_domain(reg));
+        assert_true(live->is_unread || live->state == MD_STATE_COMPLETE);
+        assert_true(md_renew_at(only_domain(reg), apr_time_now()) > apr_time_now());
+        unread += live->is_unread;
         fail_files.is_about_reading = 0;
         settle(make_reg(NAME));
         assert_string_equal(key_in(MD_STORE_DOMAINS, NAME, "privkey.p-256.pem"), before.staged);
@@ -1013,6 +1020,7 @@ static void a_lack_of_descriptors_is_no_damage(void **state)
         empty_store();
     }
     assert_false(came);
+    assert_int_equal(unread, 2); /* the certificate, and its key */
 }
 
 static void activation_on_a_read_only_disk(void **state)
