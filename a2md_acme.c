@@ -6,7 +6,7 @@
 
 #include <apr_strings.h>
 
-#include "md_acme_acct.h"
+#include "md_acme_register.h"
 #include "md_clock.h"
 #include "md_log.h"
 #include "md_text.h"

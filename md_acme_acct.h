@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ACME accounts (RFC 8555 7.3): find one that fits, register, verify, keep in the store. */
+/* ACME accounts (RFC 8555 7.3): kept in the store, found there, asked for at the CA, ended. */
 #ifndef MD_ACME_ACCT_H
 #define MD_ACME_ACCT_H
 
 #include "md_acme.h"
+#include "md_log.h"
 #include "md_store.h"
 
 typedef struct md_acct_t {
@@ -29,6 +30,19 @@ typedef struct md_acct_wish_t {
     const char *id;                     /* preferred stored account, or NULL */
 } md_acct_wish_t;
 
+#define MD_ACCT_JSON "account.json"
+#define MD_ACCT_KEY  "account.pem"
+
+/* Where accounts are looked for. */
+typedef struct md_acct_place_t {
+    const md_store_t *store;
+    md_store_group_t group;
+    const md_acct_wish_t *wish;
+} md_acct_place_t;
+
+/* Is it at the wished CA, with the wished external account or none? */
+int md_acct_fits(const md_acct_t *acct, const md_acct_wish_t *wish);
+
 /* Read account and key from `group/name`. APR_ENOENT when there is none. */
 MD_MUST_CHECK
 apr_status_t md_acct_load(md_acct_t **pacct, const md_store_t *store, md_store_group_t group,
@@ -38,11 +52,6 @@ MD_MUST_CHECK
 apr_status_t md_acct_save(const md_acct_t *acct, const md_store_t *store,
                           md_store_group_t group, const char *name, md_err_t *err,
                           apr_pool_t *p);
-
-/* What the names of directories in staging begin with that hold an account for no domain, and a new
- * one of them. */
-#define MD_ACCT_ALONE ".account-"
-const char *md_acct_lone_place(apr_pool_t *p);
 
 /* Put aside what is damaged of the account in `group/name`, telling it. */
 void md_acct_repair(const md_store_t *store, md_store_group_t group, const char *name,
@@ -58,28 +67,18 @@ md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p);
 /* Let it sign requests. */
 md_signer_t md_acct_signer(const md_acct_t *acct);
 
-/* An account to sign with: the one staged in `staged` (a name in staging), the wished one, a
- * fitting stored one, one staged for another domain, or a new one, which is then staged in
- * `staged`. Its key is saved before the CA hears of it, so a crash in between registers nothing
- * twice: the CA is asked for keys that are alone, in the directories of all domains (RFC 8555
- * 7.3.1), and none is registered while it may still have one that is stored. Needs the
- * directory. */
+/* The account that an answer to newAccount is about; it gets the key. */
 MD_MUST_CHECK
-apr_status_t md_acct_select(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
-                            const char *staged, const md_acct_wish_t *wish, md_err_t *err,
-                            apr_pool_t *p);
+apr_status_t md_acct_read(md_acct_t **pacct, md_acme_t *acme, const md_reply_t *reply,
+                          const md_key_t *key, const md_acct_wish_t *wish, md_err_t *err,
+                          apr_pool_t *p);
 
-/* Is `agreement` ('accepted' or a URL) one to the terms of service that the CA has now (7.3.3)?
- * NULL is for the CA to judge. Needs the directory, as do the next four. */
+/* The account that the CA has for the key (7.3.1). APR_ENOENT when it says that there is none, with
+ * the problem `unauthorized` when it was ended; all else leaves open whether there is one. Needs
+ * the directory, as do the next three. */
 MD_MUST_CHECK
-apr_status_t md_acct_check_terms(md_acme_t *acme, const char *agreement, md_err_t *err);
-
-/* A new account as wished (7.3), staged in `staged`. The CA alone decides what it thinks of
- * contacts and a missing agreement. */
-MD_MUST_CHECK
-apr_status_t md_acct_register(md_acct_t **pacct, md_acme_t *acme, const md_store_t *store,
-                              const char *staged, const md_acct_wish_t *wish, md_err_t *err,
-                              apr_pool_t *p);
+apr_status_t md_acct_ask(md_acct_t **pacct, md_acme_t *acme, const md_key_t *key,
+                         const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);
 
 /* Ask the CA about the account, by its URL (7.3), else by its key (7.3.1); it is then as the CA has
  * it. APR_ENOENT when the CA does not have it (any more) or does not take it; all else leaves open
@@ -95,6 +94,18 @@ apr_status_t md_acct_agree(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_
 MD_MUST_CHECK
 apr_status_t md_acct_deactivate(md_acme_t *acme, const md_acct_t *acct, md_err_t *err,
                                 apr_pool_t *p);
+
+/* Ids of the accounts in the store that may be at the wished CA, the wished id first; on failure
+ * those that are known. */
+apr_status_t md_acct_ids(apr_array_header_t **pids, const md_store_t *store,
+                         const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);
+
+/* A valid account that fits; APR_ENOENT if there is none or it is damaged, which is told at
+ * `level`. */
+MD_MUST_CHECK
+apr_status_t md_acct_load_fitting(md_acct_t **pacct, const md_acct_place_t *place,
+                                  const char *name, md_log_level_t level, md_err_t *err,
+                                  apr_pool_t *p);
 
 /* The id of a valid stored account that fits, NULL if there is none. */
 const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish, apr_pool_t *p);

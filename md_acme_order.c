@@ -7,6 +7,7 @@
 
 #include <apr_strings.h>
 
+#include "md_acme_register.h"
 #include "md_cert.h"
 #include "md_clock.h"
 #include "md_csr.h"

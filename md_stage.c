@@ -7,7 +7,7 @@
 #include <apr_hash.h>
 #include <apr_strings.h>
 
-#include "md_acme_acct.h"
+#include "md_acme_register.h"
 #include "md_acme_order.h"
 #include "md_clock.h"
 #include "md_job.h"
