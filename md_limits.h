@@ -34,6 +34,7 @@
 #define MD_MAX_TREE_FILES   10000         /* and what is in them */
 #define MD_MAX_DIR_FILES    1000          /* of a name in the store that are looked at */
 #define MD_MAX_SHARED_NAMES 30000         /* in a group that children write to */
+#define MD_MAX_LINKS        40            /* on the way to the store */
 #define MD_MAX_KEY_ROUNDS   10000         /* of PBKDF2 in an encrypted key; ours have 2048 */
 
 #endif

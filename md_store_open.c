@@ -235,20 +235,112 @@ static void find_owner(md_store_t *store, apr_pool_t *p)
         store->owner = st.st_uid;
 }
 
-/* What is wrong with a directory that should be root's. */
-static const char *flaw_of(const char *path, apr_pool_t *p)
+/* Whose something is that should be root's. */
+static const char *owner_flaw(const char *path, const struct stat *st, apr_pool_t *p)
 {
-    struct stat st;
     char *owner;
+
+    if (st->st_uid == 0)
+        return NULL;
+    if (apr_uid_name_get(&owner, st->st_uid, p) != APR_SUCCESS)
+        owner = apr_psprintf(p, "%ld", (long)st->st_uid);
+    return apr_psprintf(p, "%s belongs to the user '%s'", path, owner);
+}
+
+/* What is wrong with a directory that should be root's; on the way to it, nobody can replace what
+ * is of others in one that is sticky. */
+static const char *flaw_of(const char *path, int is_on_way, apr_pool_t *p)
+{
+    const char *flaw;
+    struct stat st;
 
     if (stat(path, &st) != 0)
         return NULL;
-    if (st.st_uid != 0 && apr_uid_name_get(&owner, st.st_uid, p) != APR_SUCCESS)
-        owner = apr_psprintf(p, "%ld", (long)st.st_uid);
-    if (st.st_uid != 0)
-        return apr_psprintf(p, "%s belongs to the user '%s'", path, owner);
-    return st.st_mode & (S_IWGRP | S_IWOTH)
-           ? apr_psprintf(p, "%s can be written to by others", path) : NULL;
+    flaw = owner_flaw(path, &st, p);
+    if (flaw || !(st.st_mode & (S_IWGRP | S_IWOTH)) || (is_on_way && (st.st_mode & S_ISVTX)))
+        return flaw;
+    return apr_psprintf(p, "%s can be written to by others", path);
+}
+
+/* ---- the way to a directory ---- */
+
+/* How far a path was followed. */
+typedef struct way_t {
+    const char *at;     /* a directory, without links; "" is the root */
+    const char *rest;   /* of the path from there */
+    int links;          /* that were followed */
+    const char *repair; /* of what is wrong, when something is */
+    apr_pool_t *p;
+} way_t;
+
+static const char *check_dir(way_t *way)
+{
+    const char *path = *way->at ? way->at : "/";
+
+    way->repair = apr_psprintf(way->p, "chown root %s && chmod go-w %s", path, path);
+    return flaw_of(path, 1, way->p);
+}
+
+static const char *follow_link(way_t *way, const char *link, const struct stat *st)
+{
+    char target[APR_PATH_MAX];
+    ssize_t len = readlink(link, target, sizeof(target));
+
+    way->repair = apr_psprintf(way->p, "chown -h root %s", link);
+    if (len <= 0 || len == sizeof(target) || ++way->links > MD_MAX_LINKS) {
+        way->rest = ""; /* it leads nowhere */
+        return NULL;
+    }
+    if (*target == '/')
+        way->at = "";
+    way->rest = apr_pstrcat(way->p, apr_pstrmemdup(way->p, target, (apr_size_t)len), "/",
+                            way->rest, NULL);
+    return owner_flaw(link, st, way->p);
+}
+
+/* One step. What is missing is made by root in a directory that was looked at. */
+static const char *walk(way_t *way)
+{
+    apr_size_t len = strcspn(way->rest, "/");
+    const char *next = apr_pstrcat(way->p, way->at, "/",
+                                   apr_pstrmemdup(way->p, way->rest, len), NULL);
+    const char *flaw = check_dir(way);
+    struct stat st;
+
+    way->rest += len + strspn(way->rest + len, "/");
+    if (flaw)
+        return flaw;
+    if (lstat(next, &st) != 0)
+        way->rest = "";
+    else if (S_ISLNK(st.st_mode))
+        return follow_link(way, next, &st);
+    else
+        way->at = next;
+    return NULL;
+}
+
+/* What is wrong on the way to a directory, where whoever could put something in the place of
+ * another one, or of a link, could put anything in the place of `path`; and what repairs it. */
+static const char *flaw_on_way(const char **prepair, const char *path, apr_pool_t *p)
+{
+    way_t way = { .at = "", .p = p };
+    const char *flaw = NULL;
+    char here[APR_PATH_MAX];
+
+    if (*path != '/' && getcwd(here, sizeof(here)))
+        path = apr_pstrcat(p, here, "/", path, NULL);
+    way.rest = path + strspn(path, "/");
+    while (!flaw && *way.rest)
+        flaw = walk(&way);
+    *prepair = way.repair;
+    return flaw;
+}
+
+/* ---- the store itself ---- */
+
+static const char *group_path(const char *base, int group, apr_pool_t *p)
+{
+    return apr_pstrcat(p, base, "/", md_store_groups[group].name, NULL);
 }
 
 /* The groups that are root's. */
@@ -260,29 +352,54 @@ static apr_array_header_t *private_dirs(const char *base, apr_pool_t *p)
     int g;
 
     for (g = 0; g < MD_STORE_GROUP_MAX; ++g) {
-        path = apr_pstrcat(p, base, "/", md_store_groups[g].name, NULL);
+        path = group_path(base, g, p);
         if (!md_store_groups[g].is_shared && lstat(path, &st) == 0)
             APR_ARRAY_PUSH(dirs, const char *) = path;
     }
     return dirs;
 }
 
-const char *md_store_danger(const char *base, apr_pool_t *p)
+/* To the base, and where an administrator put a link to, in place of a group. */
+static const char *flaw_on_ways(const char **prepair, const char *base, apr_pool_t *p)
+{
+    const char *flaw = flaw_on_way(prepair, base, p), *path;
+    struct stat st;
+    int g;
+
+    for (g = 0; !flaw && g < MD_STORE_GROUP_MAX; ++g) {
+        path = group_path(base, g, p);
+        if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
+            flaw = flaw_on_way(prepair, path, p);
+    }
+    return flaw;
+}
+
+static const char *flaw_of_dirs(const char **prepair, const char *base, apr_pool_t *p)
 {
     apr_array_header_t *dirs = private_dirs(base, p);
-    const char *flaw = geteuid() == 0 ? flaw_of(base, p) : NULL, *repair, *all;
+    const char *flaw = flaw_of(base, 0, p), *all = apr_array_pstrcat(p, dirs, ' ');
     int i;
 
-    for (i = 0; geteuid() == 0 && !flaw && i < dirs->nelts; ++i)
-        flaw = flaw_of(APR_ARRAY_IDX(dirs, i, const char *), p);
-    if (!flaw)
-        return NULL;
-    all = apr_array_pstrcat(p, dirs, ' ');
-    repair = apr_psprintf(p, "chown root %s && chmod go-w %s", base, base);
+    for (i = 0; !flaw && i < dirs->nelts; ++i)
+        flaw = flaw_of(APR_ARRAY_IDX(dirs, i, const char *), 0, p);
+    *prepair = apr_psprintf(p, "chown root %s && chmod go-w %s", base, base);
     if (*all)
-        repair = apr_psprintf(p, "%s && chown -R root %s && chmod -R go-w %s", repair, all, all);
-    return apr_psprintf(p, "%s, who could replace what root reads, changes and removes in the "
-                        "store. Give it back to root with '%s'", flaw, repair);
+        *prepair = apr_psprintf(p, "%s && chown -R root %s && chmod -R go-w %s", *prepair, all,
+                                all);
+    return flaw;
+}
+
+const char *md_store_danger(const char *base, apr_pool_t *p)
+{
+    const char *repair, *flaw = geteuid() == 0 ? flaw_of_dirs(&repair, base, p) : NULL;
+
+    if (flaw)
+        return apr_psprintf(p, "%s, who could replace what root reads, changes and removes in the "
+                            "store. Give it back to root with '%s'", flaw, repair);
+    flaw = geteuid() == 0 ? flaw_on_ways(&repair, base, p) : NULL;
+    return flaw ? apr_psprintf(p, "%s, who could put another directory in the place of the store "
+                               "%s. Give it to root with '%s', or move the store to another place",
+                               flaw, base, repair) : NULL;
 }
 
 apr_status_t md_store_find(const char *base, apr_pool_t *p)

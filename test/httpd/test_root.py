@@ -98,6 +98,24 @@ def test_writable_for_others(served, path, mode):
     assert stat.S_IMODE((served.store / path).stat().st_mode) == mode
 
 
+def test_way_that_others_could_change(served):
+    """Whoever owns a directory above the store could put another one in its place."""
+    parent = served.store.parent
+    before = parent.stat()
+    sets.put_staged(served.store, ["a.test"])
+    os.chown(parent, sets.uid(), -1)
+    served.start()
+    served.wait_log(rf"\[md:error\].*AH10047: .*{parent} belongs to the user '{sets.USER}', who could put another directory "
+                    rf"in the place of the store {served.store}\. Give it to root with 'chown root {parent} && chmod go-w "
+                    rf"{parent}'")
+    assert "AH10068" not in served.error_log()
+    from test_a2md import Tool
+    assert f"{parent} belongs to the user" in Tool(served.store).fails("list")
+    os.chown(parent, before.st_uid, -1)
+    served.graceful()
+    served.wait_log("AH10068: a.test: staged set activated")
+
+
 def test_tool_in_a_store_of_others(served):
     from test_a2md import Tool
     tool = Tool(served.store)
