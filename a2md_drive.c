@@ -171,14 +171,31 @@ static apr_status_t activate(a2md_t *tool, const md_domain_t *domain)
     return rv;
 }
 
+/* An account is looked for before it is given an id: only one at a time does that. Those that are
+ * not kept now are kept by the next start. */
+static void keep_accounts(a2md_t *tool)
+{
+    apr_file_t *lock;
+    md_err_t err;
+    int i;
+
+    md_err_init(&err, tool->p);
+    if (md_store_lock(&lock, tool->reg->store, A2MD_LOCK_WAIT, &err, tool->p) != APR_SUCCESS) {
+        md_log(MD_LOG_WARNING, "staged accounts are not kept now: %s", err.detail);
+        return;
+    }
+    for (i = 0; i < tool->reg->domains->nelts; ++i)
+        md_stage_keep_account(tool->reg, md_reg_domain(tool->reg, i)->name, tool->p);
+    md_store_unlock(lock);
+}
+
 /* The first failure counts. */
 static apr_status_t conclude(a2md_t *tool, const md_renewals_t *renewals)
 {
     apr_status_t rv, first = APR_SUCCESS;
     int i;
 
-    for (i = 0; i < tool->reg->domains->nelts; ++i)
-        md_stage_keep_account(tool->reg, md_reg_domain(tool->reg, i)->name, tool->p);
+    keep_accounts(tool);
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
         rv = md_renewals_result(renewals, i)->rv;
         if (rv == APR_SUCCESS)

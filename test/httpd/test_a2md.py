@@ -878,6 +878,22 @@ def test_drive_waits_for_others(at_scripted):
     assert tool.ca.count("newOrder") == 2
 
 
+def test_accounts_are_kept_one_at_a_time(at_scripted):
+    """Or two who do that for one account would give it an id each."""
+    import fcntl
+    tool = at_scripted
+    add(tool, "a.test")
+    with open(tool.store / "store.lock", "w", encoding="ascii") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        with subprocess.Popen([TOOL, *map(str, tool.options), "drive"], stderr=subprocess.PIPE, text=True) as proc:
+            assert "registered new account" in proc.stderr.readline()
+            assert f"waiting, as another process has locked {tool.store / 'store.lock'}" in proc.stderr.readline()
+            assert not list((tool.store / "accounts").glob("*"))
+            fcntl.lockf(file, fcntl.LOCK_UN)
+            assert proc.wait(60) == 0, proc.stderr.read()
+    assert len(list((tool.store / "accounts").iterdir())) == 1
+
+
 def while_driving(tool, *commands):
     """Drive, run commands while the last request is in work: what drive said, and its exit code."""
     rule = tool.ca.script("certificate", ca_is.hold())
