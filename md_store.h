@@ -31,10 +31,10 @@ apr_status_t md_store_find(const char *base, apr_pool_t *p);
 MD_MUST_CHECK
 apr_status_t md_store_check(const char *base, md_err_t *err, apr_pool_t *p);
 
-/* As root: who else could put something in place of what is root's in the store at `base`, or of a
- * directory or link on the way to it, and the command that ends that; NULL if nobody could. As long
- * as it lasts, an open store changes nothing but files in directories that are there, and gives
- * nothing away. */
+/* As root: who else could put something in place of what is root's in the store at `base`, or, the
+ * children's user, of a directory or link on the way to it; and the command that ends that. NULL if
+ * nobody could. As long as it lasts, an open store changes nothing but files in directories that
+ * are there, and gives nothing away. */
 const char *md_store_danger(const char *base, apr_pool_t *p);
 
 /* Give directories made in `challenges`, `staging` and `ocsp` to this user from now on, and make

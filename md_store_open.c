@@ -235,31 +235,26 @@ static void find_owner(md_store_t *store, apr_pool_t *p)
         store->owner = st.st_uid;
 }
 
-/* Whose something is that should be root's. */
-static const char *owner_flaw(const char *path, const struct stat *st, apr_pool_t *p)
+static const char *belongs_to(const char *path, uid_t uid, apr_pool_t *p)
 {
-    char *owner;
+    char *name;
 
-    if (st->st_uid == 0)
-        return NULL;
-    if (apr_uid_name_get(&owner, st->st_uid, p) != APR_SUCCESS)
-        owner = apr_psprintf(p, "%ld", (long)st->st_uid);
-    return apr_psprintf(p, "%s belongs to the user '%s'", path, owner);
+    if (apr_uid_name_get(&name, uid, p) != APR_SUCCESS)
+        name = apr_psprintf(p, "%ld", (long)uid);
+    return apr_psprintf(p, "%s belongs to the user '%s'", path, name);
 }
 
-/* What is wrong with a directory that should be root's; on the way to it, nobody can replace what
- * is of others in one that is sticky. */
-static const char *flaw_of(const char *path, int is_on_way, apr_pool_t *p)
+/* What is wrong with a directory that should be root's. */
+static const char *flaw_of(const char *path, apr_pool_t *p)
 {
-    const char *flaw;
     struct stat st;
 
     if (stat(path, &st) != 0)
         return NULL;
-    flaw = owner_flaw(path, &st, p);
-    if (flaw || !(st.st_mode & (S_IWGRP | S_IWOTH)) || (is_on_way && (st.st_mode & S_ISVTX)))
-        return flaw;
-    return apr_psprintf(p, "%s can be written to by others", path);
+    if (st.st_uid != 0)
+        return belongs_to(path, st.st_uid, p);
+    return st.st_mode & (S_IWGRP | S_IWOTH)
+           ? apr_psprintf(p, "%s can be written to by others", path) : NULL;
 }
 
 /* ---- the way to a directory ---- */
@@ -270,15 +265,26 @@ typedef struct way_t {
     const char *rest;   /* of the path from there */
     int links;          /* that were followed */
     const char *repair; /* of what is wrong, when something is */
+    uid_t uid;          /* the children's user, who is not trusted, as others may have to be: */
+    gid_t gid;          /* the server itself may be theirs */
     apr_pool_t *p;
 } way_t;
 
+/* In a sticky directory nobody can replace what is of others. */
 static const char *check_dir(way_t *way)
 {
     const char *path = *way->at ? way->at : "/";
+    struct stat st;
 
     way->repair = apr_psprintf(way->p, "chown root %s && chmod go-w %s", path, path);
-    return flaw_of(path, 1, way->p);
+    if (stat(path, &st) != 0)
+        return NULL;
+    if (st.st_uid == way->uid)
+        return belongs_to(path, st.st_uid, way->p);
+    if (!(st.st_mode & S_ISVTX) && (st.st_mode & (st.st_gid == way->gid ? S_IWGRP | S_IWOTH
+                                                                        : S_IWOTH)))
+        return apr_psprintf(way->p, "%s can be written to by others", path);
+    return NULL;
 }
 
 static const char *follow_link(way_t *way, const char *link, const struct stat *st)
@@ -293,26 +299,37 @@ static const char *follow_link(way_t *way, const char *link, const struct stat *
     }
     if (*target == '/')
         way->at = "";
-    way->rest = apr_pstrcat(way->p, apr_pstrmemdup(way->p, target, (apr_size_t)len), "/",
-                            way->rest, NULL);
-    return owner_flaw(link, st, way->p);
+    target[len] = '\0';
+    way->rest = apr_pstrcat(way->p, target + strspn(target, "/"), "/", way->rest, NULL);
+    return st->st_uid == way->uid ? belongs_to(link, st->st_uid, way->p) : NULL;
+}
+
+/* What is called `name` where the way has come to. */
+static const char *place_of(const way_t *way, const char *name)
+{
+    const char *slash = strrchr(way->at, '/');
+
+    if (!strcmp(name, ".") || (!strcmp(name, "..") && !slash))
+        return way->at;
+    if (!strcmp(name, ".."))
+        return apr_pstrmemdup(way->p, way->at, (apr_size_t)(slash - way->at));
+    return apr_pstrcat(way->p, way->at, "/", name, NULL);
 }
 
 /* One step. What is missing is made by root in a directory that was looked at. */
 static const char *walk(way_t *way)
 {
     apr_size_t len = strcspn(way->rest, "/");
-    const char *next = apr_pstrcat(way->p, way->at, "/",
-                                   apr_pstrmemdup(way->p, way->rest, len), NULL);
+    const char *next = place_of(way, apr_pstrmemdup(way->p, way->rest, len));
     const char *flaw = check_dir(way);
     struct stat st;
 
     way->rest += len + strspn(way->rest + len, "/");
     if (flaw)
         return flaw;
-    if (lstat(next, &st) != 0)
+    if (*next && lstat(next, &st) != 0)
         way->rest = "";
-    else if (S_ISLNK(st.st_mode))
+    else if (*next && S_ISLNK(st.st_mode))
         return follow_link(way, next, &st);
     else
         way->at = next;
@@ -321,18 +338,17 @@ static const char *walk(way_t *way)
 
 /* What is wrong on the way to a directory, where whoever could put something in the place of
  * another one, or of a link, could put anything in the place of `path`; and what repairs it. */
-static const char *flaw_on_way(const char **prepair, const char *path, apr_pool_t *p)
+static const char *flaw_on_way(way_t *way, const char *path)
 {
-    way_t way = { .at = "", .p = p };
     const char *flaw = NULL;
     char here[APR_PATH_MAX];
 
     if (*path != '/' && getcwd(here, sizeof(here)))
-        path = apr_pstrcat(p, here, "/", path, NULL);
-    way.rest = path + strspn(path, "/");
-    while (!flaw && *way.rest)
-        flaw = walk(&way);
-    *prepair = way.repair;
+        path = apr_pstrcat(way->p, here, "/", path, NULL);
+    way->at = "";
+    way->rest = path + strspn(path, "/");
+    while (!flaw && *way->rest)
+        flaw = walk(way);
     return flaw;
 }
 
@@ -362,26 +378,36 @@ static apr_array_header_t *private_dirs(const char *base, apr_pool_t *p)
 /* To the base, and where an administrator put a link to, in place of a group. */
 static const char *flaw_on_ways(const char **prepair, const char *base, apr_pool_t *p)
 {
-    const char *flaw = flaw_on_way(prepair, base, p), *path;
+    way_t way = { .p = p };
+    const char *flaw, *path;
     struct stat st;
+    char *name;
     int g;
 
+    if (stat(group_path(base, MD_STORE_STAGING, p), &st) != 0 || st.st_uid == 0)
+        return NULL;
+    way.uid = st.st_uid;
+    if (apr_uid_name_get(&name, way.uid, p) != APR_SUCCESS
+        || apr_uid_get(&st.st_uid, &way.gid, name, p) != APR_SUCCESS)
+        way.gid = 0;
+    flaw = flaw_on_way(&way, base);
     for (g = 0; !flaw && g < MD_STORE_GROUP_MAX; ++g) {
         path = group_path(base, g, p);
         if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
-            flaw = flaw_on_way(prepair, path, p);
+            flaw = flaw_on_way(&way, path);
     }
+    *prepair = way.repair;
     return flaw;
 }
 
 static const char *flaw_of_dirs(const char **prepair, const char *base, apr_pool_t *p)
 {
     apr_array_header_t *dirs = private_dirs(base, p);
-    const char *flaw = flaw_of(base, 0, p), *all = apr_array_pstrcat(p, dirs, ' ');
+    const char *flaw = flaw_of(base, p), *all = apr_array_pstrcat(p, dirs, ' ');
     int i;
 
     for (i = 0; !flaw && i < dirs->nelts; ++i)
-        flaw = flaw_of(APR_ARRAY_IDX(dirs, i, const char *), 0, p);
+        flaw = flaw_of(APR_ARRAY_IDX(dirs, i, const char *), p);
     *prepair = apr_psprintf(p, "chown root %s && chmod go-w %s", base, base);
     if (*all)
         *prepair = apr_psprintf(p, "%s && chown -R root %s && chmod -R go-w %s", *prepair, all,

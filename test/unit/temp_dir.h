@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A directory for a test, below TMPDIR or else where the program runs, which is the build directory;
- * for root, who keeps no store below a directory of another user's, /tmp. Include it once, after
- * md_file.h. */
+/* A directory for a test, below TMPDIR or else where the program runs, which is the build directory.
+ * Include it once, after md_file.h. */
 #ifndef TEMP_DIR_H
 #define TEMP_DIR_H
 
@@ -20,7 +19,7 @@ static int temp_dir_make(void)
     char here[PATH_MAX - 32];
 
     if (!parent || !*parent)
-        parent = geteuid() == 0 ? "/tmp" : getcwd(here, sizeof(here));
+        parent = getcwd(here, sizeof(here));
     if (!parent || snprintf(temp_dir, sizeof(temp_dir), "%s/md-unit-XXXXXX", parent)
                        >= (int)sizeof(temp_dir))
         return -1;

@@ -777,15 +777,22 @@ static void a_lock_is_waited_for(void **state)
     close(ready[1]);
 }
 
-/* Whoever could put something in the place of the base, of what it is in, or of a link on the way;
- * to it, and to where an administrator put a link to in place of a group. */
-static void the_way_to_a_store_is_root_s(void **state)
+/* The children's user could put something in the place of the base, of what it is in, or of a link
+ * on the way; to it, and to where an administrator put a link to in place of a group. */
+static void the_way_to_a_store_is_not_the_childrens(void **state)
 {
-    static const struct { const char *rel; mode_t mode; apr_uid_t owner; int is_danger; } CASES[] = {
-        { "a", 0755, 0, 0 },       { "a", 01777, 0, 0 },       { "a", 0777, 0, 1 },
-        { "a", 0775, 0, 1 },       { "a", 0755, 65534, 1 },    { "a/b", 0755, 65534, 1 },
-        { "far", 0770, 0, 1 },     { "elsewhere/in", 01777, 65534, 1 },
-        { "a/link", 0, 65534, 1 }, { "far/link", 0, 65534, 1 }, /* no mode: a link */
+    static const struct {
+        const char *rel;
+        mode_t mode;            /* 0: a link */
+        apr_uid_t uid;
+        apr_gid_t gid;
+        int is_danger;
+    } CASES[] = {
+        { "a", 0755, 0, 0, 0 },       { "a", 01777, 0, 0, 0 },      { "a", 0777, 0, 0, 1 },
+        { "a", 0775, 0, 65534, 1 },   { "a", 0775, 0, 0, 0 },       { "a", 0755, 1234, 0, 0 },
+        { "a", 0755, 65534, 0, 1 },   { "a/b", 0755, 65534, 0, 1 }, { "far", 0772, 0, 0, 1 },
+        { "elsewhere/in", 01777, 65534, 0, 1 },
+        { "a/link", 0, 65534, 0, 1 }, { "far/link", 0, 65534, 0, 1 }, { "a/link", 0, 1234, 0, 0 },
     };
     const char *base = path("a/link/store/"), *there, *danger, *repair;
     size_t i;
@@ -799,16 +806,17 @@ static void the_way_to_a_store_is_root_s(void **state)
     assert_int_equal(symlink("../far/link", path("a/link")), 0);
     assert_int_equal(symlink(path("a/b"), path("far/link")), 0);
     assert_int_equal(symlink("../../../elsewhere/in/staging", path("a/b/store/staging")), 0);
+    assert_int_equal(chown(path("elsewhere/in/staging"), 65534, 65534), 0);
     for (i = 0; i < sizeof(CASES) / sizeof(CASES[0]); ++i) {
         there = path(CASES[i].rel);
-        assert_int_equal(lchown(there, CASES[i].owner, (gid_t)-1), 0);
+        assert_int_equal(lchown(there, CASES[i].uid, CASES[i].gid), 0);
         assert_true(!CASES[i].mode || chmod(there, CASES[i].mode) == 0);
         danger = md_store_danger(base, p);
         assert_int_equal(danger != NULL, CASES[i].is_danger);
         repair = CASES[i].mode ? apr_psprintf(p, "'chown root %s && chmod go-w %s'", there, there)
                                : apr_psprintf(p, "'chown -h root %s'", there);
         assert_true(!danger || (strstr(danger, there) && strstr(danger, repair)));
-        assert_int_equal(lchown(there, 0, (gid_t)-1), 0);
+        assert_int_equal(lchown(there, 0, 0), 0);
         assert_true(!CASES[i].mode || chmod(there, 0755) == 0);
     }
     assert_null(md_store_danger(path("a/b/missing/store"), p));
@@ -1394,7 +1402,7 @@ int main(void)
         TEST(damage_is_kept_up_to_a_limit), TEST(a_directory_in_the_way_of_a_file),
         TEST(removal_follows_no_links), TEST(what_is_wrong_with_a_file),
         TEST(a_lock_is_waited_for), TEST(a_lock_file_that_is_none),
-        TEST(the_way_to_a_store_is_root_s),
+        TEST(the_way_to_a_store_is_not_the_childrens),
         TEST(a_lock_that_root_makes_is_the_childrens),
         TEST(what_root_writes_for_children_is_theirs),
         TEST(what_root_left_for_children_is_given_to_them),
