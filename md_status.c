@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Status as JSON. */
+/* What there is to tell of a domain, and how it looks as JSON. */
 #include "md_status.h"
 
 #include <stdlib.h>
@@ -35,110 +35,183 @@ static md_json_t *cert_to_json(const md_cert_info_t *cert, apr_pool_t *p)
     return json;
 }
 
-/* Certificates under the names of their key specs, and the period in which all are valid.
- * `certs`: one per spec, NULL for those that are not there. */
-static md_json_t *certs_to_json(const apr_array_header_t *certs,
-                                const apr_array_header_t *labels, apr_pool_t *p)
+/* The period in which all are valid; end 0: there is none. `certs`: NULL for those that are not
+ * there. */
+static md_window_t common_validity(const apr_array_header_t *certs)
 {
-    md_json_t *json = md_json_object(p);
     md_window_t common = { 0, 0 };
     const md_cert_info_t *cert;
-    int i, found = 0;
+    int i;
 
     for (i = 0; certs && i < certs->nelts; ++i) {
         cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
         if (!cert)
             continue;
-        if (!found || cert->validity.start > common.start)
+        if (cert->validity.start > common.start)
             common.start = cert->validity.start;
-        if (!found || cert->validity.end < common.end)
+        if (!common.end || cert->validity.end < common.end)
             common.end = cert->validity.end;
-        found = 1;
-        md_json_set_key(json, APR_ARRAY_IDX(labels, i, const char *), cert_to_json(cert, p));
     }
-    if (found && common.start < common.end)
+    if (common.start >= common.end)
+        common.start = common.end = 0;
+    return common;
+}
+
+static void put_common(md_json_t *json, const apr_array_header_t *certs, apr_pool_t *p)
+{
+    md_window_t common = common_validity(certs);
+
+    if (common.end)
         md_json_set(json, "valid", window_to_json(&common, p));
-    return json;
 }
 
-static md_json_t *served_certs(const md_domain_t *domain, apr_pool_t *p)
-{
-    const apr_array_header_t *certs = md_live_of(domain)->certs;
-    apr_array_header_t *labels = md_strings_make(p);
-    int i;
+/* ---- what there is ---- */
 
-    for (i = 0; i < certs->nelts; ++i)
-        APR_ARRAY_PUSH(labels, const char *) = md_domain_cert_label(domain, i, p);
-    return certs_to_json(certs, labels, p);
-}
-
-static md_json_t *staged_certs(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+static const apr_array_header_t *staged_certs(const md_status_t *status, apr_pool_t *p)
 {
-    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    const apr_array_header_t *specs = md_domain_key_specs(status->domain, p);
     apr_array_header_t *certs = apr_array_make(p, specs->nelts, sizeof(md_cert_info_t *));
-    apr_array_header_t *chain, *labels = md_strings_make(p);
     const md_cert_info_t *cert;
-    const md_key_spec_t *spec;
+    apr_array_header_t *chain;
     int i;
 
     for (i = 0; i < specs->nelts; ++i) {
-        spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
         cert = NULL;
-        if (md_store_load_chain(&chain, NULL, reg->store, MD_STORE_STAGING, domain->name,
-                                md_key_spec_file(spec, "pubcert", p), NULL, p) == APR_SUCCESS)
+        if (md_store_load_chain(&chain, NULL, status->reg->store, MD_STORE_STAGING,
+                                status->domain->name,
+                                md_key_spec_file(&APR_ARRAY_IDX(specs, i, md_key_spec_t),
+                                                 "pubcert", p), NULL, p) == APR_SUCCESS)
             cert = md_cert_info(md_chain_leaf(chain), p);
         APR_ARRAY_PUSH(certs, const md_cert_info_t *) = cert;
-        APR_ARRAY_PUSH(labels, const char *) = md_key_spec_name(spec);
     }
-    return certs_to_json(certs, labels, p);
+    return certs;
 }
 
 /* What a job would say if it could be kept. */
-static md_json_t *blocked_to_json(const char *problem, apr_pool_t *p)
+static const md_job_t *blocked_job(const md_status_t *status, apr_pool_t *p)
+{
+    md_job_t *job = md_job_make(MD_STORE_STAGING, status->domain->name, p);
+    md_err_t err;
+
+    md_err_init(&err, p);
+    (void)md_fail(&err, APR_EACCES, "%s", status->reg->store_problem);
+    md_job_result(job, NULL, &err, p);
+    return job;
+}
+
+/* The record of a renewal, if there is one and what it claims is so. */
+static void find_job(md_status_t *status, apr_pool_t *p)
+{
+    const md_reg_t *reg = status->reg;
+    md_job_t *job;
+
+    status->rv = md_job_load(&job, reg->store, MD_STORE_STAGING, status->domain->name, NULL, p);
+    if (status->rv == APR_SUCCESS && md_renew_is_plausible(reg, status->domain, job, p)) {
+        status->job = job;
+        status->staged = staged_certs(status, p);
+    }
+    if (APR_STATUS_IS_ENOENT(status->rv))
+        status->rv = APR_SUCCESS;
+}
+
+const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
+                                apr_pool_t *p)
+{
+    md_status_t *status = apr_pcalloc(p, sizeof(*status));
+
+    status->reg = reg;
+    status->domain = domain;
+    status->live = md_live_of(domain);
+    status->now = now;
+    status->valid = common_validity(status->live->certs);
+    status->renew_at = md_renew_at(domain, now);
+    find_job(status, p);
+    if (reg->store_problem)
+        status->job = blocked_job(status, p);
+    status->is_due = status->job || (status->renew_at && status->renew_at <= now);
+    return status;
+}
+
+/* ---- as JSON ---- */
+
+/* Staged ones are never files of somebody else, which have numbers. */
+const char *md_status_cert_label(const md_status_t *status, const apr_array_header_t *certs, int i,
+                                 apr_pool_t *p)
+{
+    const apr_array_header_t *specs = md_domain_key_specs(status->domain, p);
+
+    if (certs == status->staged)
+        return md_key_spec_name(&APR_ARRAY_IDX(specs, i, md_key_spec_t));
+    return md_domain_cert_label(status->domain, i, p);
+}
+
+/* Those in service, or staged, and their common validity. */
+static md_json_t *certs_to_json(const md_status_t *status, const apr_array_header_t *certs,
+                                apr_pool_t *p)
+{
+    md_json_t *json = md_json_object(p);
+    const md_cert_info_t *cert;
+    int i;
+
+    for (i = 0; certs && i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
+        if (cert)
+            md_json_set_key(json, md_status_cert_label(status, certs, i, p),
+                            cert_to_json(cert, p));
+    }
+    put_common(json, certs, p);
+    return json;
+}
+
+md_json_t *md_status_to_json(const md_status_t *status, int with_log, apr_pool_t *p)
+{
+    md_json_t *json = md_domain_to_json(status->domain, p), *renewal;
+
+    md_domain_mask(json, p);
+    md_json_set(json, "cert", certs_to_json(status, status->live->certs, p));
+    md_json_set_time(json, "renew-at", status->renew_at);
+    md_json_set_bool(json, "watched", status->domain->is_watched);
+    if (status->is_due)
+        md_json_set_bool(json, "renew", 1);
+    if (status->job) {
+        renewal = md_job_to_json(status->job, with_log, p);
+        md_json_set(renewal, "cert", certs_to_json(status, status->staged, p));
+        md_json_set(json, "renewal", renewal);
+    }
+    if (status->rv != APR_SUCCESS)
+        md_json_set_int(json, "error", status->rv);
+    return json;
+}
+
+/* Less than cert_to_json; empty for one that is not there yet. */
+static md_json_t *cert_to_public(const md_cert_info_t *cert, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);
 
-    md_json_set_int(json, "last.status", APR_EACCES);
-    md_json_set_str(json, "last.detail", problem);
+    if (cert) {
+        md_json_set(json, "valid", window_to_json(&cert->validity, p));
+        md_json_set_str(json, "serial", cert->serial);
+        md_json_set_str(json, "sha256-fingerprint", cert->fingerprint);
+    }
     return json;
 }
 
-/* The member `renewal`, NULL when there is no (plausible) job. */
-static md_json_t *renewal_to_json(apr_status_t *prv, const md_reg_t *reg,
-                                  const md_domain_t *domain, int with_log, apr_pool_t *p)
+md_json_t *md_status_public(const md_status_t *status, apr_pool_t *p)
 {
-    md_json_t *json;
-    md_job_t *job;
+    const apr_array_header_t *certs = status->live->certs;
+    md_json_t *json = md_json_object(p);
+    int i;
 
-    *prv = md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p);
-    if (reg->store_problem)
-        return blocked_to_json(reg->store_problem, p);
-    if (*prv != APR_SUCCESS || !md_renew_is_plausible(reg, domain, job, p))
-        return NULL;
-    json = md_job_to_json(job, with_log, p);
-    md_json_set(json, "cert", staged_certs(reg, domain, p));
+    put_common(json, certs, p);
+    for (i = 0; certs && i < certs->nelts; ++i)
+        md_json_set_key(json, md_status_cert_label(status, certs, i, p),
+                        cert_to_public(APR_ARRAY_IDX(certs, i, const md_cert_info_t *), p));
+    if (status->job)
+        md_json_set(json, "renewal.cert", certs_to_json(status, status->staged, p));
     return json;
 }
 
-md_json_t *md_status_domain(const md_reg_t *reg, const md_domain_t *domain, int with_log,
-                            apr_time_t now, apr_pool_t *p)
-{
-    md_json_t *json = md_domain_to_json(domain, p), *renewal;
-    apr_time_t renew_at = md_renew_at(domain, now);
-    apr_status_t rv;
-
-    md_domain_mask(json, p);
-    md_json_set(json, "cert", served_certs(domain, p));
-    md_json_set_time(json, "renew-at", renew_at);
-    md_json_set_bool(json, "watched", domain->is_watched);
-    renewal = renewal_to_json(&rv, reg, domain, with_log, p);
-    if (renewal || (renew_at && renew_at <= now))
-        md_json_set_bool(json, "renew", 1);
-    md_json_set(json, "renewal", renewal);
-    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
-        md_json_set_int(json, "error", rv);
-    return json;
-}
+/* ---- all domains ---- */
 
 static int by_name(const void *a, const void *b)
 {
@@ -170,6 +243,7 @@ apr_status_t md_status_write(const md_reg_t *reg, apr_time_t now, md_status_out_
                              apr_pool_t *p)
 {
     apr_array_header_t *sorted = apr_array_copy(p, reg->domains);
+    const md_status_t *status;
     const char *text;
     apr_status_t rv;
     apr_pool_t *iter;
@@ -180,8 +254,8 @@ apr_status_t md_status_write(const md_reg_t *reg, apr_time_t now, md_status_out_
     rv = out(baton, "{\n  \"version\": \"" MD_VERSION "\",\n  \"managed-domains\": [");
     for (i = 0; i < sorted->nelts && rv == APR_SUCCESS; ++i) {
         apr_pool_clear(iter);
-        text = md_json_text(md_status_domain(reg, APR_ARRAY_IDX(sorted, i, md_domain_t *), 0, now,
-                                             iter), 0, iter);
+        status = md_status_of(reg, APR_ARRAY_IDX(sorted, i, md_domain_t *), now, iter);
+        text = md_json_text(md_status_to_json(status, 0, iter), 0, iter);
         rv = out(baton, apr_pstrcat(iter, i > 0 ? ",\n" : "\n", indent(text, iter), NULL));
     }
     apr_pool_destroy(iter);

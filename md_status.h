@@ -1,15 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Status as JSON: the one producer for all pages. Live certificates come from memory, jobs and
- * staged sets from the store. */
+/* The status of a domain: gathered once, told by all pages. What is served comes from memory, jobs
+ * and staged sets from the store. */
 #ifndef MD_STATUS_H
 #define MD_STATUS_H
 
+#include "md_job.h"
 #include "md_reg.h"
 
-/* Everything about one domain; `with_log`: the job's log, too. Never fails: what could not be
- * gathered is told by the member `error`. */
-md_json_t *md_status_domain(const md_reg_t *reg, const md_domain_t *domain, int with_log,
-                            apr_time_t now, apr_pool_t *p);
+/* What there is to tell of a domain at a moment. */
+typedef struct md_status_t {
+    const md_reg_t *reg;
+    const md_domain_t *domain;
+    const md_live_t *live;
+    apr_time_t now;
+    md_window_t valid;                /* of all certificates in service; end 0: there is no such
+                                         period */
+    apr_time_t renew_at;              /* 0: nothing can be told */
+    int is_due;                       /* a renewal is under way, or it is time for one */
+    const md_job_t *job;              /* of the renewal, NULL: there is none */
+    const apr_array_header_t *staged; /* with a job: `const md_cert_info_t *` (or NULL) per spec */
+    apr_status_t rv;                  /* why not all could be gathered */
+} md_status_t;
+
+/* Never fails; lives in `p`. */
+const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
+                                apr_pool_t *p);
+
+/* What the certificate `i` of those in service, or staged, is called. */
+const char *md_status_cert_label(const md_status_t *status, const apr_array_header_t *certs, int i,
+                                 apr_pool_t *p);
+
+/* Everything about the domain; `with_log`: the job's log, too. */
+md_json_t *md_status_to_json(const md_status_t *status, int with_log, apr_pool_t *p);
+
+/* What anybody may know: the certificates in service, and those that are staged. */
+md_json_t *md_status_public(const md_status_t *status, apr_pool_t *p);
 
 /* Takes a piece of text that is gone afterwards; anything but success ends it all. */
 typedef apr_status_t md_status_out_t(void *baton, const char *text);

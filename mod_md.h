@@ -126,6 +126,9 @@ const char *mod_md_store_barrier(const char *store_dir, apr_pool_t *p);
  * have no effect. */
 void mod_md_warn_of_slips(const md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp);
 
+/* For hooks that answer before there is a handler: this text, whose type is set, is all. */
+int mod_md_answer(request_rec *r, const char *text, apr_size_t len);
+
 /* mod_md_tls, mod_md_http, mod_md_status: their hooks */
 void mod_md_tls_hooks(void);
 void mod_md_http_hooks(void);

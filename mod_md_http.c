@@ -190,7 +190,7 @@ static int is_not_ours(const md_domain_t *domain)
            && !md_strings_has_nocase(domain->ca_challenges, "http-01");
 }
 
-static int send_text(request_rec *r, const char *text, apr_size_t len)
+int mod_md_answer(request_rec *r, const char *text, apr_size_t len)
 {
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
 
@@ -216,7 +216,7 @@ static int answer(request_rec *r, const md_store_t *store, const md_domain_t *do
     rv = md_store_load_text(&text, &len, store, MD_STORE_CHALLENGES, r->hostname,
                             MD_HTTP01_FILE, MD_MAX_CHALLENGE, &err, r->pool);
     if (rv == APR_SUCCESS)
-        return r->method_number == M_GET ? send_text(r, text, len) : HTTP_NOT_IMPLEMENTED;
+        return r->method_number == M_GET ? mod_md_answer(r, text, len) : HTTP_NOT_IMPLEMENTED;
     if (!domain || !md_renew_is_wanted(domain))
         return DECLINED;
     if (APR_STATUS_IS_ENOENT(rv))

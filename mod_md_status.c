@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The handler `md-status`: the status of one or all domains as JSON. */
+/* Where status is asked for: the handler `md-status`, and certificate-status of a host. */
 #include "mod_md.h"
 
 #include <string.h>
 
+#include <http_log.h>
 #include <http_protocol.h>
 
 #include "md_clock.h"
 #include "md_status.h"
+
+APLOG_USE_MODULE(md);
 
 /* The domain that the request is about; NULL: all. */
 static const md_domain_t *find_domain(const md_reg_t *reg, const char *path_info)
@@ -41,9 +44,9 @@ static void put_version(request_rec *r)
 
 static void put_domain(request_rec *r, const md_reg_t *reg, const md_domain_t *domain)
 {
-    md_json_t *json = md_status_domain(reg, domain, 1, md_clock_now(), r->pool);
+    const md_status_t *status = md_status_of(reg, domain, md_clock_now(), r->pool);
 
-    (void)put(r, md_json_text(json, 0, r->pool));
+    (void)put(r, md_json_text(md_status_to_json(status, 1, r->pool), 0, r->pool));
 }
 
 static void put_status(request_rec *r)
@@ -59,19 +62,70 @@ static void put_status(request_rec *r)
         (void)md_status_write(reg, md_clock_now(), put, r, r->pool);
 }
 
+static void set_type(request_rec *r, const char *type)
+{
+    ap_set_content_type(r, type);
+    apr_table_setn(r->headers_out, "Cache-Control", "no-store");
+}
+
 static int status_handler(request_rec *r)
 {
     if (!r->handler || strcmp(r->handler, "md-status"))
         return DECLINED;
     if (r->method_number != M_GET)
         return HTTP_NOT_IMPLEMENTED;
-    ap_set_content_type(r, "application/json");
-    apr_table_setn(r->headers_out, "Cache-Control", "no-store");
+    set_type(r, "application/json");
     put_status(r);
     return OK;
 }
 
+/* ---- /.httpd/certificate-status ---- */
+
+#define CERT_STATUS "/.httpd/certificate-status"
+
+/* The domain of the host that is asked for, whichever server has got the request. NULL: it is not
+ * ours to answer. */
+static const md_domain_t *domain_to_tell(const request_rec *r)
+{
+    const md_reg_t *reg = mod_md_process()->reg;
+    const char *path = r->parsed_uri.path;
+
+    if (!reg || !reg->conf->cert_status || !path || strcmp(path, CERT_STATUS))
+        return NULL;
+    return md_index_find(reg->index, r->hostname);
+}
+
+/* A record that is damaged is told; a store that cannot be read has nothing to do with what is in
+ * service. */
+static int tell_domain(request_rec *r, const md_domain_t *domain)
+{
+    const md_status_t *status = md_status_of(mod_md_process()->reg, domain, md_clock_now(),
+                                             r->pool);
+    const char *text = md_json_text(md_status_public(status, r->pool), 0, r->pool);
+
+    if (APR_STATUS_IS_EINVAL(status->rv)) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, status->rv, r, APLOGNO(10204)
+                      "loading md status for %s", domain->name);
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    set_type(r, "application/json");
+    return mod_md_answer(r, text, strlen(text));
+}
+
+static int cert_status(request_rec *r)
+{
+    const md_domain_t *domain = domain_to_tell(r);
+
+    if (!domain)
+        return DECLINED;
+    return r->method_number == M_GET ? tell_domain(r, domain) : HTTP_NOT_IMPLEMENTED;
+}
+
 void mod_md_status_hooks(void)
 {
+    static const char *const TLS[] = { "mod_ssl.c", "mod_tls.c", NULL };
+
     ap_hook_handler(status_handler, NULL, NULL, APR_HOOK_MIDDLE);
+    /* Before the TLS module, which may say 503, and before redirects to https. */
+    ap_hook_post_read_request(cert_status, NULL, TLS, APR_HOOK_MIDDLE);
 }

@@ -90,7 +90,7 @@ static void check_domain(apr_pool_t *p)
     md_reg_load(reg, p);
     md_live_assess(domain, p);
     (void)md_renew_at(domain, apr_time_now());
-    status = md_status_domain(reg, domain, 1, apr_time_now(), p);
+    status = md_status_to_json(md_status_of(reg, domain, apr_time_now(), p), 1, p);
     holds(md_json_text(status, 0, p));
     holds(md_status_write(reg, apr_time_now(), discard, NULL, p) == APR_SUCCESS);
 }
