@@ -19,6 +19,10 @@
 static const md_key_spec_t ACCOUNT_P256 = { .type = MD_KEY_EC, .curve = "P-256" };
 static const md_key_spec_t ACCOUNT_RSA = { .type = MD_KEY_RSA, .bits = 3072 };
 
+static const char *CRT_SH[] = { "crt.sh", "https://crt.sh?q=" };
+static apr_array_header_t CHECK_AT_CRT_SH = { .elt_size = sizeof(CRT_SH[0]), .nelts = 2,
+                                              .nalloc = 2, .elts = (char *)CRT_SH };
+
 const md_conf_t md_conf_defaults = {
     .ca_proto = MD_CA_PROTO_ACME,
     .renew_mode = MD_RENEW_AUTO,
@@ -40,6 +44,7 @@ const md_conf_t md_conf_defaults = {
     .renew_concurrency = 64,
     .dns_01_version = 1,
     .cert_status = 1,
+    .cert_check = &CHECK_AT_CRT_SH,
     .staple_keep = { SECONDS(7 * 24 * 3600), -1 },
     .staple_renew_window = { 0, 33 },
 };
@@ -62,6 +67,17 @@ static const char *ca_url(const char *name)
         if (!strcasecmp(CAS[i].name, name))
             return CAS[i].url;
     return NULL;
+}
+
+const char *md_config_ca_name(const char *url, apr_pool_t *p)
+{
+    const char *host = md_uri_host(url, p);
+    size_t i;
+
+    for (i = 0; i < CA_COUNT; ++i)
+        if (!strcmp(CAS[i].url, url))
+            return CAS[i].name;
+    return host ? host : url;
 }
 
 /* ---- how words become values ---- */

@@ -81,6 +81,10 @@ md_conf_t *md_conf_merge(const md_conf_t *base, const md_conf_t *add, apr_pool_t
 /* What the administrator gets when nothing is configured. */
 extern const md_conf_t md_conf_defaults;
 
+/* What people call the CA of a directory URL: the name that MDCertificateAuthority has for it, else
+ * its host, else the URL. */
+const char *md_config_ca_name(const char *url, apr_pool_t *p);
+
 /* Apply a directive to the settings of its place; values of the whole process go to `main_conf`.
  * NULL, or what is wrong, starting with the directive's name; what is refused changes nothing (of a
  * list of members, the words from the wrong one on are left out). Values are copied to `p`. */

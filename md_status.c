@@ -238,26 +238,31 @@ static const char *indent(const char *text, apr_pool_t *p)
     return copy;
 }
 
-/* What is read of a domain is many times what is shown of it. */
-apr_status_t md_status_write(const md_reg_t *reg, apr_time_t now, md_status_out_t *out, void *baton,
-                             apr_pool_t *p)
+const apr_array_header_t *md_status_domains(const md_reg_t *reg, apr_pool_t *p)
 {
     apr_array_header_t *sorted = apr_array_copy(p, reg->domains);
+
+    qsort(sorted->elts, (size_t)sorted->nelts, sizeof(md_domain_t *), by_name);
+    return sorted;
+}
+
+/* What is read of a domain is many times what is shown of it. */
+void md_status_write(md_out_t *out, const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
+{
+    const apr_array_header_t *domains = md_status_domains(reg, p);
     const md_status_t *status;
     const char *text;
-    apr_status_t rv;
     apr_pool_t *iter;
     int i;
 
-    qsort(sorted->elts, (size_t)sorted->nelts, sizeof(md_domain_t *), by_name);
     apr_pool_create(&iter, p);
-    rv = out(baton, "{\n  \"version\": \"" MD_VERSION "\",\n  \"managed-domains\": [");
-    for (i = 0; i < sorted->nelts && rv == APR_SUCCESS; ++i) {
+    md_out_put(out, "{\n  \"version\": \"" MD_VERSION "\",\n  \"managed-domains\": [");
+    for (i = 0; i < domains->nelts && out->rv == APR_SUCCESS; ++i) {
         apr_pool_clear(iter);
-        status = md_status_of(reg, APR_ARRAY_IDX(sorted, i, md_domain_t *), now, iter);
+        status = md_status_of(reg, APR_ARRAY_IDX(domains, i, md_domain_t *), now, iter);
         text = md_json_text(md_status_to_json(status, 0, iter), 0, iter);
-        rv = out(baton, apr_pstrcat(iter, i > 0 ? ",\n" : "\n", indent(text, iter), NULL));
+        md_out_printf(out, iter, "%s%s", i > 0 ? ",\n" : "\n", indent(text, iter));
     }
     apr_pool_destroy(iter);
-    return rv == APR_SUCCESS ? out(baton, "\n  ]\n}") : rv;
+    md_out_put(out, "\n  ]\n}");
 }

@@ -5,6 +5,7 @@
 #define MD_STATUS_H
 
 #include "md_job.h"
+#include "md_out.h"
 #include "md_reg.h"
 
 /* What there is to tell of a domain at a moment. */
@@ -36,12 +37,10 @@ md_json_t *md_status_to_json(const md_status_t *status, int with_log, apr_pool_t
 /* What anybody may know: the certificates in service, and those that are staged. */
 md_json_t *md_status_public(const md_status_t *status, apr_pool_t *p);
 
-/* Takes a piece of text that is gone afterwards; anything but success ends it all. */
-typedef apr_status_t md_status_out_t(void *baton, const char *text);
+/* `md_domain_t *` of all domains, by name. */
+const apr_array_header_t *md_status_domains(const md_reg_t *reg, apr_pool_t *p);
 
-/* All domains in order of name, and our version: one document in pieces, of which no more than one
- * domain is in memory. Fails only with `out`. */
-apr_status_t md_status_write(const md_reg_t *reg, apr_time_t now, md_status_out_t *out, void *baton,
-                             apr_pool_t *p);
+/* All domains in order of name, and our version, as one document. */
+void md_status_write(md_out_t *out, const md_reg_t *reg, apr_time_t now, apr_pool_t *p);
 
 #endif

@@ -164,6 +164,66 @@ const char *md_text_line(const char *text, apr_size_t max, apr_pool_t *p)
     return line;
 }
 
+/* Bytes of the UTF-8 character at `s` if nobody can see it (Unicode 9.0.0 chapters 23.2 to 23.6), 0
+ * otherwise. */
+static apr_size_t unseen_len(const unsigned char *s)
+{
+    if (s[0] == 0xd8 && s[1] == 0x9c)
+        return 2;
+    if (s[0] == 0xe2 && s[1] == 0x80)
+        return (s[2] >= 0x8b && s[2] <= 0x8f) || (s[2] >= 0xa8 && s[2] <= 0xae) ? 3 : 0;
+    if (s[0] == 0xe2 && s[1] == 0x81)
+        return s[2] >= 0xa0 && s[2] <= 0xaf ? 3 : 0;
+    return s[0] == 0xef && s[1] == 0xbb && s[2] == 0xbf ? 3 : 0;
+}
+
+const char *md_text_visible(const char *text, apr_size_t max, apr_pool_t *p)
+{
+    char *line = apr_pstrdup(p, md_text_line(text, max, p)), *from, *to;
+    apr_size_t len;
+
+    for (from = to = line; from && *from; from += len ? len : 1) {
+        len = unseen_len((unsigned char *)from);
+        *to++ = len ? '?' : *from;
+    }
+    if (to)
+        *to = '\0';
+    return line;
+}
+
+#define MAX_ENTITY 6 /* characters of the longest */
+
+static const char *entity_of(char c)
+{
+    switch (c) {
+    case '&': return "&amp;";
+    case '<': return "&lt;";
+    case '>': return "&gt;";
+    case '"': return "&quot;";
+    case '\'': return "&#39;";
+    default: return NULL;
+    }
+}
+
+const char *md_text_html(const char *text, apr_size_t max, apr_pool_t *p)
+{
+    const char *from = md_text_visible(text, max, p), *entity;
+    char *html, *to;
+
+    if (!text)
+        return "";
+    html = to = apr_palloc(p, strlen(from) * MAX_ENTITY + 1);
+    for (; *from; ++from) {
+        entity = entity_of(*from);
+        if (entity)
+            to = apr_cpystrn(to, entity, MAX_ENTITY + 1);
+        else
+            *to++ = *from;
+    }
+    *to = '\0';
+    return html;
+}
+
 /* ---- names ---- */
 
 int md_dns_name_is_wildcard(const char *name)

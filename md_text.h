@@ -29,6 +29,13 @@ const char *md_text_clean(const char *text, apr_size_t max, apr_pool_t *p);
 /* The same as one line. */
 const char *md_text_line(const char *text, apr_size_t max, apr_pool_t *p);
 
+/* The same without what cannot be seen, such as marks that change the direction of text: '?' is in
+ * its place. */
+const char *md_text_visible(const char *text, apr_size_t max, apr_pool_t *p);
+
+/* That for HTML, as content or in a quoted attribute. NULL becomes "". */
+const char *md_text_html(const char *text, apr_size_t max, apr_pool_t *p);
+
 /* Is this safe as one component of a store path? Not empty, no '/', not "." or "..", at most
  * 255 bytes, no control characters. Wildcards and odd names from a configuration pass. */
 int md_path_part_is_safe(const char *part);

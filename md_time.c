@@ -86,6 +86,19 @@ const char *md_duration_print(apr_interval_time_t duration, apr_pool_t *p)
     return text;
 }
 
+const char *md_duration_rough(apr_interval_time_t duration, apr_pool_t *p)
+{
+    apr_int64_t n;
+    size_t i;
+
+    for (i = 0; i < UNIT_COUNT - 1 && duration < UNITS[i].length; ++i)
+        ;
+    n = duration / UNITS[i].length;
+    if (i == UNIT_COUNT - 1)
+        return apr_psprintf(p, "%" APR_INT64_T_FMT " ms", n);
+    return apr_psprintf(p, "~%" APR_INT64_T_FMT " %s%s", n, UNITS[i].word, n == 1 ? "" : "s");
+}
+
 #define MAX_PERCENT 100000
 
 static const char *parse_percent(md_window_spec_t *pspec, const char *text, const char *sign,
@@ -173,6 +186,15 @@ const char *md_time_http(apr_time_t t, apr_pool_t *p)
     char *text = apr_palloc(p, APR_RFC822_DATE_LEN);
 
     return apr_rfc822_date(text, t) == APR_SUCCESS ? text : "";
+}
+
+const char *md_time_day(apr_time_t t, apr_pool_t *p)
+{
+    apr_time_exp_t day;
+
+    if (apr_time_exp_gmt(&day, t) != APR_SUCCESS)
+        return "";
+    return apr_psprintf(p, "%d-%02d-%02d", day.tm_year + 1900, day.tm_mon + 1, day.tm_mday);
 }
 
 apr_time_t md_time_parse_http(const char *text)

@@ -29,6 +29,9 @@ const char *md_duration_format(apr_interval_time_t duration, apr_pool_t *p);
 /* Text for people: "12 hours", "30 seconds", "1 day 3 hours". */
 const char *md_duration_print(apr_interval_time_t duration, apr_pool_t *p);
 
+/* For a glance: "~3 days", "~1 hour", "~14 seconds", "200 ms". */
+const char *md_duration_rough(apr_interval_time_t duration, apr_pool_t *p);
+
 /* A duration with default unit days, or `N%`. Returns NULL or what is wrong, as a phrase that
  * contains "has unrecognized format", "a length of 100% or more is not allowed." or speaks of
  * the range. */
@@ -47,6 +50,9 @@ apr_time_t md_window_opens(const md_window_t *validity, const md_window_spec_t *
 
 /* `Mon, 02 Jan 2006 15:04:05 GMT`. */
 const char *md_time_http(apr_time_t t, apr_pool_t *p);
+
+/* `2006-01-02`, in GMT. */
+const char *md_time_day(apr_time_t t, apr_pool_t *p);
 
 /* RFC 822/850/asctime date; 0 when it is none. */
 apr_time_t md_time_parse_http(const char *text);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where status is asked for: the handler `md-status`, and certificate-status of a host. */
+/* Where status is asked for: the handler `md-status`, certificate-status of a host, and
+ * server-status. */
 #include "mod_md.h"
 
 #include <string.h>
 
 #include <http_log.h>
 #include <http_protocol.h>
+#include <mod_status.h>
 
 #include "md_clock.h"
-#include "md_status.h"
+#include "md_report.h"
 
 APLOG_USE_MODULE(md);
 
@@ -34,6 +36,11 @@ static apr_status_t put(void *r, const char *text)
     return ap_rputs(text, r) < 0 ? APR_EGENERAL : APR_SUCCESS;
 }
 
+static md_out_t out_to(request_rec *r)
+{
+    return (md_out_t){ put, r, APR_SUCCESS };
+}
+
 static void put_version(request_rec *r)
 {
     md_json_t *json = md_json_object(r->pool);
@@ -53,13 +60,14 @@ static void put_status(request_rec *r)
 {
     const md_reg_t *reg = mod_md_process()->reg;
     const md_domain_t *domain = reg ? find_domain(reg, r->path_info) : NULL;
+    md_out_t out = out_to(r);
 
     if (!reg)
         put_version(r);
     else if (domain)
         put_domain(r, reg, domain);
     else
-        (void)md_status_write(reg, md_clock_now(), put, r, r->pool);
+        md_status_write(&out, reg, md_clock_now(), r->pool);
 }
 
 static void set_type(request_rec *r, const char *type)
@@ -121,10 +129,27 @@ static int cert_status(request_rec *r)
     return r->method_number == M_GET ? tell_domain(r, domain) : HTTP_NOT_IMPLEMENTED;
 }
 
+/* ---- server-status ---- */
+
+static int server_status(request_rec *r, int flags)
+{
+    const md_process_t *process = mod_md_process();
+    md_out_t out = out_to(r);
+
+    if (process->conf->server_status != 1)
+        return OK;
+    if (flags & AP_STATUS_SHORT)
+        md_report_text(&out, process->reg, md_clock_now(), r->pool);
+    else if (process->reg)
+        md_report_html(&out, process->reg, md_clock_now(), r->pool);
+    return OK;
+}
+
 void mod_md_status_hooks(void)
 {
     static const char *const TLS[] = { "mod_ssl.c", "mod_tls.c", NULL };
 
+    APR_OPTIONAL_HOOK(ap, status_hook, server_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(status_handler, NULL, NULL, APR_HOOK_MIDDLE);
     /* Before the TLS module, which may say 503, and before redirects to https. */
     ap_hook_post_read_request(cert_status, NULL, TLS, APR_HOOK_MIDDLE);

@@ -13,6 +13,7 @@
 #include "../../md_limits.h"
 #include "../../md_reg.h"
 #include "../../md_renew.h"
+#include "../../md_report.h"
 #include "../../md_status.h"
 #include "../../md_text.h"
 
@@ -71,6 +72,7 @@ static apr_status_t discard(void *baton, const char *text)
 static void check_domain(apr_pool_t *p)
 {
     md_err_t err = fuzz_err(p);
+    md_out_t out = { discard, NULL, APR_SUCCESS };
     md_json_t *json, *status;
     md_domain_t *domain;
     apr_status_t rv;
@@ -92,7 +94,10 @@ static void check_domain(apr_pool_t *p)
     (void)md_renew_at(domain, apr_time_now());
     status = md_status_to_json(md_status_of(reg, domain, apr_time_now(), p), 1, p);
     holds(md_json_text(status, 0, p));
-    holds(md_status_write(reg, apr_time_now(), discard, NULL, p) == APR_SUCCESS);
+    md_status_write(&out, reg, apr_time_now(), p);
+    md_report_html(&out, reg, apr_time_now(), p);
+    md_report_text(&out, reg, apr_time_now(), p);
+    holds(out.rv == APR_SUCCESS);
 }
 
 /* ---- job.json ---- */

@@ -10,7 +10,7 @@ REFUSED = "urn:ietf:params:acme:error:rateLimited"
 DETAIL = "too many certificates already issued for this name"
 # Whatever a CA may say: markup, ways out of attributes, marks that turn text around, and more than anybody reads.
 HOSTILE = ("<script>document.title='gone'</script>\"'><img src=x onerror=\"document.title='gone'\">&lt;b&gt;"
-           "\u202egnp.exe\u2066\u200f\x1b[31m\x00\x7f\u009b ]]> --> " + "A" * 10000)
+           "\u202egnp.exe\u2066\u200f\x1b[31m\x7f\u009b ]]> --> " + "A" * 10000)
 
 # name -> days of the certificate in service (None: there is none)
 DOMAINS = {"none.test": None, "renewing.test": None, "refused.test": None, "failing.test": (-70, 20),

@@ -413,6 +413,44 @@ static void text_as_it_is_kept(void **state)
     assert_string_equal(md_text_clean("abcd\xc3\xbc", 5, p), "abcd[...]");
 }
 
+static void text_for_pages(void **state)
+{
+    static const struct { const char *in, *visible, *html; } TEXTS[] = {
+        { "a&b", "a&b", "a&amp;b" },
+        { "<i title=\"x\" id='y'>", "<i title=\"x\" id='y'>", "&lt;i title=&quot;x&quot; id=&#39;y&#39;&gt;" },
+        { "'?'", "'?'", "&#39;?&#39;" },
+        { "\xd7\xa9\xd7\x9c \xe2\x82\xac", "\xd7\xa9\xd7\x9c \xe2\x82\xac", "\xd7\xa9\xd7\x9c \xe2\x82\xac" },
+        { "a\xe2\x80\xaegnp\xe2\x81\xa6.\xe2\x80\x8b\xd8\x9c\xef\xbb\xbf", "a?gnp?.???", "a?gnp?.???" },
+        { "\xe2\x80\xa6\xe2\x80\x93", "\xe2\x80\xa6\xe2\x80\x93", "\xe2\x80\xa6\xe2\x80\x93" },
+        { "\xe2\x80", "??", "??" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(TEXTS) / sizeof(TEXTS[0]); ++i) {
+        assert_string_equal(md_text_visible(TEXTS[i].in, 100, p), TEXTS[i].visible);
+        assert_string_equal(md_text_html(TEXTS[i].in, 100, p), TEXTS[i].html);
+    }
+    assert_null(md_text_visible(NULL, 100, p));
+    assert_string_equal(md_text_html(NULL, 100, p), "");
+    assert_string_equal(md_text_html("<<<<", 3, p), "&lt;&lt;&lt;[...]");
+}
+
+static void rough_durations(void **state)
+{
+    static const struct { apr_int64_t ms; const char *text; } ROUGH[] = {
+        { 0, "0 ms" }, { 999, "999 ms" }, { 1000, "~1 second" }, { 14999, "~14 seconds" },
+        { 7 * 60000 + 1, "~7 minutes" }, { 5 * 3600000, "~5 hours" }, { 86400000, "~1 day" },
+        { APR_INT64_C(86400000) * 400, "~400 days" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROUGH) / sizeof(ROUGH[0]); ++i)
+        assert_string_equal(md_duration_rough(ROUGH[i].ms * 1000, p), ROUGH[i].text);
+    assert_string_equal(md_time_day(apr_time_from_sec(APR_INT64_C(1798761599)), p), "2026-12-31");
+}
+
 static void uris_are_resolved(void **state)
 {
     static const struct { const char *base, *ref, *uri; } REFS[] = {
@@ -474,7 +512,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(base64url_both_ways), TEST(dns_names), TEST(names_that_cas_refuse),
         TEST(proper_names), TEST(tokens_and_paths), TEST(uris),
-        TEST(printable_text), TEST(text_as_it_is_kept), TEST(uris_are_resolved), TEST(minimal_names), TEST(durations), TEST(windows),
+        TEST(printable_text), TEST(text_as_it_is_kept), TEST(text_for_pages), TEST(rough_durations), TEST(uris_are_resolved), TEST(minimal_names), TEST(durations), TEST(windows),
         TEST(time_stamps), TEST(files_are_whole_and_exact), TEST(what_is_no_file_is_not_read),
         TEST(trees_that_are_removed_have_limits),
         TEST(json_documents), TEST(errors_explain),
