@@ -331,7 +331,7 @@ out:
     return fits;
 }
 
-static apr_time_t time_of(const ASN1_TIME *time)
+apr_time_t md_cert_time(const ASN1_TIME *time)
 {
     apr_time_exp_t x;
     apr_time_t t;
@@ -517,8 +517,8 @@ const md_cert_info_t *md_cert_info(const md_cert_t *cert, apr_pool_t *p)
 {
     md_cert_info_t *info = apr_pcalloc(p, sizeof(*info));
 
-    info->validity.start = time_of(X509_get0_notBefore(cert->x509));
-    info->validity.end = time_of(X509_get0_notAfter(cert->x509));
+    info->validity.start = md_cert_time(X509_get0_notBefore(cert->x509));
+    info->validity.end = md_cert_time(X509_get0_notAfter(cert->x509));
     info->names = alt_names(cert->x509, p);
     info->must_staple = X509_get_ext_by_NID(cert->x509, NID_tlsfeature, -1) >= 0;
     info->serial = serial_text(cert->x509, p);

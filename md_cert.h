@@ -54,6 +54,9 @@ apr_status_t md_chain_check_strength(const apr_array_header_t *chain, md_err_t *
 /* The bits of security that it asks for. */
 int md_chain_least_bits(void);
 
+/* As OpenSSL has it, UTCTime or GeneralizedTime; 0 when it is none. */
+apr_time_t md_cert_time(const ASN1_TIME *time);
+
 md_cert_t *md_chain_leaf(const apr_array_header_t *chain); /* NULL if empty */
 
 /* Its own issuer. */
