@@ -106,6 +106,7 @@ part_unit() {
     unit gcc 'test_*'
     unit asan 'test_*'
     unit tsan 'test_[et][na]*' # test_engine, test_tasks
+    unit tsan test_staples
     replay
 }
 

@@ -44,6 +44,12 @@ md_cert_t *md_cert_wrap(X509 *x509, apr_pool_t *p)
     return cert;
 }
 
+md_cert_t *md_cert_share(const md_cert_t *cert, apr_pool_t *p)
+{
+    X509_up_ref(cert->x509);
+    return md_cert_wrap(cert->x509, p);
+}
+
 X509 *md_cert_x509(const md_cert_t *cert)
 {
     return cert->x509;

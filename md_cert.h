@@ -14,6 +14,8 @@ typedef struct md_cert_t md_cert_t;
 
 /* Takes ownership of `x509`. */
 md_cert_t *md_cert_wrap(X509 *x509, apr_pool_t *p);
+/* The same certificate, for the life of another pool. */
+md_cert_t *md_cert_share(const md_cert_t *cert, apr_pool_t *p);
 X509 *md_cert_x509(const md_cert_t *cert);
 
 /* All CERTIFICATE blocks of a PEM text, leaf first, as array of `md_cert_t *`; empty when there is

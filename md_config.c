@@ -902,8 +902,9 @@ static md_route_t route_of_configured(const md_conf_t *own, const md_conf_t *mai
 md_route_t md_config_route(const md_domain_t *domain, const md_conf_t *main_conf,
                            const md_route_t *noted)
 {
-    md_route_t route = domain->conf ? route_of_configured(domain->conf, main_conf)
-                                    : route_of_stored(domain, main_conf, noted);
+    md_route_t route = !domain ? route_of_configured(main_conf, main_conf)
+                       : domain->conf ? route_of_configured(domain->conf, main_conf)
+                                      : route_of_stored(domain, main_conf, noted);
 
     route.ca_file = unless_none(route.ca_file);
     route.proxy_ca_file = unless_none(route.proxy_ca_file);

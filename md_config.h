@@ -107,6 +107,7 @@ void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_poo
 void md_config_complete_windows(md_domain_t *domain, const md_conf_t *main_conf);
 
 /* For the connections to the CA of this domain: the values of its section, else the main server's.
+ * Without domain: the main server's.
  * A domain of the store alone: what the tool was told (`main_conf`), else what the domain has
  * there, else what a server noted. */
 md_route_t md_config_route(const md_domain_t *domain, const md_conf_t *main_conf,

@@ -300,26 +300,30 @@ static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
     if (!strcmp(request->method, "HEAD"))
         curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
     if (request->body) {
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(request->body));
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
+                         (curl_off_t)(request->body_len ? request->body_len
+                                                        : strlen(request->body)));
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body);
     }
 }
 
 /* What an administrator can do about it. */
-static const char *cure_of(CURLcode code)
+static const char *cure_of(CURLcode code, const md_request_t *request, apr_pool_t *p)
 {
+    const char *from = request->url_from ? request->url_from : "MDCertificateAuthority";
+
     switch (code) {
     case CURLE_COULDNT_RESOLVE_PROXY:
         return ". Check MDHttpProxy and the DNS settings of this server";
     case CURLE_COULDNT_RESOLVE_HOST:
-        return ". Check MDCertificateAuthority and the DNS settings of this server";
+        return apr_pstrcat(p, ". Check ", from, " and the DNS settings of this server", NULL);
     case CURLE_COULDNT_CONNECT:
     case CURLE_OPERATION_TIMEDOUT:
         return ". Check that no firewall stops this server, or set MDHttpProxy";
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:
-        return ". Check the scheme and the port in MDCertificateAuthority";
+        return apr_pstrcat(p, ". Check the scheme and the port in ", from, NULL);
     case CURLE_PEER_FAILED_VERIFICATION:
         return ". If the CA is a private one, MDCACertificateFile must name a file with its root "
                "certificate (for a proxy: MDHttpProxyCACertificateFile)";
@@ -332,8 +336,8 @@ static const char *cure_of(CURLcode code)
 }
 
 /* In curl's words, which leave out what the system said. */
-static apr_status_t fail_by_curl(CURL *curl, CURLcode code, const char *reason, md_err_t *err,
-                                 apr_pool_t *p)
+static apr_status_t fail_by_curl(CURL *curl, CURLcode code, const md_request_t *request,
+                                 const char *reason, md_err_t *err, apr_pool_t *p)
 {
     const char *what = *reason ? reason : curl_easy_strerror(code), *said = "";
     long error = 0;
@@ -341,7 +345,8 @@ static apr_status_t fail_by_curl(CURL *curl, CURLcode code, const char *reason, 
     curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &error);
     if (code == CURLE_COULDNT_CONNECT && error != 0)
         said = apr_psprintf(p, " (%s)", md_err_text((apr_status_t)error, p));
-    md_fail(err, status_of(code), "%s%s%s", what, said, cure_of(code));
+    md_fail(err, status_of(code), "%s%s%s", what, said,
+            cure_of(code, request, p));
     return md_err_blame(err, was_cut(code) ? MD_SCOPE_REQUEST
                              : code == CURLE_OUT_OF_MEMORY ? MD_SCOPE_SELF : MD_SCOPE_CA, 0);
 }
@@ -394,7 +399,7 @@ static apr_status_t explain(CURL *curl, const exchange_t *x, const md_request_t 
     if (code == CURLE_WRITE_ERROR)
         return md_fail(err, APR_EGENERAL, "the response is larger than %lu bytes",
                        (unsigned long)request->max_body);
-    return fail_by_curl(curl, code, reason, err, x->p);
+    return fail_by_curl(curl, code, request, reason, err, x->p);
 }
 
 static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *request,

@@ -22,7 +22,10 @@ typedef struct md_request_t {
     const char *url;
     const char *content_type; /* of `body`, or NULL */
     const char *accept;       /* Accept header, or NULL */
-    const char *body;         /* POST: NUL-terminated text */
+    const char *body;         /* POST */
+    apr_size_t body_len;      /* of it; 0: it is text, up to its NUL */
+    const char *url_from;     /* what an administrator can check if the host is not to be had;
+                                 NULL: MDCertificateAuthority */
     apr_size_t max_body;      /* of the reply, bytes */
     md_route_t route;
 } md_request_t;

@@ -6,6 +6,7 @@
 
 #include "md_config.h"
 #include "md_live.h"
+#include "md_staples.h"
 #include "md_store.h"
 
 typedef struct md_reg_t {
@@ -13,6 +14,7 @@ typedef struct md_reg_t {
     const md_conf_t *conf;           /* main server, complete: no value is unset */
     apr_array_header_t *domains;     /* `md_domain_t *`, in order of definition */
     md_index_t *index;               /* by DNS name */
+    md_staples_t *staples;           /* what is stapled, or NULL */
     const char *store_problem;       /* why nobody can be renewed at all, or NULL */
     md_known_t *known;               /* what starts before found, or NULL */
     int is_dry_run;                  /* the real start follows: what stays as it is is told there */

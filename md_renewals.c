@@ -360,6 +360,18 @@ static apr_interval_time_t wait_for(const md_domain_t *domain, apr_interval_time
     return lifetime > 0 && lifetime < wait ? lifetime : wait;
 }
 
+static int is_revoked(const renewal_t *renewal)
+{
+    const md_staples_t *staples = renewal->all->reg->staples;
+    const char *name = renewal->domain->name;
+
+    if (!staples || !md_staples_has_revoked(staples, name))
+        return 0;
+    md_log(MD_LOG_INFO, MD_LOGNO(10500) "md[%s]: OCSP reports revoked certificate(s), renewing now",
+           name);
+    return 1;
+}
+
 /* What there is to do for the domain by its record. */
 static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
 {
@@ -379,7 +391,7 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
         return rest_until(renewal, MD_TASK_NEVER);
     }
     renew_at = md_renew_at(domain, now);
-    if (renew_at > now)
+    if (renew_at > now && !is_revoked(renewal))
         return rest_until(renewal, steady + wait_for(domain, renew_at - now));
     return MD_TASK_AGAIN;
 }
@@ -577,6 +589,15 @@ void md_renewals_add(md_renewals_t *renewals, md_engine_t *engine)
     renewals->engine = engine;
     for (i = 0; i < renewals->count; ++i)
         md_engine_add(engine, &renewals->list[i].task);
+}
+
+void md_renewals_wake(md_renewals_t *renewals, const char *name)
+{
+    int i;
+
+    for (i = 0; i < renewals->count; ++i)
+        if (!strcmp(renewals->list[i].domain->name, name))
+            md_engine_wake(renewals->engine, &renewals->list[i].task);
 }
 
 const md_err_t *md_renewals_result(const md_renewals_t *renewals, int i)

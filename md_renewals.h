@@ -23,6 +23,9 @@ void md_renewals_close(void *renewals);
 /* Hand all over to the engine, which must not outlive them. */
 void md_renewals_add(md_renewals_t *renewals, md_engine_t *engine);
 
+/* What it is not yet time for may have become urgent: the domain is looked at again. Any thread. */
+void md_renewals_wake(md_renewals_t *renewals, const char *name);
+
 /* How the single attempt for the i-th watched domain ended. rv APR_SUCCESS: its set is staged;
  * APR_EAGAIN: the CA wants to be asked again later. What went wrong is in the log already. */
 const md_err_t *md_renewals_result(const md_renewals_t *renewals, int i);

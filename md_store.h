@@ -205,6 +205,11 @@ apr_status_t md_store_put_aside(const char **paside, const md_store_t *store,
 void md_store_sweep(const md_store_t *store, md_store_group_t group, const char *name,
                     apr_time_t now, apr_pool_t *p);
 
+/* Remove files of `<group>/<name>` that begin with `prefix` and were not written since `before`.
+ * Returns how many of them are left. */
+int md_store_remove_old(const md_store_t *store, md_store_group_t group, const char *name,
+                        const char *prefix, apr_time_t before, apr_pool_t *p);
+
 /* When children are another user: let them read a file of a group that is theirs to read, if its
  * mode locks them out. It has to be a file of theirs, or one of root's in a directory of root's
  * that reads as a document or an encrypted key. Returns 1 if it was changed. */

@@ -15,6 +15,7 @@
 #include "md_limits.h"
 #include "md_log.h"
 #include "md_store_place.h"
+#include "md_text.h"
 
 #define STALE_AFTER apr_time_from_sec(3600) /* nobody writes a file for so long */
 
@@ -315,12 +316,17 @@ void md_store_recover(const md_store_t *store, apr_pool_t *p)
 
 /* ---- what a crash leaves ---- */
 
-static void remove_if_stale(int dir, const char *file, apr_time_t before)
+static int is_older(int dir, const char *file, apr_time_t before)
 {
     struct stat st;
 
-    if (md_place_is_unfinished(file) && fstatat(dir, file, &st, AT_SYMLINK_NOFOLLOW) == 0
-        && S_ISREG(st.st_mode) && apr_time_from_sec(st.st_mtime) < before)
+    return fstatat(dir, file, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)
+           && apr_time_from_sec(st.st_mtime) < before;
+}
+
+static void remove_if_stale(int dir, const char *file, apr_time_t before)
+{
+    if (md_place_is_unfinished(file) && is_older(dir, file, before))
         (void)unlinkat(dir, file, 0);
 }
 
@@ -348,6 +354,41 @@ void md_store_sweep(const md_store_t *store, md_store_group_t group, const char 
         sweep(&place, now - STALE_AFTER, p);
         md_place_leave(&place);
     }
+}
+
+/* Returns how many are left. */
+static int remove_old(int dir, const apr_array_header_t *files, const char *prefix,
+                      apr_time_t before)
+{
+    const char *file;
+    int i, left = 0;
+
+    for (i = 0; i < files->nelts; ++i) {
+        file = APR_ARRAY_IDX(files, i, const char *);
+        if (!strncmp(file, prefix, strlen(prefix))
+            && !(is_older(dir, file, before) && unlinkat(dir, file, 0) == 0))
+            ++left;
+    }
+    return left;
+}
+
+int md_store_remove_old(const md_store_t *store, md_store_group_t group, const char *name,
+                        const char *prefix, apr_time_t before, apr_pool_t *p)
+{
+    apr_array_header_t *files;
+    md_place_t place;
+    int dir, left = 0;
+
+    if (!md_path_part_is_safe(name)
+        || md_place_enter(&place, store, group, name, ".", p) != APR_SUCCESS)
+        return 0;
+    dir = openat(place.dir, place.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir >= 0 && md_dir_list(&files, dir, ".", 0, MD_MAX_SHARED_NAMES, p) == APR_SUCCESS)
+        left = remove_old(dir, files, prefix, before);
+    if (dir >= 0)
+        close(dir);
+    md_place_leave(&place);
+    return left;
 }
 
 /* ---- files that children cannot read ---- */

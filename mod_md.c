@@ -344,6 +344,13 @@ static apr_status_t step_link_servers(start_t *start)
     return APR_SUCCESS;
 }
 
+static apr_status_t step_find_staples(start_t *start)
+{
+    if (mod_md_staples_any(start->s))
+        start->reg->staples = md_staples_make(start->p);
+    return APR_SUCCESS;
+}
+
 /* Servers that share the store may start at the same time, and a2md may be at work: one at a time
  * moves things about. */
 static apr_status_t step_activate(start_t *start)
@@ -474,6 +481,21 @@ static apr_status_t step_warn(start_t *start)
     return APR_SUCCESS;
 }
 
+/* What the TLS module has offered. */
+static apr_status_t step_share_staples(start_t *start)
+{
+    md_reg_t *reg = start->reg;
+    apr_status_t rv;
+
+    if (!reg->staples)
+        return APR_SUCCESS;
+    rv = md_staples_share(reg->staples, start->s->process->pool, &start->err);
+    if (rv != APR_SUCCESS)
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10196) "setup ocsp registry: %s",
+                     start->err.detail);
+    return rv;
+}
+
 static apr_status_t step_watch(start_t *start)
 {
     int i, watched = 0;
@@ -482,12 +504,13 @@ static apr_status_t step_watch(start_t *start)
         watched += domain_at(i)->is_watched;
     if (!is_in_danger(start))
         md_stage_clean(start->reg, start->tmp);
-    if (watched == 0) {
+    if (watched == 0)
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, start->s, APLOGNO(10075) "no mds to supervise");
+    else
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, start->s, APLOGNO(10074)
+                     "%d out of %d mds need watching", watched, process->domains->nelts);
+    if (watched == 0 && !start->reg->staples)
         return APR_SUCCESS;
-    }
-    ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, start->s, APLOGNO(10074)
-                 "%d out of %d mds need watching", watched, process->domains->nelts);
     return mod_md_watchdog_start(start->reg, start->s, start->p);
 }
 
@@ -567,6 +590,7 @@ static const step_t BEFORE_TLS[] = {
     { "check overlaps", step_check_overlaps },
     { "check static files", step_check_static_files },
     { "link domains and servers", step_link_servers },
+    { "see whether anything is stapled", step_find_staples },
     { "activate staged sets", step_activate },
     { "load the certificates", step_load },
 };
@@ -580,6 +604,7 @@ static const step_t AFTER_TLS[] = {
     { "choose whom to watch", step_choose_watched },
     { "test the renewals", step_test_renewals },
     { "warn of slips", step_warn },
+    { "share the OCSP responses", step_share_staples },
     { "start watching", step_watch },
 };
 
@@ -697,7 +722,7 @@ static int post_config_before_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *p
     (void)plog;
     process->is_dry_run = ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG;
     process->is_reload = !process->is_dry_run && has_started(s->process);
-    if (process->domains->nelts == 0) {
+    if (process->domains->nelts == 0 && !mod_md_staples_any(s)) {
         find_challenges(p);
         return OK;
     }
@@ -730,6 +755,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_post_config(post_config_before_tls, NULL, TLS, APR_HOOK_FIRST);
     ap_hook_post_config(post_config_after_tls, TLS, WATCHDOG, APR_HOOK_LAST);
     mod_md_tls_hooks();
+    mod_md_ocsp_hooks();
     mod_md_http_hooks();
     mod_md_watchdog_hooks();
     mod_md_status_hooks();

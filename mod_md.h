@@ -129,6 +129,13 @@ void mod_md_warn_of_slips(const md_reg_t *reg, server_rec *main_server, apr_pool
 /* For hooks that answer before there is a handler: this text, whose type is set, is all. */
 int mod_md_answer(request_rec *r, const char *text, apr_size_t len);
 
+/* mod_md_ocsp: stapling */
+
+/* Do we staple the certificates of the server, by what is configured? Of any server? */
+int mod_md_staples(const server_rec *s);
+int mod_md_staples_any(const server_rec *main_server);
+void mod_md_ocsp_hooks(void);
+
 /* mod_md_tls, mod_md_http, mod_md_status: their hooks */
 void mod_md_tls_hooks(void);
 void mod_md_http_hooks(void);

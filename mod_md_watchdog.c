@@ -9,8 +9,9 @@
 #include <http_log.h>
 #include <mod_watchdog.h>
 
+#include "md_clock.h"
 #include "md_key.h"
-#include "md_renewals.h"
+#include "md_ocsp.h"
 
 APLOG_USE_MODULE(md);
 
@@ -29,7 +30,10 @@ typedef struct watch_t {
     apr_thread_mutex_t *mutex; /* guards all below */
     md_engine_t *engine;
     md_http_t *http;           /* of all its exchanges */
-    apr_pool_t *pool;          /* of both */
+    md_engine_t *stapling;     /* or NULL: an engine of its own, as it needs no lock of staging */
+    md_http_t *stapling_http;
+    apr_pool_t *pool;          /* of all of them */
+    apr_time_t renew_from;     /* steady: MDInitialDelay, for which no response has to wait */
     apr_interval_time_t waited;
     int is_stopped;            /* once and for all: the child ends */
 } watch_t;
@@ -37,6 +41,26 @@ typedef struct watch_t {
 static watch_t *watch; /* of the configuration in service */
 
 /* ---- in the child ---- */
+
+static apr_status_t make_stapling(watch_t *w, md_renewals_t *renewals, md_err_t *err)
+{
+    md_engine_host_t host = { w->reg->conf->renew_concurrency, NULL, md_ocsp_close, NULL };
+    md_ocsp_t *ocsp;
+    apr_status_t rv;
+
+    rv = md_http_create(&w->stapling_http, AP_SERVER_BASEVERSION, err, w->pool);
+    if (rv == APR_SUCCESS)
+        rv = md_ocsp_create(&ocsp, w->reg, w->stapling_http, renewals, err, w->pool);
+    if (rv != APR_SUCCESS)
+        return rv;
+    host.baton = ocsp;
+    rv = md_engine_create(&w->stapling, &host, err, w->pool);
+    if (rv == APR_SUCCESS)
+        md_ocsp_add(ocsp, w->stapling);
+    ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, w->s, APLOGNO(10197)
+                 "md ocsp watchdog start, %d certificates", md_staples_count(w->reg->staples));
+    return rv;
+}
 
 static apr_status_t make_engine(watch_t *w, md_err_t *err)
 {
@@ -52,9 +76,10 @@ static apr_status_t make_engine(watch_t *w, md_err_t *err)
         return rv;
     host.baton = renewals;
     rv = md_engine_create(&w->engine, &host, err, w->pool);
-    if (rv == APR_SUCCESS)
-        md_renewals_add(renewals, w->engine);
-    return rv;
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_renewals_add(renewals, w->engine);
+    return w->reg->staples ? make_stapling(w, renewals, err) : APR_SUCCESS;
 }
 
 static apr_status_t watch_begin(watch_t *w)
@@ -78,8 +103,9 @@ static apr_status_t watch_begin(watch_t *w)
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, w->s, "md watchdog: %s", err.detail);
         apr_pool_destroy(w->pool);
         w->pool = NULL;
-        w->engine = NULL;
+        w->engine = w->stapling = NULL;
     }
+    w->renew_from = md_clock_steady() + w->reg->conf->initial_delay;
     return rv;
 }
 
@@ -89,12 +115,22 @@ static int round_level(apr_interval_time_t wait)
     return wait >= REGULAR_WAIT ? APLOG_DEBUG : APLOG_TRACE1;
 }
 
+/* How long until they are to be called again. */
+static apr_interval_time_t run_engines(watch_t *w)
+{
+    apr_interval_time_t delay = w->renew_from - md_clock_steady(), wait;
+
+    wait = w->stapling && delay > 0 ? delay : md_engine_run(w->engine);
+    delay = w->stapling ? md_engine_run(w->stapling) : wait;
+    return delay < wait ? delay : wait;
+}
+
 static void watch_run(watch_t *w, apr_pool_t *tmp)
 {
     int level = round_level(w->waited);
 
     ap_log_error(APLOG_MARK, level, 0, w->s, APLOGNO(10055) "md watchdog run");
-    w->waited = md_engine_run(w->engine);
+    w->waited = run_engines(w);
     ap_log_error(APLOG_MARK, round_level(w->waited), 0, w->s, APLOGNO(10107) "next run in %s",
                  md_duration_print(w->waited, tmp));
 }
@@ -109,8 +145,13 @@ static void watch_end(watch_t *w)
     ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, w->s, APLOGNO(10058) "md watchdog stopping");
     md_key_end();
     md_http_stop(w->http);
+    if (w->stapling) { /* it knows the renewals */
+        md_http_stop(w->stapling_http);
+        md_engine_stop(w->stapling);
+        ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, w->s, APLOGNO(10200) "md ocsp watchdog stopping");
+    }
     md_engine_stop(w->engine);
-    w->engine = NULL;
+    w->engine = w->stapling = NULL;
     apr_pool_destroy(w->pool);
     w->pool = NULL;
 }
@@ -206,7 +247,7 @@ apr_status_t mod_md_watchdog_start(const md_reg_t *reg, server_rec *main_server,
                      "md_renew_watchdog: create mutex");
         return rv;
     }
-    rv = register_watch(w, reg->conf->initial_delay, p);
+    rv = register_watch(w, reg->staples ? 0 : reg->conf->initial_delay, p);
     if (rv != APR_SUCCESS)
         return rv;
     watch = w;

@@ -27,7 +27,7 @@ What is done better than in 2.6.11, by the number of the advice (appendix B):
    8 vhosts are no level             test_directives.py: test_effect_and_inheritance
    9 server-wide ones in vhosts      test_directives.py: test_accepted, test_process_wide_values
   10 `none` in sections              test_directives.py: CANCELLED
-  11 MDStapling off in a section     kept in md.json (test_directives.py); stapling comes later
+  11 MDStapling off in a section     test_stapling.py: test_which_certificates
   12 failures by CA                  test_failover.py: test_the_first_follows_the_last
   13 any change is written           test_directives.py: test_effect_and_inheritance
   14 challenges of secondary names   test_clean_up_of_challenges

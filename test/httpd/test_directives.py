@@ -343,11 +343,12 @@ ELSEWHERE = {
     "MDCertificateFile": "below", "MDCertificateKeyFile": "below",
     "MDCertificateProtocol": "below", "MDomain": "below", "<MDomain": "below",
     "<MDomainSet": "below",
+    "MDStapleOthers": "test_stapling.py", "MDStaplingKeepResponse": "test_ocsp.c",
+    "MDStaplingRenewWindow": "test_ocsp.c",
 }
 WITHOUT_EFFECT = {  # so far, see docs/directives.md
     "MDActivationDelay", "MDCertificateCheck", "MDCertificateMonitor", "MDCertificateStatus",
     "MDChallengeDns01Version", "MDMessageCmd", "MDNotifyCmd", "MDRetryFailover", "MDServerStatus",
-    "MDStapleOthers", "MDStaplingKeepResponse", "MDStaplingRenewWindow",
 }
 CHANGING = {"name", "domains", "state", "state-descr"}  # with the names and certificates
 

@@ -180,7 +180,7 @@ static md_response_t *respond(const fake_answer_t *answer, apr_pool_t *p)
     if (answer->headers)
         add_headers(response->headers, answer->headers, p); /* may be another nonce */
     response->body = answer->body ? answer->body : "";
-    response->len = strlen(response->body);
+    response->len = answer->body_len ? answer->body_len : strlen(response->body);
     return response;
 }
 

@@ -15,6 +15,7 @@ typedef struct fake_answer_t {
     const char *type;        /* Content-Type */
     const char *headers;     /* "Name: value\n..." or NULL */
     const char *body;        /* NULL: empty */
+    apr_size_t body_len;     /* 0: it is text */
     int times;               /* how often; -1: always */
 } fake_answer_t;
 

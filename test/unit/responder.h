@@ -153,6 +153,7 @@ static STACK_OF(X509) *responder_ballast(int is_padded)
 }
 
 /* DER in `p`. */
+__attribute__((unused))
 static const unsigned char *responder_say(apr_size_t *plen, const responder_answer_t *what,
                                           apr_time_t now, apr_pool_t *p)
 {

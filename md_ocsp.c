@@ -1,0 +1,629 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Refreshing OCSP responses. */
+#include "md_ocsp.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+#include <apr_thread_mutex.h>
+
+#include "md_clock.h"
+#include "md_job.h"
+#include "md_log.h"
+#include "md_staple_file.h"
+#include "md_text.h"
+
+#define RUN_LIMIT    apr_time_from_sec(600)
+#define BROKEN_AFTER apr_time_from_sec(60)        /* without memory or descriptors */
+#define LOOK_AGAIN   apr_time_from_sec(3600)      /* the date may have changed meanwhile */
+#define LOAD_MOST    apr_time_from_sec(10)        /* for children to read the store */
+#define SOON         apr_time_from_msec(100)
+#define LEAST_WAIT   apr_time_from_sec(60)        /* between two responses, or near the end */
+#define MOST_WAIT    apr_time_from_sec(3600)      /* after errors, */
+#define LASTING_WAIT apr_time_from_sec(24 * 3600) /* if the responder does not know us at all */
+#define YOUNG        apr_time_from_sec(24 * 3600) /* a certificate that not all may know yet */
+
+/* A host that is asked. One that does not answer is left alone for a while. */
+typedef struct responder_t {
+    const char *host;
+    apr_time_t held_until; /* steady */
+    int errors;            /* in a row */
+} responder_t;
+
+typedef struct refresh_t {
+    md_task_t task;        /* first, as the engine hands it back */
+    md_ocsp_t *all;
+    const md_stapled_t *stapled;
+    responder_t *responder;
+    int is_checked;        /* what another process had was looked at */
+    int by_post;           /* as GET was of no use */
+} refresh_t;
+
+struct md_ocsp_t {
+    const md_reg_t *reg;
+    md_staples_t *staples;
+    md_http_t *http;
+    md_renewals_t *renewals;
+    apr_time_t began_at;       /* steady */
+    refresh_t *list;
+    int count;
+
+    apr_thread_mutex_t *mutex; /* guards all below, responders and records in the store */
+    apr_hash_t *fine;          /* names whose record says so */
+    apr_pool_t *p;             /* its own */
+};
+
+/* An exchange with a responder. */
+typedef struct ask_t {
+    refresh_t *refresh;
+    md_ocsp_request_t request;
+    md_response_t *response;
+    md_ocsp_answer_t answer;
+    md_staple_t known;         /* before it; len 0: nothing */
+    apr_time_t now;            /* when it was answered */
+    md_err_t err;
+    apr_pool_t *p;
+} ask_t;
+
+static void lock(md_ocsp_t *all)
+{
+    apr_thread_mutex_lock(all->mutex);
+}
+
+static void unlock(md_ocsp_t *all)
+{
+    apr_thread_mutex_unlock(all->mutex);
+}
+
+static unsigned char roll(void)
+{
+    unsigned char dice;
+
+    md_random_bytes(&dice, 1);
+    return dice;
+}
+
+/* ---- the store, before the first connection ---- */
+
+/* A response that was taken over from before a reload, and is not in the store any more, is
+ * fetched again. */
+static void load_one(const md_reg_t *reg, const md_stapled_t *stapled, md_staple_t *staple,
+                     apr_pool_t *p)
+{
+    const md_staple_plan_t now = { 1, 0 };
+    md_err_t err;
+    apr_status_t rv;
+
+    if (md_staples_get(staple, reg->staples, stapled)) {
+        if (!md_staple_is_stored(reg->store, stapled, p))
+            md_staples_set_plan(reg->staples, stapled, &now);
+        return;
+    }
+    md_err_init(&err, p);
+    rv = md_staple_load(staple, reg->store, stapled, &err, p);
+    if (rv == APR_SUCCESS)
+        md_staples_put(reg->staples, stapled, staple);
+    else if (!APR_STATUS_IS_ENOENT(rv) || err.rv != APR_SUCCESS)
+        md_log(MD_LOG_DEBUG, "md[%s]: the stored OCSP response for the certificate with serial %s "
+               "is not used: %s", stapled->name, stapled->ocsp->serial, err.detail);
+}
+
+void md_ocsp_load(const md_reg_t *reg, apr_pool_t *p)
+{
+    const md_stapled_t *stapled;
+    md_staple_t staple;
+    apr_pool_t *iter;
+
+    apr_pool_create(&iter, p);
+    for (stapled = md_staples_claim(reg->staples); stapled;
+         stapled = md_staples_claim(reg->staples)) {
+        apr_pool_clear(iter);
+        load_one(reg, stapled, &staple, iter);
+        md_staples_set_ready(reg->staples, stapled);
+    }
+    apr_pool_destroy(iter);
+}
+
+/* ---- when ---- */
+
+apr_time_t md_ocsp_refresh_at(const md_window_t *validity, const md_window_spec_t *window,
+                              apr_time_t fresh_until, apr_time_t now, unsigned char dice)
+{
+    apr_time_t opens = md_window_opens(validity, window), at, last;
+    apr_interval_time_t length = validity->end - (opens > now ? opens : now);
+
+    if (length < 0)
+        length = 0;
+    last = validity->end - length / 4;
+    at = opens + length / 4 * dice / 256;
+    if (at < fresh_until)
+        at = fresh_until < last ? fresh_until : last;
+    if (at < now + LEAST_WAIT) /* the window is longer than the response lasts */
+        at = now + (length / 4 > LEAST_WAIT ? length / 4 : LEAST_WAIT);
+    return at;
+}
+
+/* Until when caches have this response (RFC 9111 4.2.1, RFC 5019 6.2), 0: nobody says so. */
+static apr_time_t fresh_until(const apr_table_t *headers, apr_time_t now)
+{
+    const char *control = apr_table_get(headers, "Cache-Control");
+    const char *age = apr_table_get(headers, "Age"), *most;
+    long seconds;
+
+    most = control ? strstr(control, "max-age=") : NULL;
+    if (!most)
+        return md_time_parse_http(apr_table_get(headers, "Expires"));
+    seconds = strtol(most + 8, NULL, 10) - (age ? strtol(age, NULL, 10) : 0);
+    return seconds > 0 && seconds < LONG_MAX / 2 ? now + apr_time_from_sec(seconds) : 0;
+}
+
+static apr_time_t held_until(refresh_t *refresh)
+{
+    apr_time_t until;
+
+    lock(refresh->all);
+    until = refresh->responder->held_until;
+    unlock(refresh->all);
+    return until;
+}
+
+static md_task_next_t rest_until(refresh_t *refresh, apr_time_t at)
+{
+    apr_time_t again = md_clock_steady() + LOOK_AGAIN;
+
+    refresh->task.due_at = at < again ? at : again;
+    return MD_TASK_REST;
+}
+
+/* Has whoever reads the store done so? One may have been killed over it. */
+static int is_ready(const refresh_t *refresh, apr_time_t steady)
+{
+    return md_staples_is_ready(refresh->all->staples, refresh->stapled)
+           || steady - refresh->all->began_at > LOAD_MOST;
+}
+
+/* What other processes wrote is not believed. */
+static void check_known(refresh_t *refresh, apr_pool_t *p)
+{
+    md_staples_t *staples = refresh->all->staples;
+    md_ocsp_answer_t answer;
+    md_staple_t staple;
+
+    if (md_staples_get(&staple, staples, refresh->stapled)
+        && md_ocsp_check(&answer, refresh->stapled->ocsp, NULL, MD_STAPLE_DER(&staple),
+                         (apr_size_t)staple.len, md_clock_now(), NULL, p) != APR_SUCCESS)
+        md_staples_put(staples, refresh->stapled, NULL);
+    refresh->is_checked = 1;
+}
+
+static apr_time_t due_at(const refresh_t *refresh, apr_time_t now, apr_time_t steady)
+{
+    md_staples_t *staples = refresh->all->staples;
+    md_staple_plan_t plan = md_staples_plan(staples, refresh->stapled);
+    md_window_t validity;
+    md_staple_t staple;
+    apr_time_t at;
+
+    if (plan.errors > 0 && plan.due_at - steady <= LASTING_WAIT)
+        return plan.due_at;
+    if (!md_staples_get(&staple, staples, refresh->stapled)
+        || !md_staple_is_usable(&staple, now, steady))
+        return steady;
+    if (plan.due_at > 0)
+        return plan.due_at;
+    validity = (md_window_t){ staple.from, staple.until };
+    at = md_window_opens(&validity, &refresh->all->reg->conf->staple_renew_window);
+    return at > now ? steady + (at - now) : steady;
+}
+
+static apr_interval_time_t time_left(const refresh_t *refresh, apr_time_t now)
+{
+    md_staple_t staple;
+
+    return md_staples_get(&staple, refresh->all->staples, refresh->stapled)
+           && staple.ends_at > now ? staple.ends_at - now : 0;
+}
+
+static md_task_next_t look(md_task_t *task)
+{
+    refresh_t *refresh = (refresh_t *)task;
+    apr_time_t now = md_clock_now(), steady = md_clock_steady(), at, held;
+    apr_pool_t *tmp;
+
+    if (!is_ready(refresh, steady))
+        return rest_until(refresh, steady + SOON);
+    if (!refresh->is_checked) {
+        tmp = md_engine_pool();
+        if (!tmp)
+            return rest_until(refresh, steady + BROKEN_AFTER);
+        check_known(refresh, tmp);
+        apr_pool_destroy(tmp);
+    }
+    at = due_at(refresh, now, steady);
+    held = held_until(refresh);
+    if (at < held)
+        at = held;
+    if (at > steady)
+        return rest_until(refresh, at);
+    task->lane = refresh->responder->host;
+    task->urgency = time_left(refresh, now);
+    return MD_TASK_AGAIN;
+}
+
+/* ---- records ---- */
+
+static md_staple_plan_t next_plan(const refresh_t *refresh, apr_interval_time_t wait,
+                                  apr_int64_t errors)
+{
+    md_staple_plan_t plan = { md_clock_steady() + wait, errors };
+
+    md_staples_set_plan(refresh->all->staples, refresh->stapled, &plan);
+    return plan;
+}
+
+/* For status pages; the certificates of a name share it. Called locked. */
+static void save_record(ask_t *ask, apr_int64_t errors, apr_time_t next_run)
+{
+    const md_reg_t *reg = ask->refresh->all->reg;
+    const char *name = ask->refresh->stapled->name;
+    md_job_t *job;
+    md_err_t err;
+
+    md_err_init(&err, ask->p);
+    (void)md_job_load(&job, reg->store, MD_STORE_OCSP, name, NULL, ask->p);
+    job->finished = errors == 0;
+    job->errors = errors > MD_MAX_ERRORS ? MD_MAX_ERRORS : (int)errors;
+    job->last_run = ask->now;
+    job->next_run = next_run;
+    md_job_result(job, "Refreshing the OCSP response", errors ? &ask->err : NULL, ask->p);
+    if (errors)
+        md_job_log(job, ask->now, "ocsp-error", ask->err.type, ask->err.detail);
+    else
+        md_job_log(job, ask->now, "finished", NULL, NULL);
+    if (md_job_save_volatile(job, reg->store, &err, ask->p) != APR_SUCCESS)
+        md_log(MD_LOG_ERR, "md[%s]: cannot save how refreshing OCSP responses goes: %s", name,
+               err.detail);
+}
+
+/* Once for all certificates of the name, until one of them fails. */
+static void record_success(ask_t *ask)
+{
+    md_ocsp_t *all = ask->refresh->all;
+    const char *name = ask->refresh->stapled->name;
+
+    lock(all);
+    ask->refresh->responder->errors = 0;
+    ask->refresh->responder->held_until = 0;
+    if (!apr_hash_get(all->fine, name, APR_HASH_KEY_STRING)) {
+        save_record(ask, 0, 0);
+        apr_hash_set(all->fine, name, APR_HASH_KEY_STRING, name);
+    }
+    unlock(all);
+}
+
+static void record_failure(ask_t *ask, apr_int64_t errors, apr_interval_time_t wait)
+{
+    md_ocsp_t *all = ask->refresh->all;
+    responder_t *responder = ask->refresh->responder;
+    apr_time_t steady = md_clock_steady();
+
+    lock(all);
+    if (ask->err.scope == MD_SCOPE_CA && responder->held_until <= steady) {
+        ++responder->errors;
+        responder->held_until = steady
+                                + md_job_backoff(responder->errors, all->reg->conf->retry_delay,
+                                                 MOST_WAIT, roll());
+    }
+    save_record(ask, errors, ask->now + wait);
+    apr_hash_set(all->fine, ask->refresh->stapled->name, APR_HASH_KEY_STRING, NULL);
+    unlock(all);
+}
+
+/* ---- what an exchange came to ---- */
+
+static void tell_revoked(const ask_t *ask)
+{
+    const md_stapled_t *stapled = ask->refresh->stapled;
+    const char *reason = ask->answer.reason ? ask->answer.reason : "no reason given";
+
+    if (ask->known.len > 0 && ask->known.status == MD_OCSP_REVOKED)
+        return;
+    md_log(MD_LOG_WARNING, "md[%s]: the CA revoked the certificate with serial %s on %s (%s)%s",
+           stapled->name, stapled->ocsp->serial, md_time_http(ask->answer.revoked_at, ask->p),
+           reason, stapled->domain ? "; it is renewed at once" : "");
+    if (stapled->domain && ask->refresh->all->renewals)
+        md_renewals_wake(ask->refresh->all->renewals, stapled->domain->name);
+}
+
+/* An old response out of a cache replaces nothing. */
+static int is_news(const ask_t *ask, apr_time_t steady)
+{
+    if (!ask->known.len || !md_staple_is_usable(&ask->known, ask->now, steady))
+        return 1;
+    if (ask->answer.this_update != ask->known.from)
+        return ask->answer.this_update > ask->known.from;
+    return ask->answer.status == MD_OCSP_REVOKED && ask->known.status != MD_OCSP_REVOKED;
+}
+
+static void use(ask_t *ask, md_staple_t *staple)
+{
+    const refresh_t *refresh = ask->refresh;
+    md_ocsp_t *all = refresh->all;
+
+    md_staple_fill(staple, &ask->answer, (const unsigned char *)ask->response->body,
+                   ask->response->len, ask->now, md_clock_steady());
+    md_staples_put(all->staples, refresh->stapled, staple);
+    if (md_staple_save(staple, all->reg->store, refresh->stapled, &ask->err, ask->p)
+        != APR_SUCCESS)
+        md_log(MD_LOG_ERR, "md[%s]: the OCSP response is stapled, but cannot be stored: %s",
+               refresh->stapled->name, ask->err.detail);
+    md_log(MD_LOG_DEBUG, "md[%s]: new OCSP response for the certificate with serial %s: %s until "
+           "%s", refresh->stapled->name, refresh->stapled->ocsp->serial, md_staple_status(staple),
+           md_time_http(staple->until, ask->p));
+    if (ask->answer.status == MD_OCSP_REVOKED)
+        tell_revoked(ask);
+}
+
+static md_task_next_t succeed(ask_t *ask)
+{
+    refresh_t *refresh = ask->refresh;
+    md_staple_t *staple = &ask->known, fresh;
+    md_window_t validity;
+    apr_time_t at;
+
+    if (is_news(ask, md_clock_steady())
+        || !md_staple_is_stored(refresh->all->reg->store, refresh->stapled, ask->p)) {
+        use(ask, &fresh);
+        staple = &fresh;
+    }
+    validity = (md_window_t){ staple->from, staple->until };
+    at = md_ocsp_refresh_at(&validity, &refresh->all->reg->conf->staple_renew_window,
+                            fresh_until(ask->response->headers, ask->now), ask->now, roll());
+    rest_until(refresh, next_plan(refresh, at - ask->now, 0).due_at);
+    record_success(ask);
+    return MD_TASK_REST;
+}
+
+/* Right after it was issued, not all responders of a CA may know a certificate. */
+static int is_delay(const ask_t *ask)
+{
+    return APR_STATUS_IS_EAGAIN(ask->err.rv)
+           || (APR_STATUS_IS_ENOENT(ask->err.rv)
+               && ask->now - ask->refresh->stapled->ocsp->issued_at < YOUNG);
+}
+
+static apr_interval_time_t wait_after(const ask_t *ask, apr_int64_t errors)
+{
+    apr_interval_time_t most = APR_STATUS_IS_ENOENT(ask->err.rv) && !is_delay(ask) ? LASTING_WAIT
+                                                                                  : MOST_WAIT;
+    apr_interval_time_t left = ask->known.len > 0 ? ask->known.ends_at - ask->now : 0, wait;
+
+    wait = md_job_backoff(errors < 100 ? (int)errors : 100,
+                          ask->refresh->all->reg->conf->retry_delay, most, roll());
+    if (left > 0 && wait > left / 2)
+        wait = left / 2 > LEAST_WAIT ? left / 2 : LEAST_WAIT;
+    if (ask->err.retry_after - ask->now > wait)
+        wait = ask->err.retry_after - ask->now;
+    return wait > 0 ? wait : BROKEN_AFTER;
+}
+
+static void tell_failure(const ask_t *ask, apr_int64_t errors, apr_interval_time_t wait)
+{
+    const md_stapled_t *stapled = ask->refresh->stapled;
+    md_log_level_t level = is_delay(ask) ? MD_LOG_DEBUG
+                           : errors == 1 ? MD_LOG_WARNING : MD_LOG_INFO;
+
+    md_log(level, "md[%s]: no new OCSP response for the certificate with serial %s from %s: %s. "
+           "%s, trying again in %s", stapled->name, stapled->ocsp->serial,
+           stapled->ocsp->responder_url, ask->err.detail,
+           ask->known.len > 0 ? "The last one is kept" : "There is none to be stapled",
+           md_duration_print(wait, ask->p));
+}
+
+static md_task_next_t fail(ask_t *ask)
+{
+    refresh_t *refresh = ask->refresh;
+    apr_int64_t errors = md_staples_plan(refresh->all->staples, refresh->stapled).errors + 1;
+    apr_interval_time_t wait;
+
+    if (ask->response && !refresh->by_post && !is_delay(ask)
+        && !APR_STATUS_IS_ENOENT(ask->err.rv)) {
+        refresh->by_post = 1; /* what is in between may not know GET, or have old responses */
+        return MD_TASK_AGAIN;
+    }
+    refresh->by_post = 0;
+    if (APR_STATUS_IS_EINTR(ask->err.rv)) /* stopped */
+        return rest_until(refresh, md_clock_steady() + BROKEN_AFTER);
+    wait = wait_after(ask, errors);
+    tell_failure(ask, errors, wait);
+    if (!is_delay(ask))
+        record_failure(ask, errors, wait);
+    return rest_until(refresh, next_plan(refresh, wait, errors).due_at);
+}
+
+/* ---- exchanges ---- */
+
+static apr_status_t send_request(ask_t *ask)
+{
+    const refresh_t *refresh = ask->refresh;
+    const char *responder = refresh->stapled->ocsp->responder_url;
+    md_request_t request = { .method = "GET", .accept = MD_OCSP_TYPE, .max_body = MD_MAX_OCSP_BODY,
+                             .url_from = "the URL of the responder in the certificate" };
+    unsigned char nonce[MD_OCSP_NONCE_LEN];
+    apr_status_t rv;
+
+    request.route = md_config_route(refresh->stapled->domain, refresh->all->reg->conf,
+                                    &refresh->all->reg->noted);
+    md_random_bytes(nonce, sizeof(nonce));
+    rv = md_ocsp_request_make(&ask->request, refresh->stapled->ocsp,
+                              refresh->by_post ? nonce : NULL, &ask->err, ask->p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    request.url = refresh->by_post ? NULL : md_ocsp_get_url(responder, &ask->request, ask->p);
+    if (!request.url) {
+        request.method = "POST";
+        request.url = responder;
+        request.content_type = MD_OCSP_REQUEST_TYPE;
+        request.body = (const char *)ask->request.der;
+        request.body_len = ask->request.len;
+    }
+    return md_http_exchange(&ask->response, refresh->all->http, &request, &ask->err, ask->p);
+}
+
+/* Parameters do not matter. */
+static int is_ocsp_type(const char *type)
+{
+    apr_size_t len = strlen(MD_OCSP_TYPE);
+
+    return type && !strncasecmp(type, MD_OCSP_TYPE, len) && strchr("; \t", type[len]);
+}
+
+static apr_status_t check_reply(ask_t *ask)
+{
+    const md_response_t *response = ask->response;
+    const char *type = apr_table_get(response->headers, "Content-Type");
+    apr_time_t retry_after;
+    apr_status_t rv;
+
+    retry_after = md_time_retry_after(apr_table_get(response->headers, "Retry-After"), ask->now);
+    if (response->status != 200)
+        rv = md_fail(&ask->err, APR_EGENERAL, "HTTP status %d", response->status);
+    else if (!is_ocsp_type(type))
+        rv = md_fail(&ask->err, APR_EGENERAL, "the answer is of type '%s'",
+                     type ? md_text_printable(type, ask->p) : "");
+    else
+        rv = md_ocsp_check(&ask->answer, ask->refresh->stapled->ocsp, &ask->request,
+                           (const unsigned char *)response->body, response->len, ask->now,
+                           &ask->err, ask->p);
+    if (rv != APR_SUCCESS)
+        ask->err.retry_after = retry_after;
+    return rv;
+}
+
+static md_task_next_t exchange(ask_t *ask)
+{
+    apr_status_t rv;
+
+    if (!md_staples_get(&ask->known, ask->refresh->all->staples, ask->refresh->stapled))
+        ask->known.len = 0;
+    rv = send_request(ask);
+    ask->now = md_clock_now();
+    if (rv == APR_SUCCESS)
+        rv = check_reply(ask);
+    return rv == APR_SUCCESS ? succeed(ask) : fail(ask);
+}
+
+static md_task_next_t step(md_task_t *task)
+{
+    ask_t ask = { .refresh = (refresh_t *)task };
+    apr_time_t steady = md_clock_steady(), held = held_until(ask.refresh);
+    md_task_next_t next;
+
+    if (held > steady) /* another one found that out meanwhile */
+        return rest_until(ask.refresh, held);
+    ask.p = md_engine_pool();
+    if (!ask.p)
+        return rest_until(ask.refresh, steady + BROKEN_AFTER);
+    md_err_init(&ask.err, ask.p);
+    next = exchange(&ask);
+    apr_pool_destroy(ask.p);
+    return next;
+}
+
+/* Nothing is kept between steps. */
+static void end(md_task_t *task, md_task_why_t why)
+{
+    (void)why;
+    rest_until((refresh_t *)task, md_clock_steady() + BROKEN_AFTER);
+}
+
+static const md_task_kind_t REFRESH = { look, step, end, RUN_LIMIT };
+
+/* ---- for the host ---- */
+
+static responder_t *find_responder(apr_hash_t *responders, const char *url, apr_pool_t *p)
+{
+    const char *host = md_uri_host(url, p);
+    responder_t *responder = apr_hash_get(responders, host, APR_HASH_KEY_STRING);
+
+    if (!responder) {
+        responder = apr_pcalloc(p, sizeof(*responder));
+        responder->host = host;
+        apr_hash_set(responders, host, APR_HASH_KEY_STRING, responder);
+    }
+    return responder;
+}
+
+static void make_list(md_ocsp_t *all, apr_pool_t *p)
+{
+    apr_hash_t *responders = apr_hash_make(p);
+    refresh_t *refresh;
+    int i;
+
+    all->count = md_staples_count(all->staples);
+    all->list = apr_pcalloc(p, sizeof(refresh_t) * (apr_size_t)(all->count + 1));
+    for (i = 0; i < all->count; ++i) {
+        refresh = &all->list[i];
+        refresh->all = all;
+        refresh->stapled = md_staples_at(all->staples, i);
+        refresh->responder = find_responder(responders, refresh->stapled->ocsp->responder_url, p);
+        refresh->task.kind = &REFRESH;
+        refresh->task.lane = refresh->responder->host;
+    }
+}
+
+/* A percentage is one of the usual seven days. */
+static apr_time_t keep_since(const md_conf_t *conf, apr_time_t now)
+{
+    const md_window_t week = { now - apr_time_from_sec(7 * 24 * 3600), now };
+
+    return md_window_opens(&week, &conf->staple_keep);
+}
+
+static apr_status_t destroy_pool(void *pool)
+{
+    apr_pool_destroy(pool);
+    return APR_SUCCESS;
+}
+
+apr_status_t md_ocsp_create(md_ocsp_t **pocsp, const md_reg_t *reg, md_http_t *http,
+                            md_renewals_t *renewals, md_err_t *err, apr_pool_t *p)
+{
+    md_ocsp_t *all = apr_pcalloc(p, sizeof(*all));
+    apr_status_t rv;
+
+    all->reg = reg;
+    all->staples = reg->staples;
+    all->http = http;
+    all->renewals = renewals;
+    all->began_at = md_clock_steady();
+    all->p = md_engine_pool();
+    if (!all->p)
+        return md_fail(err, APR_ENOMEM, "no memory for stapling");
+    apr_pool_cleanup_register(p, all->p, destroy_pool, apr_pool_cleanup_null);
+    rv = apr_thread_mutex_create(&all->mutex, APR_THREAD_MUTEX_DEFAULT, p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "cannot create a mutex for stapling");
+    all->fine = apr_hash_make(all->p);
+    make_list(all, p);
+    md_staple_clean(reg->store, all->staples, keep_since(reg->conf, md_clock_now()), p);
+    *pocsp = all;
+    return APR_SUCCESS;
+}
+
+void md_ocsp_add(md_ocsp_t *ocsp, md_engine_t *engine)
+{
+    int i;
+
+    for (i = 0; i < ocsp->count; ++i)
+        md_engine_add(engine, &ocsp->list[i].task);
+}
+
+void md_ocsp_close(void *ocsp)
+{
+    md_ocsp_t *all = ocsp;
+
+    md_http_idle(all->http);
+}

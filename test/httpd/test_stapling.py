@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OCSP stapling, as clients see it."""
+import json
+import re
+import subprocess
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
+
+from ocsp_ca import OcspCA, Responder, handshake, serial_of, stapled, tls
+from ports import free_ports
+from servers import wait_for
+
+GOOD, REVOKED = OCSPCertStatus.GOOD, OCSPCertStatus.REVOKED
+
+
+@pytest.fixture
+def ocsp(workdir):
+    with OcspCA(workdir / "ocsp") as ca:
+        yield ca
+
+
+def status(httpd, ca, name, *options):
+    return stapled(httpd.https_port, name, ca.issuer, *options)
+
+
+def await_status(httpd, ca, name, wanted=GOOD, *options):
+    wait_for(lambda: status(httpd, ca, name, *options) == wanted, what=f"a staple {wanted} of {name}")
+
+
+def files(httpd, name="other"):
+    return sorted((httpd.store / "ocsp" / name).glob("ocsp-*.json"))
+
+
+def test_all_kinds_of_handshakes_without_any_domain(httpd, ocsp):
+    both = [ocsp.issue("one.test", "ec"), ocsp.issue("one.test", "rsa")]
+    httpd.add_md_conf("MDStapling on")
+    httpd.add_vhost("one.test", extra="\n".join(map(tls, both)))
+    for i in range(20):  # one certificate for many hosts
+        httpd.add_vhost(f"more{i}.test", extra=tls(both[0]))
+    httpd.add_vhost("two.test", extra=tls(ocsp.issue("two.test")))
+    httpd.start()
+    kinds = {"ec": ("-sigalgs", "ecdsa_secp256r1_sha256"), "rsa": ("-sigalgs", "rsa_pss_rsae_sha256")}
+    for i, options in enumerate(kinds.values()):
+        for version in "-tls1_2", "-tls1_3":
+            await_status(httpd, ocsp, "one.test", GOOD, version, *options)
+            assert handshake(httpd.https_port, "one.test", version, *options)[1] == serial_of(both[i])
+    for name in "more0.test", "more19.test", "two.test":
+        await_status(httpd, ocsp, name)
+    assert dict(ocsp.asked) == {serial: 1 for serial in ocsp.asked} and len(ocsp.asked) == 3
+    stored = json.loads(files(httpd)[0].read_text())
+    assert stored["status"] == "good" and set(stored["valid"]) == {"from", "until"}
+    assert not httpd.problems()
+
+
+def test_which_certificates(httpd, ocsp, workdir):
+    """A section decides for its domain; others are those of no domain."""
+    pairs = {name: ocsp.issue(name) for name in ("on.test", "off.test", "plain.test", "own.test")}
+    for name in "on.test", "off.test":
+        httpd.add_md_conf(f"<MDomain {name}>\nMDCertificateFile {pairs[name][0]}\n"
+                          f"MDCertificateKeyFile {pairs[name][1]}\nMDStapling {name[:-5]}\n</MDomain>")
+        httpd.add_vhost(name)
+    httpd.add_vhost("plain.test", extra=tls(pairs["plain.test"]))
+    httpd.add_vhost("own.test", extra=tls(pairs["own.test"]) + "\nSSLUseStapling on")
+    httpd.global_conf = ["<IfModule ssl_module>", f"SSLStaplingCache shmcb:{httpd.dir}/stapling(32768)", "</IfModule>"]
+    httpd.add_md_conf("MDStapleOthers off\nMDStapling on")
+    httpd.start()
+    await_status(httpd, ocsp, "on.test")
+    assert len(files(httpd, "on.test")) == 1 and not (httpd.store / "ocsp" / "other").exists()
+    assert status(httpd, ocsp, "off.test") is None
+    assert status(httpd, ocsp, "plain.test") is None
+    assert status(httpd, ocsp, "own.test") == GOOD  # of mod_ssl
+    assert list(ocsp.asked) == [serial_of(pairs[name]) for name in ("on.test", "own.test")]
+
+
+def test_certificates_that_cannot_be_asked_about(httpd, ocsp):
+    httpd.add_md_conf("MDStapling on")
+    for name in "silent.test", "again.test":
+        httpd.add_vhost(name, extra=tls(ocsp.issue("silent.test", url="")) if name == "silent.test" else
+                        tls((ocsp.dir / "silent.test.ec.pem", ocsp.dir / "silent.test.ec.key")))
+    httpd.start()
+    assert len(re.findall(r"\[md:debug\].*md\[other\]: certificate with serial [0-9A-F]+ has no OCSP responder URL",
+                          httpd.error_log())) == 1
+    assert status(httpd, ocsp, "silent.test") is None
+    assert not httpd.problems()
+
+
+@pytest.mark.parametrize("reload", [True, False])
+def test_responses_survive(httpd, ocsp, reload):
+    """The first handshake after a start has one, though the responder is gone."""
+    httpd.add_md_conf("MDStapling on")
+    httpd.add_vhost("one.test", extra=tls(ocsp.issue("one.test")))
+    httpd.start()
+    await_status(httpd, ocsp, "one.test")
+    ocsp.stop()
+    if reload:
+        httpd.graceful()
+    else:
+        httpd.stop()
+        httpd.start()
+    assert status(httpd, ocsp, "one.test") == GOOD
+    assert not httpd.problems()
+
+
+@pytest.mark.parametrize("mpm", ["prefork", "event"])
+def test_a_new_response_is_in_all_children(workdir, ocsp, mpm):
+    from servers import Httpd
+    with Httpd(workdir / "httpd", mpm=mpm) as httpd:
+        pair = ocsp.issue("one.test")
+        ocsp.status[serial_of(pair)] = OCSPResponseStatus.TRY_LATER
+        httpd.add_md_conf("MDStapling on\nMDRetryDelay 1s")
+        httpd.global_conf = ["StartServers 5", "MinSpareServers 5"] if mpm == "prefork" else \
+                            ["StartServers 4", "ThreadsPerChild 5", "MinSpareThreads 20", "MaxRequestWorkers 40"]
+        httpd.add_vhost("one.test", extra=tls(pair))
+        httpd.start()
+        wait_for(lambda: ocsp.asked, what="the first request")
+        assert status(httpd, ocsp, "one.test") is None
+        ocsp.status.clear()
+        await_status(httpd, ocsp, "one.test")
+        assert all(status(httpd, ocsp, "one.test") == GOOD for _ in range(30))
+        assert not httpd.problems()
+
+
+@pytest.mark.parametrize("reply", [lambda der: b"<html>", lambda der: der[:-1] + bytes([der[-1] ^ 1]),
+                                   lambda der: der + bytes(50_000_000)], ids=["html", "forged", "huge"])
+def test_nothing_wrong_is_stapled(httpd, ocsp, reply):
+    ocsp.reply = reply
+    pair = ocsp.issue("one.test")
+    httpd.add_md_conf("MDStapling on\nMDRetryDelay 100ms")
+    httpd.add_vhost("one.test", extra=tls(pair))
+    httpd.start()
+    wait_for(lambda: ocsp.asked[serial_of(pair)] >= 3, what="three requests")
+    assert status(httpd, ocsp, "one.test") is None
+    assert not files(httpd)
+    wait_for(lambda: (httpd.store_json("ocsp", "other", "job.json") or {}).get("errors", 0) > 0, what="a record")
+    ocsp.reply = None
+    await_status(httpd, ocsp, "one.test")
+    wait_for(lambda: httpd.store_json("ocsp", "other", "job.json")["errors"] == 0, what="the end of the trouble")
+
+
+def test_the_responder_of_openssl(httpd, ocsp, workdir):
+    port = free_ports(1)[0]
+    pair = ocsp.issue("one.test", "rsa", f"http://127.0.0.1:{port}")
+    serial = f"{serial_of(pair):X}"
+    serial = "0" * (len(serial) % 2) + serial
+    (workdir / "index.txt").write_text(f"V\t491231235959Z\t\t{serial}\tunknown\t/CN=one.test\n")
+    (workdir / "ca.pem").write_bytes(ocsp.issuer.public_bytes(serialization.Encoding.PEM))
+    (workdir / "ca.key").write_bytes(ocsp.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    log = workdir / "responder.log"
+    responder = subprocess.Popen(
+        ["openssl", "ocsp", "-index", workdir / "index.txt", "-CA", workdir / "ca.pem", "-rsigner", workdir / "ca.pem",
+         "-rkey", workdir / "ca.key", "-port", str(port), "-nmin", "60"], stdout=subprocess.DEVNULL,
+        stderr=log.open("wb"))
+    try:
+        wait_for(lambda: "waiting for" in log.read_text(), what="openssl ocsp")
+        httpd.add_md_conf("MDStapling on\nMDRetryDelay 1s")
+        httpd.add_vhost("one.test", extra=tls(pair))
+        httpd.start()
+        await_status(httpd, ocsp, "one.test")
+    finally:
+        responder.kill()
+        responder.wait()
