@@ -170,6 +170,7 @@ static void add_headers(apr_table_t *headers, const char *lines, apr_pool_t *p)
 static md_response_t *respond(const fake_answer_t *answer, apr_pool_t *p)
 {
     md_response_t *response = apr_pcalloc(p, sizeof(*response));
+    const char *length;
     static int nonce;
 
     response->status = answer->status;
@@ -180,7 +181,8 @@ static md_response_t *respond(const fake_answer_t *answer, apr_pool_t *p)
     if (answer->headers)
         add_headers(response->headers, answer->headers, p); /* may be another nonce */
     response->body = answer->body ? answer->body : "";
-    response->len = answer->body_len ? answer->body_len : strlen(response->body);
+    length = apr_table_get(response->headers, "Content-Length");
+    response->len = length ? strtoul(length, NULL, 10) : strlen(response->body);
     return response;
 }
 

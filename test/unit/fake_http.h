@@ -14,8 +14,7 @@ typedef struct fake_answer_t {
     apr_status_t rv;
     const char *type;        /* Content-Type */
     const char *headers;     /* "Name: value\n..." or NULL */
-    const char *body;        /* NULL: empty */
-    apr_size_t body_len;     /* 0: it is text */
+    const char *body;        /* NULL: empty; text, unless a header field tells Content-Length */
     int times;               /* how often; -1: always */
 } fake_answer_t;
 

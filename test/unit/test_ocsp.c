@@ -58,6 +58,7 @@ static int serve(fake_answer_t *answer, const md_request_t *request, apr_pool_t 
 {
     md_ocsp_request_t sent = { (const unsigned char *)request->body, request->body_len };
     responder_answer_t what = r.answer;
+    apr_size_t len;
     int is_get = !strcmp(request->method, "GET");
 
     r.gets += is_get;
@@ -71,10 +72,12 @@ static int serve(fake_answer_t *answer, const md_request_t *request, apr_pool_t 
     answer->body = r.body;
     if (!is_get)
         what.request = &sent;
-    if (!r.body)
-        answer->body = (const char *)responder_say(&answer->body_len, &what,
-                                                   r.made_at ? r.made_at : fake_clock_truth(),
-                                                   pool);
+    if (r.body)
+        return 1;
+    answer->body = (const char *)responder_say(&len, &what,
+                                               r.made_at ? r.made_at : fake_clock_truth(), pool);
+    answer->headers = apr_psprintf(pool, "%s\nContent-Length: %lu", r.headers ? r.headers : "",
+                                   (unsigned long)len);
     return 1;
 }
 
