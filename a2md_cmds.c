@@ -91,9 +91,10 @@ static void assess_one(a2md_t *tool, md_domain_t *domain)
 static void show_assessed(a2md_t *tool, const md_domain_t *domain)
 {
     md_json_t *json = md_domain_to_json(domain, tool->p);
-    apr_time_t now = md_clock_now(), renew_at = md_renew_at(domain, now);
+    apr_time_t now = md_clock_now();
+    md_due_t due = md_renew_look(tool->reg, domain, now, tool->p);
 
-    md_json_set_bool(json, "renew", renew_at && renew_at <= now);
+    md_json_set_bool(json, "renew", due.at && due.at <= now);
     a2md_show(tool, json);
 }
 

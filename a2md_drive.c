@@ -56,7 +56,7 @@ static apr_status_t choose(a2md_t *tool)
     tool->reg->domains = apr_array_make(tool->p, all->nelts, sizeof(md_domain_t *));
     for (i = 0; i < all->nelts; ++i) {
         domain = APR_ARRAY_IDX(all, i, md_domain_t *);
-        if (!tool->is_forced && md_renew_at(domain, now) > now) {
+        if (!tool->is_forced && md_renew_look(tool->reg, domain, now, tool->p).at > now) {
             md_log(MD_LOG_INFO, "%s: is not up for renewal", domain->name);
             continue;
         }

@@ -375,9 +375,10 @@ static int is_no_surprise(const md_err_t *err, int is_of_new_account)
 }
 
 /* A reply other than 2xx becomes an error. A limit is for the orders of a domain or an account
- * where new ones are asked for; anywhere else it is one for requests. */
+ * where new ones are asked for; anywhere else it is one for requests. A problem is told at debug
+ * level if it `is_detail`. */
 static apr_status_t fail_by_reply(md_acme_t *acme, const md_reply_t *reply, const char *url,
-                                  md_err_t *err)
+                                  int is_detail, md_err_t *err)
 {
     const md_directory_t *dir = md_acme_directory(acme);
     int is_acct = dir && !strcmp(url, dir->new_account);
@@ -388,7 +389,7 @@ static apr_status_t fail_by_reply(md_acme_t *acme, const md_reply_t *reply, cons
         rv = md_problem_fail(err, reply->json, "");
         if (reply->status == 503 || (reply->status == 429 && !is_new))
             md_err_blame(err, MD_SCOPE_CA, 0);
-        md_log(is_no_surprise(err, is_acct) ? MD_LOG_DEBUG : MD_LOG_WARNING,
+        md_log(is_detail || is_no_surprise(err, is_acct) ? MD_LOG_DEBUG : MD_LOG_WARNING,
                "acme problem %s: %s", err->type, md_text_line(err->detail, MD_MAX_TEXT, err->p));
     }
     else {
@@ -490,7 +491,7 @@ static apr_status_t nonce_fetch(const char **pnonce, md_acme_t *acme, md_err_t *
     if (rv != APR_SUCCESS)
         return rv;
     if (response->status / 100 != 2)
-        return fail_by_reply(acme, reply_of(response, request.url, p), request.url, err);
+        return fail_by_reply(acme, reply_of(response, request.url, p), request.url, 0, err);
     *pnonce = apr_table_get(response->headers, "Replay-Nonce");
     if (!*pnonce || !md_token_is_valid(*pnonce))
         return md_fail(err, APR_EGENERAL, "newNonce: no valid Replay-Nonce from %s",
@@ -531,6 +532,7 @@ typedef struct signed_t {
     md_signer_t signer;
     const char *accept;
     apr_size_t max;
+    int is_try;           /* there is another way */
 } signed_t;
 
 static apr_status_t send_signed(md_reply_t **preply, md_acme_t *acme, const signed_t *s,
@@ -565,7 +567,7 @@ static apr_status_t send_signed(md_reply_t **preply, md_acme_t *acme, const sign
         keep_pace(acme);
         return APR_SUCCESS;
     }
-    return fail_by_reply(acme, *preply, s->url, err);
+    return fail_by_reply(acme, *preply, s->url, s->is_try, err);
 }
 
 /* The CA may answer badNonce at any time; the retry uses the nonce of that very answer, which
@@ -606,6 +608,16 @@ apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, md_signer_t sign
     return post_signed(preply, acme, &s, err, p);
 }
 
+apr_status_t md_acme_try_post(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
+                              const char *url, const md_json_t *payload, md_err_t *err,
+                              apr_pool_t *p)
+{
+    signed_t s = { .url = url, .payload = md_json_text(payload, 1, p), .signer = signer,
+                   .max = MD_MAX_ACME_BODY, .is_try = 1 };
+
+    return post_signed(preply, acme, &s, err, p);
+}
+
 apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
                            const char *url, const char *accept, apr_size_t max, md_err_t *err,
                            apr_pool_t *p)
@@ -613,6 +625,19 @@ apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t sig
     signed_t s = { .url = url, .payload = "", .signer = signer, .accept = accept, .max = max };
 
     return post_signed(preply, acme, &s, err, p);
+}
+
+apr_status_t md_acme_get(md_reply_t **preply, md_acme_t *acme, const char *url, apr_size_t max,
+                         md_err_t *err, apr_pool_t *p)
+{
+    md_request_t request = { .method = "GET", .url = url, .max_body = max, .route = acme->route };
+    md_response_t *response;
+    apr_status_t rv;
+
+    rv = exchange_told(&response, acme, &request, err, p);
+    if (rv == APR_SUCCESS)
+        *preply = reply_of(response, url, p);
+    return rv;
 }
 
 /* ---- directory (RFC 8555 7.1.1) ---- */

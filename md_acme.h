@@ -73,11 +73,23 @@ apr_status_t md_acme_post(md_reply_t **preply, md_acme_t *acme, md_signer_t sign
                           const char *url, const md_json_t *payload, md_err_t *err,
                           apr_pool_t *p);
 
+/* The same for what has another way if it is refused: for the log that is a detail. */
+MD_MUST_CHECK
+apr_status_t md_acme_try_post(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
+                              const char *url, const md_json_t *payload, md_err_t *err,
+                              apr_pool_t *p);
+
 /* POST-as-GET (6.3). `accept`: media type wanted, NULL for any; `max`: bytes of the body. */
 MD_MUST_CHECK
 apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
                            const char *url, const char *accept, apr_size_t max, md_err_t *err,
                            apr_pool_t *p);
+
+/* GET what anybody may see (RFC 9773 4.1), with neither signature nor nonce. Any HTTP status is
+ * success, and one that tells of a busy CA holds up nobody else. */
+MD_MUST_CHECK
+apr_status_t md_acme_get(md_reply_t **preply, md_acme_t *acme, const char *url, apr_size_t max,
+                         md_err_t *err, apr_pool_t *p);
 
 /* When the CA wants to see the next request of anybody at the earliest: it, or what stands in front
  * of it, answers 429 or 503 (6.6). 0: now. What reaches far beyond what the CA can ask for was

@@ -525,7 +525,17 @@ static const char *offered_profile(const md_directory_t *dir, const char *profil
     return NULL;
 }
 
-static md_json_t *new_order_payload(const md_issue_t *issue, const char *profile, apr_pool_t *p)
+/* The certificate whose place the new one takes (RFC 9773 5), NULL if there is none or the CA does
+ * not want to know. */
+static const char *replaced_cert(const md_issue_t *issue)
+{
+    if (!issue->replaces || !md_acme_directory(issue->acme)->renewal_info)
+        return NULL;
+    return APR_ARRAY_IDX(issue->replaces, issue->spec, const char *);
+}
+
+static md_json_t *new_order_payload(const md_issue_t *issue, const char *profile,
+                                    const char *replaces, apr_pool_t *p)
 {
     md_json_t *payload = md_json_object(p), *identifiers = md_json_array(p), *json;
     const md_identifier_t *identifier;
@@ -540,25 +550,52 @@ static md_json_t *new_order_payload(const md_issue_t *issue, const char *profile
     }
     md_json_set(payload, "identifiers", identifiers);
     md_json_set_str(payload, "profile", profile);
+    md_json_set_str(payload, "replaces", replaces);
     return payload;
+}
+
+/* A CA that is busy, or does not want to hear of the account, has not looked at the order. */
+static int is_refusal_of_order(const md_err_t *err)
+{
+    return err->http_status >= 400 && err->http_status != 429 && err->http_status != 503
+           && err->scope != MD_SCOPE_ACCOUNT;
+}
+
+/* That a new certificate takes the place of another one is good to know for the CA, but no reason
+ * not to get it: refused for whatever reason, the same is ordered once without that. */
+static apr_status_t try_new_order(md_reply_t **preply, md_issue_t *issue, const char *profile,
+                                  md_err_t *err, apr_pool_t *tmp)
+{
+    const char *url = md_acme_directory(issue->acme)->new_order, *replaces = replaced_cert(issue);
+    apr_status_t rv;
+
+    if (replaces) {
+        rv = md_acme_try_post(preply, issue->acme, md_acct_signer(issue->acct), url,
+                              new_order_payload(issue, profile, replaces, tmp), err, tmp);
+        if (rv == APR_SUCCESS || !is_refusal_of_order(err))
+            return rv;
+        md_err_clear(err);
+    }
+    return post(preply, issue, url, new_order_payload(issue, profile, NULL, tmp), err, tmp);
 }
 
 static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_err_t *err,
                                    apr_pool_t *tmp)
 {
-    const md_directory_t *dir = md_acme_directory(issue->acme);
-    const char *profile = offered_profile(dir, issue->profile);
+    const char *profile = offered_profile(md_acme_directory(issue->acme), issue->profile);
+    const char *replaces = replaced_cert(issue);
     apr_status_t rv;
 
     issue->activity = apr_psprintf(issue->p, "Creating new order, key-spec=%s, profile=%s, "
-                                   "replacing-cert=none",
+                                   "replacing-cert=%s",
                                    spec_of(issue)->type == MD_KEY_DEFAULT
                                        ? "default" : md_key_spec_name(spec_of(issue)),
-                                   issue->profile ? issue->profile : "none");
+                                   issue->profile ? issue->profile : "none",
+                                   replaces ? replaces : "none");
     if (issue->profile && issue->profile_mandatory && !profile)
         return md_fail(err, APR_EINVAL, "mandatory ACME profile '%s' is not offered by CA",
                        issue->profile);
-    rv = post(preply, issue, dir->new_order, new_order_payload(issue, profile, tmp), err, tmp);
+    rv = try_new_order(preply, issue, profile, err, tmp);
     if (rv != APR_SUCCESS)
         return rv;
     if (!(*preply)->location)

@@ -46,6 +46,8 @@ typedef struct md_issue_t {
     const apr_array_header_t *identifiers; /* md_identifier_t, minimal */
     const apr_array_header_t *key_specs; /* md_key_spec_t, at least one */
     int must_staple;
+    const apr_array_header_t *replaces;  /* per key spec: id (RFC 9773 4.1) of the certificate of
+                                          * this CA whose place the new one takes, or NULL */
     const char *profile;                 /* or NULL */
     int profile_mandatory;
     md_solver_conf_t solver;

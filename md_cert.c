@@ -519,6 +519,14 @@ static const char *ari_id(X509 *x509, apr_pool_t *p)
                        ".", serial, NULL);
 }
 
+apr_uint64_t md_cert_dice(const md_cert_info_t *info)
+{
+    char digits[17]; /* of a digest */
+
+    apr_cpystrn(digits, info->fingerprint ? info->fingerprint : "", sizeof(digits));
+    return strtoull(digits, NULL, 16);
+}
+
 const md_cert_info_t *md_cert_info(const md_cert_t *cert, apr_pool_t *p)
 {
     md_cert_info_t *info = apr_pcalloc(p, sizeof(*info));

@@ -6,6 +6,7 @@
 #define MD_MAX_ACME_BODY    (256 * 1024)  /* directory, orders, problem documents */
 #define MD_MAX_CHAIN_BODY   (128 * 1024)  /* PEM chain, RFC 8555 7.4.2 */
 #define MD_MAX_OCSP_BODY    (10 * 1024)   /* OCSP response: it is part of each handshake */
+#define MD_MAX_ARI_BODY     (16 * 1024)   /* renewalInfo, RFC 9773 4.2 */
 #define MD_MAX_HEADERS      (64 * 1024)   /* all response headers together */
 #define MD_MAX_FILE         (1024 * 1024) /* in the store, written or read */
 #define MD_MAX_URI          (4 * 1024)    /* of a CA, a contact, a proxy */

@@ -262,22 +262,26 @@ void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md
 
 /* ---- state ---- */
 
-/* Why this certificate is not what the domain needs, NULL if it is. */
-static const char *deficiency(const md_domain_t *domain, const md_live_t *live, int i,
-                              const char *spec, apr_pool_t *p)
+/* Why this certificate is not what the domain needs, NULL if it is; in a word, too. */
+static const char *deficiency(const char **plack, const md_domain_t *domain, const md_live_t *live,
+                              int i, const char *spec, apr_pool_t *p)
 {
     const md_cert_info_t *cert = APR_ARRAY_IDX(live->certs, i, const md_cert_info_t *);
 
+    *plack = "missing";
     if (!cert || !cert->names || !live->fits[i])
         return apr_psprintf(p, "certificate(%s) is missing", spec);
+    *plack = "names";
     if (md_cert_uncovered(cert, domain->names, p))
         return apr_psprintf(p, "certificate(%s) does not cover all domains.", spec);
+    *plack = "must-staple";
     if (domain->must_staple && !cert->must_staple && !live->lacks_must_staple)
         return apr_psprintf(p, "'must-staple' is requested, but certificate(%s) has it not "
                             "enabled.", spec);
     if (!domain->must_staple && cert->must_staple)
         return apr_psprintf(p, "'must-staple' is not requested, but certificate(%s) has it "
                             "enabled.", spec);
+    *plack = NULL;
     return NULL;
 }
 
@@ -297,7 +301,7 @@ static void settle(md_live_t *live, const md_domain_t *domain, apr_pool_t *p)
     live->state_descr = live->is_unread ? "certificates could not be read when the server was "
                                           "started or reloaded" : NULL;
     for (i = 0; i < live->certs->nelts && !live->state_descr; ++i)
-        live->state_descr = deficiency(domain, live, i, spec_label(domain, i, p), p);
+        live->state_descr = deficiency(&live->lack, domain, live, i, spec_label(domain, i, p), p);
     live->state = live->state_descr ? MD_STATE_INCOMPLETE : MD_STATE_COMPLETE;
 }
 

@@ -26,6 +26,8 @@ typedef struct md_live_t {
     int lacks_must_staple;              /* the CA of `obtained` was asked for it, in vain */
     int state;                          /* md_state_t */
     const char *state_descr;
+    const char *lack;                   /* for an incomplete one, in a word: `missing`, `names`,
+                                           `must-staple`; else NULL */
     apr_time_t since;                   /* when it was loaded */
 } md_live_t;
 

@@ -17,6 +17,8 @@
 #include "md_text.h"
 
 #define SAVE_INTERVAL apr_time_from_sec(2) /* job.json while a run makes progress */
+#define SPREAD_PART 10 /* of a renewal window, where renewals begin, */
+#define SPREAD_MOST apr_time_from_sec(12 * 3600) /* but not more than that */
 #define LACK_DELAY    apr_time_from_sec(60)   /* until there may be descriptors or memory again */
 
 struct md_renew_t {
@@ -44,39 +46,75 @@ int md_renew_is_wanted(const md_domain_t *domain)
     return domain->renew_mode == MD_RENEW_AUTO && !domain->cert_files;
 }
 
-static apr_time_t certs_due(const apr_array_header_t *certs, const md_domain_t *domain,
-                            apr_time_t now)
+/* In the window, but not all at its beginning. One that is as long as the certificate's life says
+ * that it is to be renewed at once. */
+static apr_time_t window_moment(const md_cert_info_t *cert, const md_window_spec_t *spec)
 {
-    const md_cert_info_t *cert;
-    apr_time_t earliest = 0, opens;
-    int i;
+    apr_time_t opens = md_window_opens(&cert->validity, spec);
+    apr_interval_time_t spread;
 
-    for (i = 0; certs && i < certs->nelts; ++i) {
-        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
-        if (!cert)
-            return now;
-        opens = md_window_opens(&cert->validity, &domain->renew_window);
-        if (!earliest || opens < earliest)
-            earliest = opens;
-    }
-    return certs ? earliest : now;
+    if (opens <= cert->validity.start)
+        return opens;
+    spread = (cert->validity.end - opens) / SPREAD_PART;
+    if (spread > SPREAD_MOST)
+        spread = SPREAD_MOST;
+    return spread > 0 ? opens + (apr_time_t)(md_cert_dice(cert) % (apr_uint64_t)spread) : opens;
 }
 
-apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now)
+static md_due_t certs_due(const apr_array_header_t *certs, const md_domain_t *domain,
+                          apr_time_t now)
+{
+    md_due_t due = { 0, NULL, NULL };
+    const md_cert_info_t *cert;
+    apr_time_t at;
+    int i;
+
+    if (!certs)
+        return (md_due_t){ now, "missing", NULL };
+    for (i = 0; i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
+        if (!cert)
+            return (md_due_t){ now, "missing", NULL };
+        at = window_moment(cert, &domain->renew_window);
+        if (!due.at || at < due.at)
+            due = (md_due_t){ at, "window", NULL };
+    }
+    return due;
+}
+
+/* Without what the CA suggests. */
+static md_due_t due_by_window(const md_domain_t *domain, apr_time_t now)
 {
     const md_live_t *live = md_live_of(domain);
-    apr_time_t due, obtained_due;
+    md_due_t due, obtained_due;
 
     if (domain->is_forced)
-        return now;
+        return (md_due_t){ now, "forced", NULL };
     if (live->is_unread) /* what there is shows at the next reload */
-        return now + apr_time_from_sec(24 * 3600);
-    due = live->state == MD_STATE_INCOMPLETE ? now : certs_due(live->certs, domain, now);
+        return (md_due_t){ now + apr_time_from_sec(24 * 3600), "unread", NULL };
+    due = live->state == MD_STATE_INCOMPLETE ? (md_due_t){ now, live->lack, NULL }
+                                             : certs_due(live->certs, domain, now);
     if (!domain->cert_files)
         return due;
     /* What was obtained for a domain with static files is not ordered again while it is good. */
     obtained_due = certs_due(live->obtained, domain, now);
-    return obtained_due > due ? obtained_due : due;
+    return obtained_due.at > due.at ? obtained_due : due;
+}
+
+md_due_t md_renew_due(const md_domain_t *domain, const md_advice_t *advice, apr_time_t now)
+{
+    const md_hint_t *hint = advice ? md_advice_first(advice) : NULL;
+    md_due_t due = due_by_window(domain, now);
+
+    if (hint && hint->renew_at < due.at)
+        due = (md_due_t){ hint->renew_at, "ari", hint->ari.explanation_url };
+    return due;
+}
+
+md_due_t md_renew_look(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
+                       apr_pool_t *p)
+{
+    return md_renew_due(domain, md_advice_load(reg->store, domain, now, p), now);
 }
 
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now)
@@ -343,6 +381,25 @@ static apr_status_t prepare_staging(md_renew_t *renew)
 
 /* ---- one run ---- */
 
+/* The ids of the certificates that the new ones take the place of, per key spec: for the CA that
+ * issued them. */
+static const apr_array_header_t *replaced_certs(const md_renew_t *renew, apr_pool_t *p)
+{
+    const apr_array_header_t *certs = md_live_of(renew->domain)->obtained;
+    apr_array_header_t *ids = apr_array_make(p, 2, sizeof(const char *));
+    const md_cert_info_t *cert;
+    int i;
+
+    if (!certs || !renew->domain->ari_renewals
+        || !md_text_same(renew->domain->ca_url, renew->ca_url))
+        return NULL;
+    for (i = 0; i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
+        APR_ARRAY_PUSH(ids, const char *) = cert ? cert->ari_id : NULL;
+    }
+    return ids;
+}
+
 static void prepare_issue(md_renew_t *renew, apr_time_t now)
 {
     const md_domain_t *domain = renew->domain;
@@ -355,6 +412,7 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
     issue->identifiers = md_identifiers_of(md_names_minimal(domain->names, renew->p), renew->p);
     issue->key_specs = md_domain_key_specs(domain, renew->p);
     issue->must_staple = domain->must_staple;
+    issue->replaces = replaced_certs(renew, renew->p);
     issue->profile = domain->profile;
     issue->profile_mandatory = domain->profile_mandatory;
     issue->wish.ca_url = renew->ca_url;
@@ -399,7 +457,7 @@ static void save_job(md_renew_t *renew, int is_volatile)
 }
 
 md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
-                            apr_time_t now, apr_pool_t *p)
+                            const char *why, apr_time_t now, apr_pool_t *p)
 {
     md_renew_t *renew = apr_pcalloc(p, sizeof(*renew));
 
@@ -412,7 +470,7 @@ md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_j
     job->finished = 0;
     job->next_run = job->retry_after = 0;
     job->last_run = now;
-    md_job_log(job, now, "starting", NULL, NULL);
+    md_job_log(job, now, "starting", NULL, why);
     if (prepare_staging(renew) == APR_SUCCESS)
         prepare_issue(renew, now);
     /* What could not be kept is not ordered. */

@@ -5,15 +5,30 @@
 #define MD_RENEW_H
 
 #include "md_acme_order.h"
+#include "md_advice.h"
 #include "md_job.h"
 #include "md_stage.h"
 
 /* Is this domain renewed by us at all? */
 int md_renew_is_wanted(const md_domain_t *domain);
 
-/* The earliest opening of a renewal window; `now` when a certificate is missing or does not fit; 0
- * when nothing can be told. */
-apr_time_t md_renew_at(const md_domain_t *domain, apr_time_t now);
+/* When a domain is to be renewed, and why. */
+typedef struct md_due_t {
+    apr_time_t at;               /* 0: nothing can be told */
+    const char *reason;          /* `window`, `ari`, `forced`, or what the domain lacks (md_live_t);
+                                  * NULL: nothing can be told */
+    const char *explanation_url; /* of the CA, or NULL */
+} md_due_t;
+
+/* `now` when a certificate is missing or does not fit. Else the earliest moment of its renewal
+ * windows: in the first part of each, another one for each certificate, so that those issued
+ * together are not renewed in the same minute. Or a moment that the CA suggests, if that is
+ * earlier; `advice` may be NULL. Pure. */
+md_due_t md_renew_due(const md_domain_t *domain, const md_advice_t *advice, apr_time_t now);
+
+/* The same by what the store has of the CA's advice. */
+md_due_t md_renew_look(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
+                       apr_pool_t *p);
 
 /* What a CA will hardly accept, or why no challenge of the configured types can be answered, for
  * whoever tests a configuration; NULL if there is nothing. The CA is asked all the same. */
@@ -48,9 +63,9 @@ const char *md_renew_due_ca(const md_reg_t *reg, const md_domain_t *domain, int 
 typedef struct md_renew_t md_renew_t;
 
 /* A run for a domain that is due, resuming what is staged; settles which CA. Nothing is asked of it
- * if the record cannot be saved. Lives in `p`. */
+ * if the record cannot be saved. `why` (or NULL) is for the log of the job. Lives in `p`. */
 md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
-                            apr_time_t now, apr_pool_t *p);
+                            const char *why, apr_time_t now, apr_pool_t *p);
 
 /* The CA that the run needs; NULL if the run cannot start. Without a CA and the account in use
  * there it fails. */

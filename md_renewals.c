@@ -10,6 +10,7 @@
 #endif
 
 #include <apr_hash.h>
+#include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
 #include "md_clock.h"
@@ -31,9 +32,14 @@ typedef struct renewal_t {
     int has_setups;        /* without claim: answers to challenges are left in place */
     int errors;            /* failed attempts in a row, though they could not be saved */
     apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
-    md_renew_t *renew;     /* the run, NULL: none */
+    apr_time_t polled_at;  /* steady: the CA was last asked when to renew, 0: never; */
+    apr_time_t poll_after; /* and, though that could not be saved, is not asked again before */
+    int is_poll;           /* what there is to do is to ask it */
+    md_advice_t *advice;   /* of such a run, NULL: it has not begun */
+    md_acme_t *acme;       /* of it */
+    md_renew_t *renew;     /* the run that renews, NULL: none */
     md_job_t *job;         /* of it */
-    apr_pool_t *pool;      /* of it */
+    apr_pool_t *pool;      /* of either */
     md_err_t result;       /* of a single attempt */
 } renewal_t;
 
@@ -131,16 +137,14 @@ static ca_t *add_ca(md_renewals_t *all, const char *url, const md_route_t *route
     return ca;
 }
 
-static void use_ca(renewal_t *renewal)
+/* NULL without memory. */
+static ca_t *ca_of(const renewal_t *renewal, const char *url)
 {
     const md_domain_t *domain = renewal->domain;
     md_renewals_t *all = renewal->all;
     md_route_t route = md_config_route(domain, all->reg->conf, &all->reg->noted);
-    const char *url = md_renew_ca_url(renewal->renew);
     ca_t *ca;
 
-    if (!url)
-        return;
     lock(all);
     for (ca = all->cas; ca; ca = ca->next)
         if (md_acme_is(ca->acme, url, &route) && md_text_same(ca->eab_kid, domain->eab_kid)
@@ -149,6 +153,14 @@ static void use_ca(renewal_t *renewal)
     if (!ca)
         ca = add_ca(all, url, &route, domain);
     unlock(all);
+    return ca;
+}
+
+static void use_ca(renewal_t *renewal)
+{
+    const char *url = md_renew_ca_url(renewal->renew);
+    ca_t *ca = url ? ca_of(renewal, url) : NULL;
+
     if (ca)
         md_renew_use_ca(renewal->renew, ca->acme, ca->use);
 }
@@ -372,12 +384,40 @@ static int is_revoked(const renewal_t *renewal)
     return 1;
 }
 
+/* Steady, by the date of the next poll. */
+static apr_time_t next_poll(const renewal_t *renewal, const md_advice_t *advice, apr_time_t now)
+{
+    apr_time_t at = md_advice_poll_at(advice), steady = md_clock_steady();
+
+    if (at == APR_INT64_MAX)
+        return MD_TASK_NEVER;
+    at = steady + (at > now ? at - now : 0);
+    return at > renewal->poll_after ? at : renewal->poll_after;
+}
+
+/* Is the CA asked first? Before a renewal that it wants begins, once, as it may have another wish
+ * by now; not before one that is due anyway. */
+static int is_poll_due(const renewal_t *renewal, const md_job_t *job, const md_advice_t *advice,
+                       const md_due_t *due, apr_time_t now)
+{
+    apr_time_t steady = md_clock_steady();
+    const md_hint_t *hint;
+
+    if (due->at > now)
+        return next_poll(renewal, advice, now) <= steady;
+    hint = md_text_same(due->reason, "ari") ? md_advice_first(advice) : NULL;
+    return hint && job->errors == 0 && hint->asked_at < due->at
+           && (!renewal->polled_at || steady - renewal->polled_at >= MD_ARI_POLL_LEAST);
+}
+
 /* What there is to do for the domain by its record. */
 static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
 {
-    apr_time_t now = md_clock_now(), steady = md_clock_steady(), next_run, renew_at;
+    apr_time_t now = md_clock_now(), steady = md_clock_steady(), next_run, at;
     const md_domain_t *domain = renewal->domain;
     const md_reg_t *reg = renewal->all->reg;
+    const md_advice_t *advice;
+    md_due_t due;
 
     next_run = steady + md_job_wait(job, now, reg->conf->activation_delay);
     if (next_run < renewal->not_before)
@@ -390,10 +430,25 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
         md_renew_announce(reg, domain, job, now, tmp);
         return rest_until(renewal, MD_TASK_NEVER);
     }
-    renew_at = md_renew_at(domain, now);
-    if (renew_at > now && !is_revoked(renewal))
-        return rest_until(renewal, steady + wait_for(domain, renew_at - now));
-    return MD_TASK_AGAIN;
+    advice = md_advice_load(reg->store, domain, now, tmp);
+    due = md_renew_due(domain, advice, now);
+    if (due.at > now && is_revoked(renewal))
+        return MD_TASK_AGAIN;
+    renewal->is_poll = is_poll_due(renewal, job, advice, &due, now);
+    if (renewal->is_poll || due.at <= now)
+        return MD_TASK_AGAIN;
+    at = next_poll(renewal, advice, now);
+    next_run = steady + wait_for(domain, due.at - now);
+    return rest_until(renewal, at < next_run ? at : next_run);
+}
+
+/* A poll needs neither a claim nor an answer soon: those who renew go first. */
+static void settle_lane(renewal_t *renewal, const md_job_t *job)
+{
+    const md_domain_t *domain = renewal->domain;
+
+    renewal->task.lane = renewal->is_poll ? domain->ca_url
+                         : md_renew_due_ca(renewal->all->reg, domain, job->errors);
 }
 
 static md_task_next_t look(md_task_t *task)
@@ -404,35 +459,132 @@ static md_task_next_t look(md_task_t *task)
     md_job_t *job;
 
     restore_claims(renewal->all);
+    renewal->is_poll = 0;
     if (!renewal->all->reg->is_tool) {
         tmp = md_engine_pool();
         job = tmp ? load_job(renewal, tmp) : NULL;
         if (job) {
             next = decide(renewal, job, tmp);
-            task->lane = md_renew_due_ca(renewal->all->reg, renewal->domain, job->errors);
+            settle_lane(renewal, job);
         }
         if (tmp)
             apr_pool_destroy(tmp);
         if (!job)
             return rest_until(renewal, md_clock_steady() + BROKEN_AFTER);
     }
-    task->urgency = md_renew_time_left(renewal->domain, md_clock_now());
-    if (next == MD_TASK_AGAIN && !claim_ring(renewal))
+    task->urgency = renewal->is_poll ? MD_TASK_NEVER
+                                     : md_renew_time_left(renewal->domain, md_clock_now());
+    if (next == MD_TASK_AGAIN && !renewal->is_poll && !claim_ring(renewal))
         return rest_until(renewal, MD_TASK_NEVER); /* it is woken */
     if (next == MD_TASK_REST && renewal->has_claim && renewal->not_before <= md_clock_steady())
         leave_ring(renewal); /* what it began is not wanted any more, or not now */
     return next;
 }
 
-/* ---- runs ---- */
-
 static void drop_run(renewal_t *renewal)
 {
     renewal->renew = NULL;
     renewal->job = NULL;
+    renewal->advice = NULL;
     if (renewal->pool)
         apr_pool_destroy(renewal->pool);
     renewal->pool = NULL;
+}
+
+/* ---- polls: what the CA advises ---- */
+
+static int begin_poll(renewal_t *renewal)
+{
+    const md_domain_t *domain = renewal->domain;
+    apr_time_t now = md_clock_now();
+    ca_t *ca = ca_of(renewal, domain->ca_url);
+
+    renewal->pool = ca ? md_engine_pool() : NULL;
+    if (!renewal->pool)
+        return 0;
+    renewal->acme = ca->acme;
+    renewal->advice = md_advice_load(renewal->all->reg->store, domain, now, renewal->pool);
+    md_advice_renew_hints(renewal->advice, now);
+    return 1;
+}
+
+/* What cannot be saved is asked again, but no sooner than if it was. */
+static void save_advice(const renewal_t *renewal, const md_advice_t *advice)
+{
+    apr_status_t rv;
+    md_err_t err;
+
+    md_err_init(&err, renewal->pool);
+    rv = md_advice_save(advice, renewal->all->reg->store, &err, renewal->pool);
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_DEBUG, "md[%s]: what the CA advises cannot be saved: %s",
+               renewal->domain->name, err.detail);
+}
+
+/* Then there is another look. */
+static md_task_next_t conclude_poll(renewal_t *renewal)
+{
+    apr_time_t steady = md_clock_steady(), at;
+
+    renewal->polled_at = steady;
+    renewal->poll_after = steady + MD_ARI_POLL_LEAST;
+    if (renewal->advice) {
+        save_advice(renewal, renewal->advice);
+        at = next_poll(renewal, renewal->advice, md_clock_now());
+        renewal->poll_after = at == MD_TASK_NEVER ? renewal->poll_after : at;
+    }
+    drop_run(renewal);
+    renewal->task.due_at = steady;
+    return MD_TASK_REST;
+}
+
+static md_task_next_t step_poll(renewal_t *renewal)
+{
+    apr_interval_time_t interval = renewal->all->reg->conf->check_interval;
+
+    if (!renewal->advice && !begin_poll(renewal))
+        return conclude_poll(renewal);
+    if (md_advice_ask(renewal->advice, renewal->acme, interval, md_clock_now(), roll()))
+        return MD_TASK_AGAIN;
+    return conclude_poll(renewal);
+}
+
+/* ---- runs ---- */
+
+/* Why there is a renewal, as a phrase in `p`. What the CA asks for is told once. */
+static const char *tell_why(const renewal_t *renewal, const md_due_t *due, int is_first,
+                            apr_pool_t *p)
+{
+    const char *name = renewal->domain->name;
+
+    if (!md_text_same(due->reason, "ari")) {
+        md_log(MD_LOG_DEBUG, MD_LOGNO(10512) "md[%s]: need to renew now (%s)", name,
+               due->reason ? due->reason : "nothing is known of its certificate");
+        return due->reason;
+    }
+    if (!due->explanation_url) {
+        md_log(MD_LOG_DEBUG, MD_LOGNO(10518) "md[%s]: CA advises renew via ARI now", name);
+        return "the CA advises it via ARI";
+    }
+    md_log(is_first ? MD_LOG_NOTICE : MD_LOG_DEBUG, MD_LOGNO(10517) "md[%s]: CA advises renew via "
+           "ARI now, for explanation see %s", name, due->explanation_url);
+    return apr_pstrcat(p, "the CA advises it via ARI, for explanation see ", due->explanation_url,
+                       NULL);
+}
+
+static const char *find_why(const renewal_t *renewal, apr_pool_t *p)
+{
+    apr_time_t now = md_clock_now();
+    md_advice_t *advice = md_advice_load(renewal->all->reg->store, renewal->domain, now, p);
+    md_due_t due = md_renew_due(renewal->domain, advice, now);
+    int is_first = md_text_same(due.reason, "ari") && !md_advice_first(advice)->is_followed;
+    const char *why = tell_why(renewal, &due, is_first, p);
+
+    if (is_first) {
+        md_advice_follow(advice, now);
+        save_advice(renewal, advice);
+    }
+    return why;
 }
 
 static int begin(renewal_t *renewal)
@@ -449,7 +601,8 @@ static int begin(renewal_t *renewal)
                                 : load_job(renewal, renewal->pool);
     if (!renewal->job)
         return 0;
-    renewal->renew = md_renew_create(reg, domain, renewal->job, md_clock_now(), renewal->pool);
+    renewal->renew = md_renew_create(reg, domain, renewal->job, find_why(renewal, renewal->pool),
+                                     md_clock_now(), renewal->pool);
     use_ca(renewal);
     return 1;
 }
@@ -499,6 +652,8 @@ static md_task_next_t step(md_task_t *task)
     apr_interval_time_t wait;
     apr_time_t now;
 
+    if (renewal->is_poll)
+        return step_poll(renewal);
     if (!renewal->renew && !begin(renewal))
         return put_off(renewal);
     now = md_clock_now();
@@ -521,6 +676,10 @@ static void end(md_task_t *task, md_task_why_t why)
 {
     renewal_t *renewal = (renewal_t *)task;
 
+    if (renewal->is_poll) {
+        conclude_poll(renewal);
+        return;
+    }
     if (why == MD_TASK_OVERDUE) {
         md_renew_overdue(renewal->renew, md_clock_now(), roll());
         conclude(renewal);

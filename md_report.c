@@ -314,7 +314,7 @@ static int staged_count(const md_status_t *status)
 /* Nothing goes on: what will, unless it has a time. */
 static const char *prospect(const md_status_t *status)
 {
-    if (status->renew_at)
+    if (status->due.at)
         return "Pending";
     return status->domain->renew_mode == MD_RENEW_MANUAL ? "Manual renew" : NULL;
 }
@@ -326,8 +326,8 @@ static const char *activity_html(const row_t *row)
 
     if (status->job)
         return job_html(status->job, staged_count(status), status->now, row->p);
-    if (status->renew_at > status->now)
-        return when_html("Renew", status->renew_at, status->now, row->p);
+    if (status->due.at > status->now)
+        return when_html("Renew", status->due.at, status->now, row->p);
     text = prospect(status);
     return text ? text : "";
 }
@@ -353,8 +353,8 @@ static void activity_text(const row_t *row)
 
     if (status->job)
         job_text(row, status->job, staged_count(status));
-    else if (status->renew_at > status->now)
-        put_seconds(row, "ActivityRenew", status->renew_at - status->now);
+    else if (status->due.at > status->now)
+        put_seconds(row, "ActivityRenew", status->due.at - status->now);
     else
         put_line(row, "Activity", prospect(status));
 }

@@ -22,7 +22,8 @@ static md_json_t *window_to_json(const md_window_t *window, apr_pool_t *p)
     return json;
 }
 
-static md_json_t *cert_to_json(const md_cert_info_t *cert, apr_pool_t *p)
+/* `advice` is what the CA suggests, NULL for a certificate that is not live. */
+static md_json_t *cert_to_json(const md_cert_info_t *cert, const md_advice_t *advice, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);
 
@@ -32,6 +33,8 @@ static md_json_t *cert_to_json(const md_cert_info_t *cert, apr_pool_t *p)
     md_json_set_str(json, "serial", cert->serial);
     md_json_set_str(json, "sha256-fingerprint", cert->fingerprint);
     md_json_set_str(json, "ari-cert-id", cert->ari_id);
+    if (advice)
+        md_json_set(json, "ari", md_advice_to_json(advice, cert->ari_id, p));
     return json;
 }
 
@@ -124,11 +127,12 @@ const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, 
     status->live = md_live_of(domain);
     status->now = now;
     status->valid = common_validity(status->live->certs);
-    status->renew_at = md_renew_at(domain, now);
+    status->advice = md_advice_load(reg->store, domain, now, p);
+    status->due = md_renew_due(domain, status->advice, now);
     find_job(status, p);
     if (reg->store_problem)
         status->job = blocked_job(status, p);
-    status->is_due = status->job || (status->renew_at && status->renew_at <= now);
+    status->is_due = status->job || (status->due.at && status->due.at <= now);
     return status;
 }
 
@@ -149,6 +153,7 @@ const char *md_status_cert_label(const md_status_t *status, const apr_array_head
 static md_json_t *certs_to_json(const md_status_t *status, const apr_array_header_t *certs,
                                 apr_pool_t *p)
 {
+    const md_advice_t *advice = certs == status->staged ? NULL : status->advice;
     md_json_t *json = md_json_object(p);
     const md_cert_info_t *cert;
     int i;
@@ -157,7 +162,7 @@ static md_json_t *certs_to_json(const md_status_t *status, const apr_array_heade
         cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
         if (cert)
             md_json_set_key(json, md_status_cert_label(status, certs, i, p),
-                            cert_to_json(cert, p));
+                            cert_to_json(cert, advice, p));
     }
     put_common(json, certs, p);
     return json;
@@ -169,7 +174,9 @@ md_json_t *md_status_to_json(const md_status_t *status, int with_log, apr_pool_t
 
     md_domain_mask(json, p);
     md_json_set(json, "cert", certs_to_json(status, status->live->certs, p));
-    md_json_set_time(json, "renew-at", status->renew_at);
+    md_json_set_time(json, "renew-at", status->due.at);
+    md_json_set_str(json, "renew-reason", status->due.reason);
+    md_json_set_str(json, "renew-explanation", status->due.explanation_url);
     md_json_set_bool(json, "watched", status->domain->is_watched);
     if (status->is_due)
         md_json_set_bool(json, "renew", 1);

@@ -7,6 +7,7 @@
 #include "md_job.h"
 #include "md_out.h"
 #include "md_reg.h"
+#include "md_renew.h"
 
 /* What there is to tell of a domain at a moment. */
 typedef struct md_status_t {
@@ -16,7 +17,8 @@ typedef struct md_status_t {
     apr_time_t now;
     md_window_t valid;                /* of all certificates in service; end 0: there is no such
                                          period */
-    apr_time_t renew_at;              /* 0: nothing can be told */
+    const md_advice_t *advice;        /* what the CA suggests */
+    md_due_t due;                     /* when it is renewed, and why */
     int is_due;                       /* a renewal is under way, or it is time for one */
     const md_job_t *job;              /* of the renewal, NULL: there is none */
     const apr_array_header_t *staged; /* with a job: `const md_cert_info_t *` (or NULL) per spec */

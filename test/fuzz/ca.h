@@ -45,7 +45,7 @@ static const char *ca_own(const md_request_t *request)
 {
     if (!strcmp(request->url, CA "/dir"))
         return "200\n\n{\"newNonce\":\"" CA "/nonce\",\"newAccount\":\"" CA "/new-acct\","
-               "\"newOrder\":\"" CA "/new-order\",\"meta\":{\"termsOfService\":\"" CA "/tos\","
+               "\"newOrder\":\"" CA "/new-order\",\"renewalInfo\":\"" CA "/ari\",\"meta\":{\"termsOfService\":\"" CA "/tos\","
                "\"profiles\":{\"classic\":\"x\"}}}";
     return strcmp(request->url, CA "/nonce") ? NULL : "200\nReplay-Nonce: a-nonce\n\n";
 }

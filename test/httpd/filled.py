@@ -70,7 +70,7 @@ def make_store(directory):
         shutil.rmtree(httpd.store / "staging" / name, ignore_errors=True)
         shutil.move(directory / "staging" / name, httpd.store / "staging" / name)
     ocsp = httpd.store / "ocsp" / "live3.test"
-    ocsp.mkdir()
+    ocsp.mkdir(exist_ok=True)
     (ocsp / "job.json").write_text('{"name": "live3.test", "finished": true, "errors": 0}')
     (httpd.store / "httpd.json").write_text('{"proto": {"http": true, "https": true}}')
     assert not stores.faults(httpd.store)

@@ -10,7 +10,7 @@
         ca.calm()                           # from here on a good CA again
 
 Resource kinds: directory newNonce newAccount newOrder account authz challenge order finalize
-certificate, "signed" for every POST and "*" for everything. All rules that match a request apply to it, in the order in
+certificate renewalInfo, "signed" for every POST and "*" for everything. All rules that match a request apply to it, in the order in
 which they were scripted: the first one that answers in place of the CA ends the matter, the ones
 that change a reply are chained.
 
@@ -48,7 +48,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ports import free_ports
 
 KINDS = ("directory", "newNonce", "newAccount", "newOrder", "account", "authz", "challenge",
-         "order", "finalize", "certificate")
+         "order", "finalize", "certificate", "renewalInfo")
 ERROR = "urn:ietf:params:acme:error:"
 DNS_NAME = re.compile(r"^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
 
@@ -726,6 +726,9 @@ class ScriptedCA:
     http01_port   validate http-01 for real, at this port of the loopback address; otherwise every
                   answered challenge counts as proven
     tos           announce terms of service and demand agreement
+
+    renewal_info, an attribute, is what it answers about any certificate (RFC 9773), with renewal_retry_after; None: it
+    does not offer that.
     """
     INTERMEDIATE_NAME = "Scripted Intermediate"
 
@@ -741,6 +744,7 @@ class ScriptedCA:
         self._requests, self._rules = [], []
         self._accounts, self._authzs, self._orders = {}, {}, {}
         self._nonces = collections.OrderedDict()
+        self.renewal_info, self.renewal_retry_after = None, 21600
         self._ids = itertools.count(1)
         self._connections = set()
         self._server = self._thread = None
@@ -943,6 +947,7 @@ class ScriptedCA:
         (re.compile(r"^/order/(\d+)$"), "order"),
         (re.compile(r"^/order/(\d+)/finalize$"), "finalize"),
         (re.compile(r"^/certificate/(\d+)$"), "certificate"),
+        (re.compile(r"^/renewal-info/[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"), "renewalInfo"),
     )
 
     def _route(self, path):
@@ -1072,9 +1077,12 @@ class ScriptedCA:
             meta = {"website": self.url("/about")}
             if self.tos:
                 meta["termsOfService"] = self.url("/terms")
+            more = {"renewalInfo": self.url("/renewal-info")} if self.renewal_info else {}
             return Reply(200, {"newNonce": self.url("/new-nonce"),
                                "newAccount": self.url("/new-account"),
-                               "newOrder": self.url("/new-order"), "meta": meta})
+                               "newOrder": self.url("/new-order"), "meta": meta, **more})
+        if rq.kind == "renewalInfo" and rq.method == "GET" and self.renewal_info:
+            return Reply(200, self.renewal_info).header("Retry-After", str(self.renewal_retry_after))
         if rq.kind == "newNonce" and rq.method in ("GET", "HEAD"):
             reply = Reply(200 if rq.method == "HEAD" else 204, b"", "text/plain",
                           [("Cache-Control", "no-store")])

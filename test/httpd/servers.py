@@ -131,6 +131,17 @@ class Pebble:
         with urllib.request.urlopen(self.mgmt_url + "/roots/0", context=context) as reply:
             return reply.read().decode()
 
+    def set_renewal_info(self, cert_pem, start, end, page=None):
+        """What it suggests for this certificate: a window, as seconds from now, and a page that explains it."""
+        at = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + t)) for t in (start, end)]
+        info = {"suggestedWindow": {"start": at[0], "end": at[1]}}
+        if page:
+            info["explanationURL"] = page
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        data = json.dumps({"certificate": cert_pem, "ariResponse": json.dumps(info)}).encode()
+        with urllib.request.urlopen(self.mgmt_url + "/set-renewal-info/", data=data, context=context) as reply:
+            assert reply.status == 200
+
     def dns_set(self, command, **args):
         """A command of challtestsrv, such as set-servfail with host='name.'"""
         url = f"http://127.0.0.1:{self.dns_mgmt}/{command}"

@@ -58,20 +58,32 @@ static X509_EXTENSION *make_ext(int nid, const char *value)
     return ext;
 }
 
+/* The id of the key that signs. */
+static void add_issuer(X509 *x509)
+{
+    AUTHORITY_KEYID *id = AUTHORITY_KEYID_new();
+
+    id->keyid = ASN1_OCTET_STRING_new();
+    need(ASN1_OCTET_STRING_set(id->keyid, (const unsigned char *)"fake", 4)
+         && X509_add1_ext_i2d(x509, NID_authority_key_identifier, id, 0, 0), "key id");
+    AUTHORITY_KEYID_free(id);
+}
+
 /* Takes over `ext`. */
 static X509 *make_cert(EVP_PKEY *key, X509_EXTENSION *ext, apr_time_t from, apr_time_t to)
 {
     time_t begins = (time_t)apr_time_sec(from), ends = (time_t)apr_time_sec(to);
     X509 *x509 = X509_new();
-    static long serial;
 
-    need(X509_set_version(x509, 2) && ASN1_INTEGER_set(X509_get_serialNumber(x509), ++serial)
+    need(X509_set_version(x509, 2)
+         && ASN1_INTEGER_set(X509_get_serialNumber(x509), fake_ca.issued + 1)
          && X509_NAME_add_entry_by_txt(X509_get_issuer_name(x509), "CN", MBSTRING_ASC,
                                        (const unsigned char *)"A CA", -1, -1, 0)
          && X509_time_adj_ex(X509_getm_notBefore(x509), 0, 0, &begins)
          && X509_time_adj_ex(X509_getm_notAfter(x509), 0, 0, &ends)
          && X509_set_pubkey(x509, key) && X509_add_ext(x509, ext, -1), "certificate");
     X509_EXTENSION_free(ext);
+    add_issuer(x509);
     return x509;
 }
 
@@ -100,12 +112,24 @@ static const char *sign(X509 *x509, apr_pool_t *p)
     return pem;
 }
 
+static void remember(const char *name, apr_time_t from, apr_time_t to)
+{
+    fake_cert_t *cert = &fake_ca.certs[fake_ca.issued++];
+
+    need(fake_ca.issued < FAKE_CERTS, "too many certificates");
+    apr_cpystrn(cert->name, name, sizeof(cert->name));
+    cert->from = from;
+    cert->to = to;
+}
+
 const char *fake_ca_issue(const char *name, EVP_PKEY *key, apr_time_t from, apr_time_t to,
                           apr_pool_t *p)
 {
     const char *san = apr_pstrcat(p, "DNS:", name, NULL);
+    X509 *x509 = make_cert(key, make_ext(NID_subject_alt_name, san), from, to);
 
-    return sign(make_cert(key, make_ext(NID_subject_alt_name, san), from, to), p);
+    remember(name, from, to);
+    return sign(x509, p);
 }
 
 /* With the key and the names of the request, and nothing else of it, such as must-staple. */
@@ -114,11 +138,14 @@ static const char *issue(const fake_order_t *order, apr_pool_t *p)
     STACK_OF(X509_EXTENSION) *exts = X509_REQ_get_extensions(order->csr);
     int at = X509v3_get_ext_by_NID(exts, NID_subject_alt_name, -1);
     X509_EXTENSION *names = at < 0 ? NULL : sk_X509_EXTENSION_delete(exts, at);
+    apr_time_t from = order->issued_at, to = from + fake_ca.lifetime;
+    X509 *x509;
 
     sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
     need(names != NULL, "a CSR without names");
-    return sign(make_cert(X509_REQ_get0_pubkey(order->csr), names, order->issued_at,
-                          order->issued_at + fake_ca.lifetime), p);
+    x509 = make_cert(X509_REQ_get0_pubkey(order->csr), names, from, to);
+    remember(order->name, from, to);
+    return sign(x509, p);
 }
 
 void fake_ca_start(apr_time_t now)
@@ -150,6 +177,7 @@ typedef struct call_t {
     int acct;                  /* that signs; -1: a bare key */
     fake_order_t *order;       /* that it is about, or NULL */
     int name;                  /* of the order */
+    const fake_cert_t *cert;   /* that it is about, or NULL */
     apr_pool_t *p;
 } call_t;
 
@@ -182,7 +210,9 @@ static void locate(const call_t *call, const char *kind, int id)
 static void directory(call_t *call)
 {
     answer_json(call, 200, "{\"newNonce\":\"%s/nonce\",\"newAccount\":\"%s/new-acct\","
-                "\"newOrder\":\"%s/new-order\"}", call->base, call->base, call->base);
+                "\"newOrder\":\"%s/new-order\"%s}", call->base, call->base, call->base,
+                fake_ca.ari_to ? apr_psprintf(call->p, ",\"renewalInfo\":\"%s/ari\"", call->base)
+                               : "");
 }
 
 static void new_nonce(call_t *call)
@@ -272,6 +302,7 @@ static fake_order_t wish_of(const call_t *call)
     md_json_t *list = md_json_get(call->payload, "identifiers", call->p);
     fake_order_t order = { .count = (int)md_json_size(list), .made_at = date(),
                            .validation = fake_ca.validation };
+    const char *replaces = md_json_get_str(call->payload, "replaces");
     int k;
 
     need(order.count > 0 && order.count <= FAKE_NAMES, "an order for so many names");
@@ -279,6 +310,7 @@ static fake_order_t wish_of(const call_t *call)
         order.names[k] = apr_pstrdup(fake_ca.p, md_json_get_str(md_json_at(list, k, call->p),
                                                                 "value"));
     apr_cpystrn(order.name, order.names[0], sizeof(order.name));
+    order.replaces = apr_pstrdup(fake_ca.p, replaces);
     return order;
 }
 
@@ -393,6 +425,45 @@ static void get_cert(call_t *call)
     call->answer->type = "application/pem-certificate-chain";
 }
 
+/* ---- renewal information ---- */
+
+static const char *rfc3339(apr_time_t t, apr_pool_t *p)
+{
+    apr_time_exp_t x;
+
+    apr_time_exp_gmt(&x, t);
+    return apr_psprintf(p, "%04d-%02d-%02dT%02d:%02d:%02dZ", x.tm_year + 1900, x.tm_mon + 1,
+                        x.tm_mday, x.tm_hour, x.tm_min, x.tm_sec);
+}
+
+static void renewal_info(call_t *call)
+{
+    const fake_cert_t *cert = call->cert;
+    apr_interval_time_t lifetime = cert->to - cert->from;
+
+    need(date() < cert->to, "renewal information on a certificate that has ended");
+    answer_json(call, 200, "{\"suggestedWindow\":{\"start\":\"%s\",\"end\":\"%s\"}}",
+                rfc3339(cert->from + lifetime * fake_ca.ari_from / 100, call->p),
+                rfc3339(cert->from + lifetime * fake_ca.ari_to / 100, call->p));
+    if (fake_ca.ari_retry_after)
+        call->answer->headers = apr_psprintf(call->p, "Retry-After: %d", fake_ca.ari_retry_after);
+}
+
+/* By the serial number in the id (RFC 9773 4.1). */
+static const fake_cert_t *find_cert(const call_t *call)
+{
+    const char *text = strrchr(call->request->url, '.');
+    apr_size_t len, i;
+    unsigned char *octets;
+    int serial = 0;
+
+    len = md_base64url_decode(&octets, text ? text + 1 : "", call->p);
+    for (i = 0; i < len; ++i)
+        serial = serial * 256 + octets[i];
+    need(serial > 0 && serial <= fake_ca.issued, "no certificate has this id");
+    return &fake_ca.certs[serial - 1];
+}
+
 /* ---- requests ---- */
 
 typedef void handler_t(call_t *call);
@@ -413,6 +484,7 @@ static const struct route_t {
     { "chall", 1, FAKE_NAMES, answer_challenge },
     { "finalize", 1, 1, finalize },
     { "cert", 1, 1, get_cert },
+    { "ari", 0, 0, renewal_info },
 };
 #define ROUTE_COUNT (sizeof(ROUTES) / sizeof(ROUTES[0]))
 
@@ -482,9 +554,11 @@ static void find_order(call_t *call, const struct route_t *route, fake_order_t *
 
 static void note(const call_t *call)
 {
+    const char *name = call->order ? call->order->name : call->cert->name;
+
     need(fake_ca.logged < FAKE_LOG, "too many requests");
     apr_cpystrn(fake_ca.log[fake_ca.logged].kind, call->kind, sizeof(fake_ca.log[0].kind));
-    apr_cpystrn(fake_ca.log[fake_ca.logged].name, call->order->name, sizeof(fake_ca.log[0].name));
+    apr_cpystrn(fake_ca.log[fake_ca.logged].name, name, sizeof(fake_ca.log[0].name));
     fake_ca.log[fake_ca.logged++].at = md_clock_steady();
 }
 
@@ -542,7 +616,9 @@ int fake_ca_serve(fake_answer_t *answer, const md_request_t *request, apr_pool_t
     if (route->is_signed)
         read_jws(&call);
     find_order(&call, route, &wish);
-    if (call.order)
+    if (!strcmp(call.kind, "ari"))
+        call.cert = find_cert(&call);
+    if (call.order || call.cert)
         note(&call);
     answer->status = 200;
     if (fake_ca.refuse && fake_ca.refuse(answer, call.kind, call.order, p))

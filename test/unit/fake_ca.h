@@ -18,6 +18,7 @@
 #define FAKE_ORDERS   4000
 #define FAKE_ACCOUNTS 20
 #define FAKE_LOG      20000
+#define FAKE_CERTS    20000
 
 typedef struct fake_acct_t {
     const char *jwk;
@@ -39,10 +40,18 @@ typedef struct fake_order_t {
     int is_invalid;      /* it alone, without a reason */
     X509_REQ *csr;       /* NULL: not finalized */
     apr_time_t issued_at; /* processing until then */
+    const char *replaces; /* id of a certificate (RFC 9773 5), or NULL */
 } fake_order_t;
 
+/* What was issued, by serial number. */
+typedef struct fake_cert_t {
+    char name[64];
+    apr_time_t from, to;
+} fake_cert_t;
+
 /* In place of the CA: 1 if it filled in the answer. `kind` is one of dir, nonce, new-acct, acct,
- * new-order, authz, chall, order, finalize, cert; `order` is NULL for the first four. */
+ * new-order, authz, chall, order, finalize, cert, ari; `order` is NULL for the first four and the
+ * last. */
 typedef int fake_refuse_fn(fake_answer_t *answer, const char *kind, fake_order_t *order,
                            apr_pool_t *p);
 
@@ -53,6 +62,9 @@ typedef struct fake_ca_t {
     apr_interval_time_t lifetime;    /* of certificates; 90 days */
     apr_interval_time_t validation, processing; /* how long they take, of new orders */
     apr_interval_time_t lag;         /* for so long it does not know what it has just made */
+    int ari_from, ari_to;            /* its suggested windows, in percent of a lifetime; 0, 0: it
+                                      * offers no renewal information */
+    int ari_retry_after;             /* seconds, 0: it does not tell */
 
     /* what happened */
     fake_acct_t accts[FAKE_ACCOUNTS];
@@ -60,8 +72,10 @@ typedef struct fake_ca_t {
     fake_order_t orders[FAKE_ORDERS];
     int count;                       /* of them */
     struct { char kind[12], name[64]; apr_time_t at; } log[FAKE_LOG]; /* what was asked about
-                                      * orders, by the steady clock */
+                                      * orders and certificates, by the steady clock */
     int logged;
+    fake_cert_t certs[FAKE_CERTS];
+    int issued;
 
     /* its own */
     apr_pool_t *p;
@@ -79,7 +93,7 @@ void fake_ca_start(apr_time_t date);
 /* For fake_http_serve. */
 int fake_ca_serve(fake_answer_t *answer, const md_request_t *request, apr_pool_t *p);
 
-/* Requests of a kind (NULL: of all) about orders of a domain (NULL: of any). */
+/* Requests of a kind (NULL: of all) about orders or certificates of a domain (NULL: of any). */
 int fake_ca_count(const char *kind, const char *name);
 
 /* The chain of a certificate for a public key, as PEM. */

@@ -402,7 +402,7 @@ static void activation_takes_complete_sets_only(void **state)
     assert_true(mode_of("domains/a.org/job.json") != -1);
     assert_true(mode_of("staging/b.org/privkey.p-256.pem") != -1); /* to be continued */
     assert_int_equal(mode_of("staging/c.org"), -1);                /* purged */
-    assert_true(md_renew_at(APR_ARRAY_IDX(reg->domains, 0, md_domain_t *), apr_time_now())
+    assert_true(md_renew_look(reg, APR_ARRAY_IDX(reg->domains, 0, md_domain_t *), apr_time_now(), p).at
                 > apr_time_now());
     assert_int_equal(mode_of("tmp/a.org"), -1);
 }

@@ -6,18 +6,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <errno.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include <cmocka.h>
 
 #include <apr_general.h>
 #include <apr_strings.h>
-#include <apr_thread_proc.h>
-#include <openssl/pem.h>
-#include <openssl/pkcs12.h>
-#include <openssl/rand.h>
 
 #include "../../md_limits.h"
 #include "../../md_live.h"
@@ -28,6 +21,7 @@
 #include "fake_clock.h"
 #include "fake_http.h"
 #include "many_domains.h"
+#include "simulated.h"
 
 #define MINUTES(n) apr_time_from_sec((n) * 60LL)
 #define HOURS(n)   MINUTES((n) * 60LL)
@@ -156,128 +150,9 @@ static const kind_t KINDS[] = {
 };
 #define KIND_COUNT (sizeof(KINDS) / sizeof(KINDS[0]))
 
-/* ---- in place of the system ---- */
+/* ---- in place of the log ---- */
 
-static int disk_is_full, has_news;
-static apr_uint64_t dice;
-
-ssize_t write(int fd, const void *data, size_t len)
-{
-    if (!disk_is_full)
-        return syscall(SYS_write, fd, data, len);
-    errno = ENOSPC;
-    return -1;
-}
-
-int fsync(int fd)
-{
-    (void)fd;
-    return 0;
-}
-
-/* The same each time. */
-int RAND_bytes(unsigned char *buf, int len)
-{
-    int i;
-
-    for (i = 0; i < len; ++i) {
-        dice = dice * 6364136223846793005u + 1442695040888963407u;
-        buf[i] = (unsigned char)(dice >> 56);
-    }
-    return 1;
-}
-
-/* With one round from the passphrase to the key in place of thousands. */
-int PEM_write_bio_PKCS8PrivateKey(BIO *bio, const EVP_PKEY *key, const EVP_CIPHER *cipher,
-                                  const char *pass, int len, pem_password_cb *ask, void *baton)
-{
-    PKCS8_PRIV_KEY_INFO *plain = EVP_PKEY2PKCS8(key);
-    X509_SIG *sealed = NULL;
-    char given[1024];
-    int ok;
-
-    (void)pass;
-    (void)len;
-    if (ask)
-        sealed = PKCS8_encrypt(-1, cipher, given, ask(given, sizeof(given), 1, baton), NULL, 0, 1,
-                               plain);
-    ok = sealed ? PEM_write_bio_PKCS8(bio, sealed) : PEM_write_bio_PKCS8_PRIV_KEY_INFO(bio, plain);
-    X509_SIG_free(sealed);
-    PKCS8_PRIV_KEY_INFO_free(plain);
-    return ok;
-}
-
-static apr_hash_t *keys; /* by their PEM, while there is a server */
-
-static apr_status_t free_key(void *key)
-{
-    EVP_PKEY_free(key);
-    return APR_SUCCESS;
-}
-
-/* Each is decoded once, which takes longer than all else. */
-EVP_PKEY *PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **pkey, pem_password_cb *ask, void *baton)
-{
-    apr_pool_t *pool = apr_hash_pool_get(keys);
-    const char *pem;
-    EVP_PKEY *key;
-    char *data;
-    long len;
-
-    (void)pkey;
-    len = BIO_get_mem_data(bio, &data);
-    key = apr_hash_get(keys, data, len);
-    if (!key) {
-        pem = apr_pstrmemdup(pool, data, (apr_size_t)len);
-        key = PEM_read_bio_PrivateKey_ex(bio, NULL, ask, baton, NULL, NULL);
-        assert_non_null(key);
-        apr_pool_cleanup_register(pool, key, free_key, apr_pool_cleanup_null);
-        apr_hash_set(keys, pem, len, key);
-    }
-    EVP_PKEY_up_ref(key);
-    return key;
-}
-
-/* Threads run when the engine has told what there is to do, one after the other. */
-#define MOST_THREADS 100
-static struct {
-    apr_thread_start_t func;
-    void *baton;
-} threads[MOST_THREADS];
-static int first_thread, thread_count;
-
-apr_status_t apr_thread_create(apr_thread_t **thread, apr_threadattr_t *attr,
-                               apr_thread_start_t func, void *baton, apr_pool_t *pool)
-{
-    int i = (first_thread + thread_count++) % MOST_THREADS;
-
-    (void)attr;
-    (void)pool;
-    assert_true(thread_count <= MOST_THREADS);
-    threads[i].func = func;
-    threads[i].baton = baton;
-    *thread = baton; /* not NULL, and nobody looks into it */
-    return APR_SUCCESS;
-}
-
-apr_status_t apr_thread_join(apr_status_t *rv, apr_thread_t *thread)
-{
-    (void)thread;
-    *rv = APR_SUCCESS;
-    return APR_SUCCESS;
-}
-
-static void run_threads(void)
-{
-    int i;
-
-    while (thread_count > 0) {
-        i = first_thread;
-        first_thread = (first_thread + 1) % MOST_THREADS;
-        --thread_count;
-        (void)threads[i].func(NULL, threads[i].baton);
-    }
-}
+static int has_news;
 
 static int is_news(md_log_level_t level)
 {
@@ -667,23 +542,6 @@ static void set_trouble(int is_on)
         break;
     default:
         break;
-    }
-}
-
-/* The watchdog calls the engine. */
-static void run_until(apr_time_t until)
-{
-    apr_interval_time_t wait;
-
-    while (fake_clock_truth() < until) {
-        wait = md_engine_run(engine);
-        if (thread_count > 0) {
-            run_threads();
-            continue;
-        }
-        if (wait > until - fake_clock_truth())
-            wait = until - fake_clock_truth();
-        fake_clock_advance(wait);
     }
 }
 
