@@ -150,9 +150,9 @@ def handshake(port, name, *options):
             staple = data[8:]
         elif kind == "Certificate" and "TLSv1.3" in text:
             staple = staple_of_first(data)
-    leaf = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", text, re.S)
+    leaf = re.search(r"^Server certificate\n(.*?-----END CERTIFICATE-----)", text, re.S | re.M)
     assert leaf, text
-    return staple, x509.load_pem_x509_certificate(leaf.group().encode()).serial_number
+    return staple, x509.load_pem_x509_certificate(leaf.group(1).encode()).serial_number
 
 
 def staple_of_first(message):

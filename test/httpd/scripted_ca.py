@@ -43,7 +43,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from ports import free_ports
 
@@ -121,7 +121,9 @@ def pem(cert):
 # certificates
 
 class Issuer:
-    """A key with a certificate that signs others; `parent` None makes a root."""
+    """A key with a certificate that signs others; `parent` None makes a root. What it signs names `ocsp_url`, if that is
+    set."""
+    ocsp_url = None
 
     def __init__(self, name, parent=None, key=None):
         self.key = key or ec.generate_private_key(ec.SECP256R1())
@@ -151,8 +153,11 @@ class Issuer:
         subject = x509.Name(cn)
         if issuer_name == "self":
             issuer_name = subject
-        return (self._builder(subject, public_key, issuer_name or self.name, days, start)
-                .add_extension(x509.BasicConstraints(False, None), critical=True)
+        builder = self._builder(subject, public_key, issuer_name or self.name, days, start)
+        if self.ocsp_url:
+            builder = builder.add_extension(x509.AuthorityInformationAccess([x509.AccessDescription(
+                AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(self.ocsp_url))]), critical=False)
+        return (builder.add_extension(x509.BasicConstraints(False, None), critical=True)
                 .add_extension(x509.SubjectAlternativeName(san), critical=not cn)
                 .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
                                critical=False)

@@ -5,7 +5,6 @@ import re
 import subprocess
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
@@ -163,3 +162,33 @@ def test_the_responder_of_openssl(httpd, ocsp, workdir):
     finally:
         responder.kill()
         responder.wait()
+
+
+def test_a_revoked_certificate_is_renewed_at_once(httpd, ca):
+    """Once: while the new one waits for a reload, and when it is in service."""
+    with Responder(ca.intermediate.cert, ca.intermediate.key) as responder:
+        ca.intermediate.ocsp_url = responder.url
+        httpd.use_ca(ca)
+        httpd.add_md_conf("MDStapling on\nMDPrivateKeys P-256\nMDomain one.test\nMDomain two.test")
+        for name in "one.test", "two.test":
+            httpd.add_vhost(name)
+        httpd.start()
+        httpd.await_md(["one.test", "two.test"])
+        httpd.graceful()
+        for name in "one.test", "two.test":
+            await_status(httpd, responder, name)
+        serial = httpd.tls_cert("one.test").serial_number
+        responder.status[serial] = REVOKED
+        orders = ca.count("newOrder")
+        for path in files(httpd, "one.test"): # with an empty store, the next start asks again
+            path.unlink()
+        httpd.graceful()
+        httpd.wait_log(r"\[md:warn\].*md\[one.test\]: the CA revoked the certificate with serial .* \(keyCompromise\)")
+        httpd.wait_log(r"AH10500: md\[one.test\]: OCSP reports revoked")
+        wait_for(lambda: httpd.error_log().count("AH10059: The Managed Domain one.test ") == 2, what="a new one")
+        assert status(httpd, responder, "one.test") == REVOKED
+        httpd.graceful()
+        await_status(httpd, responder, "one.test")
+        assert httpd.tls_cert("one.test").serial_number != serial
+        assert ca.count("newOrder") == orders + 1
+        assert httpd.error_log().count("AH10059: The Managed Domain two.test ") == 1
