@@ -149,20 +149,55 @@ const char *md_status_cert_label(const md_status_t *status, const apr_array_head
     return md_domain_cert_label(status->domain, i, p);
 }
 
+static const md_stapled_t *find_stapled(const md_status_t *status, const md_cert_info_t *cert)
+{
+    const md_staples_t *staples = status->reg->staples;
+    const md_stapled_t *one = staples ? md_staples_of(staples, status->domain->name) : NULL;
+
+    while (one && !md_text_same(one->ocsp->sha256, cert->fingerprint))
+        one = one->next;
+    return one;
+}
+
+/* NULL: it is not stapled. */
+static md_json_t *ocsp_to_json(const md_status_t *status, const md_cert_info_t *cert,
+                               apr_pool_t *p)
+{
+    const md_stapled_t *stapled = find_stapled(status, cert);
+    md_json_t *json = md_json_object(p);
+    md_staple_t staple;
+    md_job_t *job;
+
+    if (!stapled)
+        return NULL;
+    md_json_set_str(json, "status", "unknown");
+    if (md_staples_get(&staple, status->reg->staples, stapled)) {
+        md_json_set_str(json, "status", md_staple_status(&staple));
+        md_json_set(json, "valid", window_to_json(&(md_window_t){ staple.from, staple.until }, p));
+    }
+    if (md_job_load(&job, status->reg->store, MD_STORE_OCSP, stapled->name, NULL, p)
+        == APR_SUCCESS)
+        md_json_set(json, "renewal", md_job_to_json(job, 0, p));
+    return json;
+}
+
 /* Those in service, or staged, and their common validity. */
 static md_json_t *certs_to_json(const md_status_t *status, const apr_array_header_t *certs,
                                 apr_pool_t *p)
 {
     const md_advice_t *advice = certs == status->staged ? NULL : status->advice;
-    md_json_t *json = md_json_object(p);
+    md_json_t *json = md_json_object(p), *one;
     const md_cert_info_t *cert;
     int i;
 
     for (i = 0; certs && i < certs->nelts; ++i) {
         cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
-        if (cert)
-            md_json_set_key(json, md_status_cert_label(status, certs, i, p),
-                            cert_to_json(cert, advice, p));
+        if (!cert)
+            continue;
+        one = cert_to_json(cert, advice, p);
+        if (certs != status->staged)
+            md_json_set(one, "ocsp", ocsp_to_json(status, cert, p));
+        md_json_set_key(json, md_status_cert_label(status, certs, i, p), one);
     }
     put_common(json, certs, p);
     return json;

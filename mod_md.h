@@ -35,6 +35,7 @@ typedef struct md_process_t {
     apr_hash_t *expected;        /* MD name -> domain with the names it is going to have */
     md_index_t *expected_names;  /* theirs */
     apr_array_header_t *ignored; /* `const ap_directive_t *` that have no effect where they stand */
+    apr_hash_t *unstapled;       /* certificates that cannot be stapled were told; NULL: none */
     const char *store_problem;   /* why nobody can be renewed at all, NULL: nothing is wrong */
     int is_dry_run;              /* a new process only tries its configuration first */
     int is_reload;               /* the process has started before */

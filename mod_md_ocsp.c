@@ -2,6 +2,13 @@
 /* Stapling for the TLS module: which certificates we take on, and what it sends of them. */
 #include "mod_md.h"
 
+#include <apr_optional_hooks.h>
+#include <apr_strings.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
 #include <http_log.h>
 #include <http_ssl.h>
 
@@ -84,6 +91,60 @@ static int prime(server_rec *s, apr_pool_t *p, const char *id, apr_size_t id_len
     return DECLINED;
 }
 
+/* ---- what mod_ssl does not offer ---- */
+
+/* A hook of mod_ssl_openssl.h, which not every httpd installs. */
+typedef int ssl_HOOK_init_server_t(server_rec *s, apr_pool_t *p, int is_proxy, SSL_CTX *ctx);
+
+static int names_responder(X509 *x509)
+{
+    STACK_OF(OPENSSL_STRING) *urls = X509_get1_ocsp(x509);
+    int count = sk_OPENSSL_STRING_num(urls);
+
+    X509_email_free(urls);
+    return count > 0;
+}
+
+/* Told once for each certificate, whatever the number of its servers. */
+static void tell_missing_issuer(server_rec *s, const md_staples_t *staples, X509 *x509,
+                                apr_hash_t *told, apr_pool_t *p)
+{
+    unsigned char sha1[EVP_MAX_MD_SIZE];
+    const md_stapled_t *stapled;
+    unsigned int len = 0;
+
+    if (!x509 || !X509_digest(x509, EVP_sha1(), sha1, &len) || !names_responder(x509)
+        || md_staples_knows(&stapled, staples, (const char *)sha1, len)
+        || apr_hash_get(told, sha1, len))
+        return;
+    apr_hash_set(told, apr_pmemdup(p, sha1, len), len, "");
+    ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s, "%s: no OCSP response can be stapled for the "
+                 "certificate of %s, as its issuer is not known: add the issuer's certificate to "
+                 "the file, or to SSLCACertificateFile", mod_md_place_of(s, p),
+                 s->server_hostname ? s->server_hostname : "the server");
+}
+
+/* mod_ssl has offered each certificate of the server whose issuer it knows. */
+static int init_server(server_rec *s, apr_pool_t *p, int is_proxy, SSL_CTX *ctx)
+{
+    md_process_t *process = mod_md_process();
+    X509 *current = SSL_CTX_get0_certificate(ctx);
+    long more;
+
+    if (is_proxy || !process->reg || !process->reg->staples || process->is_dry_run
+        || !mod_md_staples(s))
+        return DECLINED;
+    if (!process->unstapled)
+        process->unstapled = apr_hash_make(p);
+    for (more = SSL_CTX_set_current_cert(ctx, SSL_CERT_SET_FIRST); more == 1;
+         more = SSL_CTX_set_current_cert(ctx, SSL_CERT_SET_NEXT))
+        tell_missing_issuer(s, process->reg->staples, SSL_CTX_get0_certificate(ctx),
+                            process->unstapled, p);
+    (void)SSL_CTX_select_current_cert(ctx, current);
+    ERR_clear_error();
+    return OK;
+}
+
 /* ---- in handshakes ---- */
 
 static int get_response(server_rec *s, conn_rec *c, const char *id, apr_size_t id_len,
@@ -124,5 +185,6 @@ void mod_md_ocsp_hooks(void)
 {
     ap_hook_ssl_ocsp_prime_hook(prime, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_ssl_ocsp_get_resp_hook(get_response, NULL, NULL, APR_HOOK_MIDDLE);
+    APR_OPTIONAL_HOOK(ssl, init_server, init_server, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
 }

@@ -62,7 +62,7 @@ static void put_status(request_rec *r)
     const md_domain_t *domain = reg ? find_domain(reg, r->path_info) : NULL;
     md_out_t out = out_to(r);
 
-    if (!reg)
+    if (!reg || reg->domains->nelts == 0)
         put_version(r);
     else if (domain)
         put_domain(r, reg, domain);

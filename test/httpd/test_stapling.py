@@ -86,6 +86,21 @@ def test_certificates_that_cannot_be_asked_about(httpd, ocsp):
     assert not httpd.problems()
 
 
+def test_an_issuer_that_is_missing(httpd, ocsp):
+    """It is found among the trusted certificates, or else told once."""
+    pairs = {name: ocsp.issue(name, chain=False) for name in ("found.test", "lost.test")}
+    (httpd.dir / "ca.pem").write_bytes(ocsp.issuer.public_bytes(serialization.Encoding.PEM))
+    httpd.add_md_conf("MDStapling on")
+    httpd.add_vhost("found.test", extra=tls(pairs["found.test"]) + f"\nSSLCACertificateFile {httpd.dir}/ca.pem")
+    httpd.add_vhost("lost.test", extra=tls(pairs["lost.test"]))
+    httpd.add_vhost("again.test", extra=tls(pairs["lost.test"]))
+    httpd.start()
+    await_status(httpd, ocsp, "found.test")
+    assert status(httpd, ocsp, "lost.test") is None
+    told = [line for line in httpd.error_log().splitlines() if "as its issuer is not known" in line]
+    assert len(told) == 1 and re.search("certificate of (lost|again).test", told[0])
+
+
 @pytest.mark.parametrize("reload", [True, False])
 def test_responses_survive(httpd, ocsp, reload):
     """The first handshake after a start has one, though the responder is gone."""
@@ -177,6 +192,9 @@ def test_a_revoked_certificate_is_renewed_at_once(httpd, ca):
         httpd.graceful()
         for name in "one.test", "two.test":
             await_status(httpd, responder, name)
+        shown = httpd.md_status("one.test")["cert"]["P-256"]["ocsp"]
+        assert shown["status"] == "good" and set(shown["valid"]) == {"from", "until"}
+        assert shown["renewal"]["finished"] and shown["renewal"]["errors"] == 0
         serial = httpd.tls_cert("one.test").serial_number
         responder.status[serial] = REVOKED
         orders = ca.count("newOrder")
