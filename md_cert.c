@@ -44,12 +44,6 @@ md_cert_t *md_cert_wrap(X509 *x509, apr_pool_t *p)
     return cert;
 }
 
-md_cert_t *md_cert_share(const md_cert_t *cert, apr_pool_t *p)
-{
-    X509_up_ref(cert->x509);
-    return md_cert_wrap(cert->x509, p);
-}
-
 X509 *md_cert_x509(const md_cert_t *cert)
 {
     return cert->x509;
@@ -88,6 +82,15 @@ static X509 *decode_known(const unsigned char *der, long len, apr_hash_t *known)
     }
     X509_up_ref(cert->x509);
     return cert->x509;
+}
+
+md_cert_t *md_cert_decode_shared(const unsigned char *der, long len, apr_hash_t *known,
+                                 apr_pool_t *p)
+{
+    X509 *x509 = decode_known(der, len, known);
+
+    ERR_clear_error();
+    return x509 ? md_cert_wrap(x509, p) : NULL;
 }
 
 static apr_status_t read_blocks(apr_array_header_t *chain, BIO *bio, apr_hash_t *known,

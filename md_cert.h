@@ -14,8 +14,6 @@ typedef struct md_cert_t md_cert_t;
 
 /* Takes ownership of `x509`. */
 md_cert_t *md_cert_wrap(X509 *x509, apr_pool_t *p);
-/* The same certificate, for the life of another pool. */
-md_cert_t *md_cert_share(const md_cert_t *cert, apr_pool_t *p);
 X509 *md_cert_x509(const md_cert_t *cert);
 
 /* All CERTIFICATE blocks of a PEM text, leaf first, as array of `md_cert_t *`; empty when there is
@@ -30,6 +28,10 @@ apr_status_t md_chain_from_pem(apr_array_header_t **pchain, const char *pem, apr
 MD_MUST_CHECK
 apr_status_t md_chain_from_pem_shared(apr_array_header_t **pchain, const char *pem, apr_size_t len,
                                       apr_hash_t *known, md_err_t *err, apr_pool_t *p);
+
+/* One issuer of those, in `p`; NULL if it cannot be decoded. */
+md_cert_t *md_cert_decode_shared(const unsigned char *der, long len, apr_hash_t *known,
+                                 apr_pool_t *p);
 
 /* Concatenated PEM blocks; "" for none. */
 const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p);

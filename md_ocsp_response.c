@@ -9,6 +9,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/ocsp.h>
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
 #include "md_limits.h"
@@ -20,42 +21,127 @@
 
 /* ---- the certificate ---- */
 
-static const char *digest_of(const md_cert_t *cert, const EVP_MD *md, apr_pool_t *p)
+/* What is needed of a certificate (RFC 5280 4.1). */
+typedef struct parts_t {
+    ASN1_INTEGER *serial;
+    X509_NAME *issuer;
+    ASN1_TIME *not_before;
+    X509_EXTENSIONS *extensions;
+} parts_t;
+
+static void free_parts(parts_t *parts)
+{
+    ASN1_INTEGER_free(parts->serial);
+    X509_NAME_free(parts->issuer);
+    ASN1_TIME_free(parts->not_before);
+    sk_X509_EXTENSION_pop_free(parts->extensions, X509_EXTENSION_free);
+}
+
+/* Go to what is inside the element, *pend being its end; 0: it has another tag. */
+static int enter(const unsigned char **pat, const unsigned char **pend, int tag)
+{
+    int found, class;
+    long len;
+
+    if (ASN1_get_object(pat, &len, &found, &class, *pend - *pat) & 0x80 || found != tag)
+        return 0;
+    *pend = *pat + len;
+    return 1;
+}
+
+static int skip(const unsigned char **pat, const unsigned char *end)
+{
+    int tag, class;
+    long len;
+
+    if (ASN1_get_object(pat, &len, &tag, &class, end - *pat) & 0x80)
+        return 0;
+    *pat += len;
+    return 1;
+}
+
+static int is_tagged(const unsigned char *at, const unsigned char *end, int tag)
+{
+    return at < end && *at == (V_ASN1_CONTEXT_SPECIFIC | V_ASN1_CONSTRUCTED | tag);
+}
+
+static int read_validity(parts_t *parts, const unsigned char *at, const unsigned char *end)
+{
+    if (enter(&at, &end, V_ASN1_SEQUENCE))
+        parts->not_before = d2i_ASN1_TIME(NULL, &at, end - at);
+    return parts->not_before != NULL;
+}
+
+/* What comes after the subject's public key: there may be none. */
+static int read_extensions(parts_t *parts, const unsigned char *at, const unsigned char *end)
+{
+    while (at < end && !is_tagged(at, end, 3))
+        if (!skip(&at, end))
+            return 0;
+    if (at == end)
+        return 1;
+    if (enter(&at, &end, 3))
+        parts->extensions = d2i_X509_EXTENSIONS(NULL, &at, end - at);
+    return parts->extensions != NULL;
+}
+
+static int read_parts(parts_t *parts, const unsigned char *der, long len)
+{
+    const unsigned char *at = der, *end = der + len;
+
+    if (!enter(&at, &end, V_ASN1_SEQUENCE) || !enter(&at, &end, V_ASN1_SEQUENCE)
+        || (is_tagged(at, end, 0) && !skip(&at, end)))
+        return 0;
+    parts->serial = d2i_ASN1_INTEGER(NULL, &at, end - at);
+    if (!parts->serial || !skip(&at, end)) /* the algorithm */
+        return 0;
+    parts->issuer = d2i_X509_NAME(NULL, &at, end - at);
+    if (!parts->issuer || !read_validity(parts, at, end))
+        return 0;
+    return skip(&at, end) && skip(&at, end) && skip(&at, end) && read_extensions(parts, at, end);
+}
+
+static const char *digest_of(const unsigned char *der, long len, const EVP_MD *md, apr_pool_t *p)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned int len = 0;
+    unsigned int digest_len = 0;
 
-    if (!X509_digest(md_cert_x509(cert), md, digest, &len))
+    if (!EVP_Digest(der, (size_t)len, digest, &digest_len, md, NULL))
         return NULL;
-    return md_hex_encode(digest, len, 0, p);
+    return md_hex_encode(digest, digest_len, 0, p);
 }
 
-static const char *serial_of(const md_cert_t *cert, apr_pool_t *p)
+static const char *url_of(const ACCESS_DESCRIPTION *access, apr_pool_t *p)
 {
-    const ASN1_INTEGER *serial = X509_get0_serialNumber(md_cert_x509(cert));
+    const ASN1_STRING *uri;
+    const char *url;
 
-    return md_hex_encode(ASN1_STRING_get0_data(serial), (apr_size_t)ASN1_STRING_length(serial), 1,
-                         p);
+    if (OBJ_obj2nid(access->method) != NID_ad_OCSP || access->location->type != GEN_URI)
+        return NULL;
+    uri = access->location->d.uniformResourceIdentifier;
+    url = apr_pstrmemdup(p, (const char *)ASN1_STRING_get0_data(uri),
+                         (apr_size_t)ASN1_STRING_length(uri));
+    return md_uri_check_http(url, p) ? NULL : url;
 }
 
-static const char *find_responder(const md_cert_t *cert, apr_pool_t *p)
+static const char *find_responder(const X509_EXTENSIONS *extensions, apr_pool_t *p)
 {
-    STACK_OF(OPENSSL_STRING) *urls = X509_get1_ocsp(md_cert_x509(cert));
+    AUTHORITY_INFO_ACCESS *list = X509V3_get_d2i(extensions, NID_info_access, NULL, NULL);
     const char *found = NULL;
     int i;
 
-    for (i = 0; !found && i < sk_OPENSSL_STRING_num(urls); ++i)
-        if (!md_uri_check_http(sk_OPENSSL_STRING_value(urls, i), p))
-            found = apr_pstrdup(p, sk_OPENSSL_STRING_value(urls, i));
-    X509_email_free(urls);
+    for (i = 0; !found && i < sk_ACCESS_DESCRIPTION_num(list); ++i)
+        found = url_of(sk_ACCESS_DESCRIPTION_value(list, i), p);
+    AUTHORITY_INFO_ACCESS_free(list);
     return found;
 }
 
 /* NULL without memory. */
-static const unsigned char *cert_id_of(long *plen, const md_cert_t *cert, const md_cert_t *issuer,
+static const unsigned char *cert_id_of(long *plen, const parts_t *parts, const md_cert_t *issuer,
                                        apr_pool_t *p)
 {
-    OCSP_CERTID *id = OCSP_cert_to_id(EVP_sha1(), md_cert_x509(cert), md_cert_x509(issuer));
+    const ASN1_BIT_STRING *key = X509_get0_pubkey_bitstr(md_cert_x509(issuer));
+    OCSP_CERTID *id = OCSP_cert_id_new(EVP_sha1(), parts->issuer, key, parts->serial);
     unsigned char *der = NULL, *copy = NULL;
 
     *plen = id ? i2d_OCSP_CERTID(id, &der) : -1;
@@ -66,28 +152,76 @@ static const unsigned char *cert_id_of(long *plen, const md_cert_t *cert, const 
     return copy;
 }
 
-apr_status_t md_ocsp_cert_make(md_ocsp_cert_t **pocsp, const md_cert_t *cert,
+static apr_status_t fill_cert(md_ocsp_cert_t *ocsp, const parts_t *parts, md_err_t *err,
+                              apr_pool_t *p)
+{
+    if (X509_NAME_cmp(parts->issuer, X509_get_subject_name(md_cert_x509(ocsp->issuer))))
+        return md_fail(err, APR_EINVAL, "the second certificate of the chain is not the issuer of "
+                       "the first");
+    ocsp->responder_url = find_responder(parts->extensions, p);
+    ocsp->serial = md_hex_encode(ASN1_STRING_get0_data(parts->serial),
+                                 (apr_size_t)ASN1_STRING_length(parts->serial), 1, p);
+    ocsp->issued_at = md_cert_time(parts->not_before);
+    ocsp->cert_id = cert_id_of(&ocsp->cert_id_len, parts, ocsp->issuer, p);
+    if (!ocsp->sha1 || !ocsp->sha256 || !ocsp->cert_id)
+        return md_fail(err, APR_ENOMEM, "no memory for what a responder needs to know");
+    return APR_SUCCESS;
+}
+
+apr_status_t md_ocsp_cert_make(md_ocsp_cert_t **pocsp, const unsigned char *der, long len,
                                const md_cert_t *issuer, md_err_t *err, apr_pool_t *p)
 {
     md_ocsp_cert_t *ocsp = apr_pcalloc(p, sizeof(*ocsp));
+    parts_t parts = { .serial = NULL };
+    apr_status_t rv;
 
     *pocsp = NULL;
-    if (X509_NAME_cmp(X509_get_issuer_name(md_cert_x509(cert)),
-                      X509_get_subject_name(md_cert_x509(issuer))))
-        return md_fail(err, APR_EINVAL, "the second certificate of the chain is not the issuer of "
-                       "the first");
     ocsp->issuer = issuer;
-    ocsp->responder_url = find_responder(cert, p);
-    ocsp->sha1 = digest_of(cert, EVP_sha1(), p);
-    ocsp->sha256 = digest_of(cert, EVP_sha256(), p);
-    ocsp->serial = serial_of(cert, p);
-    ocsp->issued_at = md_cert_time(X509_get0_notBefore(md_cert_x509(cert)));
-    ocsp->cert_id = cert_id_of(&ocsp->cert_id_len, cert, issuer, p);
+    ocsp->sha1 = digest_of(der, len, EVP_sha1(), p);
+    ocsp->sha256 = digest_of(der, len, EVP_sha256(), p);
+    if (read_parts(&parts, der, len))
+        rv = fill_cert(ocsp, &parts, err, p);
+    else
+        rv = md_fail(err, APR_EINVAL, "a certificate cannot be decoded");
+    free_parts(&parts);
     ERR_clear_error();
-    if (!ocsp->sha1 || !ocsp->sha256 || !ocsp->cert_id)
-        return md_fail(err, APR_ENOMEM, "no memory for what a responder needs to know");
-    *pocsp = ocsp;
-    return APR_SUCCESS;
+    if (rv == APR_SUCCESS)
+        *pocsp = ocsp;
+    return rv;
+}
+
+/* The next block, for OPENSSL_free; NULL: there is no more. */
+static unsigned char *next_block(long *plen, BIO *bio)
+{
+    unsigned char *der = NULL;
+
+    if (!bio || PEM_bytes_read_bio(&der, plen, NULL, PEM_STRING_X509, bio, NULL, NULL) != 1)
+        return NULL;
+    return der;
+}
+
+apr_status_t md_ocsp_cert_from_pem(md_ocsp_cert_t **pocsp, const char *pem, apr_hash_t *issuers,
+                                   md_err_t *err, apr_pool_t *p)
+{
+    BIO *bio = BIO_new_mem_buf(pem, -1);
+    long len = 0, issuer_len = 0;
+    unsigned char *der = next_block(&len, bio), *issuer_der = next_block(&issuer_len, bio);
+    md_cert_t *issuer = NULL;
+    apr_status_t rv;
+
+    if (issuer_der)
+        issuer = md_cert_decode_shared(issuer_der, issuer_len, issuers, p);
+    if (!issuer_der)
+        rv = md_fail(err, APR_EOF, "need at least 2 certificates in PEM data");
+    else if (!issuer)
+        rv = md_fail(err, APR_EINVAL, "a certificate cannot be decoded");
+    else
+        rv = md_ocsp_cert_make(pocsp, der, len, issuer, err, p);
+    OPENSSL_free(der);
+    OPENSSL_free(issuer_der);
+    BIO_free(bio);
+    ERR_clear_error();
+    return rv;
 }
 
 static OCSP_CERTID *id_of(const md_ocsp_cert_t *cert)

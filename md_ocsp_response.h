@@ -21,11 +21,18 @@ typedef struct md_ocsp_cert_t {
     apr_time_t issued_at;          /* its notBefore */
 } md_ocsp_cert_t;
 
-/* Of a certificate and its issuer, which has to live as long. APR_EINVAL if the issuer is another
- * one. */
+/* Of a certificate, DER, and its issuer, which has to live as long. Of the certificate no more is
+ * decoded than is needed, as its public key takes OpenSSL long. APR_EINVAL if it is none, or the
+ * issuer is another one. */
 MD_MUST_CHECK
-apr_status_t md_ocsp_cert_make(md_ocsp_cert_t **pocsp, const md_cert_t *cert,
+apr_status_t md_ocsp_cert_make(md_ocsp_cert_t **pocsp, const unsigned char *der, long len,
                                const md_cert_t *issuer, md_err_t *err, apr_pool_t *p);
+
+/* Of the first two of a PEM text. `issuers` as for md_chain_from_pem_shared. APR_EOF if there are
+ * no two. */
+MD_MUST_CHECK
+apr_status_t md_ocsp_cert_from_pem(md_ocsp_cert_t **pocsp, const char *pem, apr_hash_t *issuers,
+                                   md_err_t *err, apr_pool_t *p);
 
 typedef struct md_ocsp_request_t {
     const unsigned char *der;      /* OCSPRequest */

@@ -68,19 +68,10 @@ md_staples_t *md_staples_make(apr_pool_t *p)
 }
 
 static apr_status_t read_pem(md_ocsp_cert_t **pocsp, const md_staples_t *staples, const char *pem,
-                             md_err_t *err, apr_pool_t *tmp)
+                             md_err_t *err)
 {
-    apr_array_header_t *chain;
-    const md_cert_t *issuer;
-    apr_status_t rv;
+    apr_status_t rv = md_ocsp_cert_from_pem(pocsp, pem, staples->issuers, err, staples->p);
 
-    rv = md_chain_from_pem_shared(&chain, pem, strlen(pem), staples->issuers, err, tmp);
-    if (rv != APR_SUCCESS)
-        return rv;
-    if (chain->nelts < 2)
-        return md_fail(err, APR_EOF, "need at least 2 certificates in PEM data");
-    issuer = md_cert_share(APR_ARRAY_IDX(chain, 1, const md_cert_t *), staples->p);
-    rv = md_ocsp_cert_make(pocsp, md_chain_leaf(chain), issuer, err, staples->p);
     if (rv == APR_SUCCESS && !(*pocsp)->responder_url)
         rv = md_fail(err, APR_ENOENT, "certificate with serial %s has no OCSP responder URL",
                      (*pocsp)->serial);
@@ -102,12 +93,8 @@ apr_status_t md_staples_add(md_staples_t *staples, const char *id, apr_size_t id
     const md_stapled_t *known = &NONE;
     md_stapled_t *stapled;
     md_ocsp_cert_t *ocsp;
-    apr_status_t rv;
-    apr_pool_t *tmp;
+    apr_status_t rv = read_pem(&ocsp, staples, pem, err);
 
-    apr_pool_create(&tmp, staples->p);
-    rv = read_pem(&ocsp, staples, pem, err, tmp);
-    apr_pool_destroy(tmp);
     if (rv == APR_SUCCESS) {
         stapled = apr_pcalloc(staples->p, sizeof(*stapled));
         stapled->ocsp = ocsp;

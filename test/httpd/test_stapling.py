@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """OCSP stapling, as clients see it."""
 import json
+import os
 import re
+import signal
 import subprocess
 
 import pytest
@@ -210,3 +212,32 @@ def test_a_revoked_certificate_is_renewed_at_once(httpd, ca):
         assert httpd.tls_cert("one.test").serial_number != serial
         assert ca.count("newOrder") == orders + 1
         assert httpd.error_log().count("AH10059: The Managed Domain two.test ") == 1
+
+
+def test_200_certificates(httpd, ocsp):
+    names = [f"d{i}.test" for i in range(200)]
+    pairs = {name: ocsp.issue(name) for name in names}
+    httpd.add_md_conf("MDStapling on")
+    for name in names:
+        httpd.add_vhost(name, extra=tls(pairs[name]))
+    httpd.start()
+    wait_for(lambda: len(files(httpd)) == 200, what="200 responses")
+    for name in names[::40]:
+        assert status(httpd, ocsp, name) == GOOD
+    assert sorted(ocsp.asked) == sorted(map(serial_of, pairs.values()))
+    assert set(ocsp.asked.values()) == {1}
+    assert not httpd.problems()
+
+
+@pytest.mark.kills
+def test_the_child_that_asks_is_killed(httpd, ocsp):
+    """Another one takes over, knows what is there, and asks for nothing before it is time."""
+    httpd.add_md_conf("MDStapling on")
+    httpd.add_vhost("one.test", extra=tls(ocsp.issue("one.test")))
+    httpd.start()
+    await_status(httpd, ocsp, "one.test")
+    os.kill(httpd.watchdog_pid(), signal.SIGKILL)
+    httpd.wait_log("AH10197", count=2)
+    assert status(httpd, ocsp, "one.test") == GOOD
+    httpd.wait_log("AH10055", count=2)
+    assert sum(ocsp.asked.values()) == 1

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -26,7 +27,7 @@ static int setup(void **state)
     md_err_init(&err, p);
     now = md_time_parse_http("Mon, 02 Feb 2026 08:00:00 GMT");
     responder_make(now, p);
-    return md_ocsp_cert_make(&cert, responder.leaf_cert, responder.ca_cert, &err, p)
+    return responder_cert(&cert, responder.leaf, responder.ca_cert, &err, p)
            == APR_SUCCESS ? 0 : -1;
 }
 
@@ -47,11 +48,34 @@ static void what_a_responder_knows_of_a_certificate(void **state)
     assert_int_equal(strlen(cert->sha1), 40);
     assert_int_equal(strlen(cert->sha256), 64);
     assert_int_equal(cert->issued_at, now - apr_time_from_sec(7200));
-    assert_int_equal(md_ocsp_cert_make(&none, responder.ca_cert, responder.ca_cert, &err, p),
+    assert_int_equal(responder_cert(&none, responder.ca.x509, responder.ca_cert, &err, p),
                      APR_SUCCESS);
     assert_null(none->responder_url);
-    assert_int_equal(md_ocsp_cert_make(&none, responder.ca_cert, responder.leaf_cert, &err, p),
+    assert_int_equal(responder_cert(&none, responder.ca.x509, responder.leaf_cert, &err, p),
                      APR_EINVAL);
+}
+
+/* Cut short or changed: it is refused, or understood in part, but nothing is read beyond its end. */
+static void certificates_that_are_none(void **state)
+{
+    unsigned char *der = NULL, *changed;
+    md_ocsp_cert_t *none;
+    int i, len = i2d_X509(responder.leaf, &der);
+
+    (void)state;
+    for (i = 0; i < len; ++i) {
+        changed = malloc((size_t)len);
+        memcpy(changed, der, (size_t)len);
+        changed[i] ^= 0x81;
+        (void)!md_ocsp_cert_make(&none, changed, len, responder.ca_cert, &err, p);
+        free(changed);
+        changed = malloc((size_t)i + 1);
+        memcpy(changed, der, (size_t)i);
+        assert_int_equal(md_ocsp_cert_make(&none, changed, i, responder.ca_cert, &err, p),
+                         APR_EINVAL);
+        free(changed);
+    }
+    OPENSSL_free(der);
 }
 
 static void requests(void **state)
@@ -219,6 +243,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(what_a_responder_knows_of_a_certificate),
+        TEST(certificates_that_are_none),
         TEST(requests),
         TEST(requests_as_urls),
         TEST(what_is_believed_and_what_is_not),
