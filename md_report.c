@@ -296,19 +296,9 @@ static const char *job_html(const md_job_t *job, int staged, apr_time_t now, apr
         next = when_html("Next run", job->next_run, now, p);
     else if (!job->finished && *text)
         next = "Ongoing...";
-    else if (staged > 0)
+    else if (job->finished && staged > 0)
         next = "Awaiting restart";
     return apr_pstrcat(p, text, *next && *text ? "<br>" : "", next, NULL);
-}
-
-static int staged_count(const md_status_t *status)
-{
-    const apr_array_header_t *certs = status->staged;
-    int i, count = 0;
-
-    for (i = 0; certs && i < certs->nelts; ++i)
-        count += APR_ARRAY_IDX(certs, i, const md_cert_info_t *) != NULL;
-    return count;
 }
 
 /* Nothing goes on: what will, unless it has a time. */
@@ -325,7 +315,7 @@ static const char *activity_html(const row_t *row)
     const char *text;
 
     if (status->job)
-        return job_html(status->job, staged_count(status), status->now, row->p);
+        return job_html(status->job, md_status_staged(status), status->now, row->p);
     if (status->due.at > status->now)
         return when_html("Renew", status->due.at, status->now, row->p);
     text = prospect(status);
@@ -352,7 +342,7 @@ static void activity_text(const row_t *row)
     const md_status_t *status = row->status;
 
     if (status->job)
-        job_text(row, status->job, staged_count(status));
+        job_text(row, status->job, md_status_staged(status));
     else if (status->due.at > status->now)
         put_seconds(row, "ActivityRenew", status->due.at - status->now);
     else

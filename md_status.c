@@ -136,6 +136,16 @@ const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, 
     return status;
 }
 
+int md_status_staged(const md_status_t *status)
+{
+    const apr_array_header_t *certs = status->staged;
+    int i, count = 0;
+
+    for (i = 0; certs && i < certs->nelts; ++i)
+        count += APR_ARRAY_IDX(certs, i, const md_cert_info_t *) != NULL;
+    return count;
+}
+
 /* ---- as JSON ---- */
 
 /* Staged ones are never files of somebody else, which have numbers. */

@@ -29,6 +29,9 @@ typedef struct md_status_t {
 const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
                                 apr_pool_t *p);
 
+/* How many certificates a renewal has obtained. */
+int md_status_staged(const md_status_t *status);
+
 /* What the certificate `i` of those in service, or staged, is called. */
 const char *md_status_cert_label(const md_status_t *status, const apr_array_header_t *certs, int i,
                                  apr_pool_t *p);

@@ -532,6 +532,22 @@ const char *md_uri_resolve(const char *base, const char *ref, apr_pool_t *p)
                        len ? "" : "/", ref, NULL);
 }
 
+const char *md_uri_segment(const char *text, apr_pool_t *p)
+{
+    char *segment = apr_palloc(p, strlen(text) * 3 + 1), *to = segment;
+
+    for (; *text; ++text) {
+        if (isalnum((unsigned char)*text) || strchr("-._~", *text))
+            *to++ = *text;
+        else {
+            *to++ = '%';
+            to = apr_cpystrn(to, md_hex_encode((const unsigned char *)text, 1, 1, p), 3);
+        }
+    }
+    *to = '\0';
+    return segment;
+}
+
 const char *md_uri_host(const char *text, apr_pool_t *p)
 {
     apr_uri_t uri;

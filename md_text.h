@@ -93,6 +93,10 @@ const char *md_uri_check_http(const char *uri, apr_pool_t *p);
  * NULL. */
 const char *md_uri_resolve(const char *base, const char *ref, apr_pool_t *p);
 
+/* Text as one segment of a path in a URI (RFC 3986 3.3): all but unreserved characters are
+ * percent-encoded. */
+const char *md_uri_segment(const char *text, apr_pool_t *p);
+
 /* The host of an absolute URI, lower case, without port and brackets; NULL if there is none. */
 const char *md_uri_host(const char *uri, apr_pool_t *p);
 

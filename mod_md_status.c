@@ -3,14 +3,21 @@
  * server-status. */
 #include "mod_md.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+
+#include <apr_strings.h>
 
 #include <http_log.h>
 #include <http_protocol.h>
 #include <mod_status.h>
 
 #include "md_clock.h"
+#include "md_limits.h"
+#include "md_page.h"
 #include "md_report.h"
+#include "md_text.h"
 
 APLOG_USE_MODULE(md);
 
@@ -70,6 +77,62 @@ static void put_status(request_rec *r)
         md_status_write(&out, reg, md_clock_now(), r->pool);
 }
 
+/* ---- for people ---- */
+
+/* How much a client wants this type by its Accept header (RFC 9110 12.5.1), in thousandths; ranges
+ * such as that of all types do not count. */
+static int preference(const char *accept, const char *type, apr_pool_t *p)
+{
+    char *list = apr_pstrdup(p, accept), *state, *item, *q;
+    double wish;
+    size_t len = strlen(type);
+
+    for (item = apr_strtok(list, ",", &state); item; item = apr_strtok(NULL, ",", &state)) {
+        item += strspn(item, " \t");
+        if (strncasecmp(item, type, len) || (item[len] && !strchr("; \t", item[len])))
+            continue;
+        q = strstr(item + len, "q=");
+        wish = q ? strtod(q + 2, NULL) : 1;
+        return wish >= 1 ? 1000 : wish > 0 ? (int)(wish * 1000) : 0;
+    }
+    return 0;
+}
+
+/* Tools get JSON unless they ask for HTML, browsers ask for that. */
+static int wants_html(request_rec *r)
+{
+    const char *accept = apr_table_get(r->headers_in, "Accept");
+
+    if (r->args && !strcmp(r->args, "format=json"))
+        return 0;
+    if (r->args && !strcmp(r->args, "format=html"))
+        return 1;
+    return accept && preference(accept, "text/html", r->pool)
+                         > preference(accept, "application/json", r->pool);
+}
+
+/* The path of the page of all domains: this one, but for the name of a domain. */
+static const char *base_of(const request_rec *r, const md_domain_t *domain)
+{
+    const char *slash = strrchr(r->uri, '/'), *path = r->uri;
+
+    if (slash && (domain || !slash[1]))
+        path = apr_pstrndup(r->pool, path, (apr_size_t)(slash - path));
+    return md_text_html(ap_os_escape_path(r->pool, path, 1), MD_MAX_URI, r->pool);
+}
+
+static void put_page(request_rec *r)
+{
+    const md_reg_t *reg = mod_md_process()->reg;
+    const md_domain_t *domain = reg ? find_domain(reg, r->path_info) : NULL;
+    md_out_t out = out_to(r);
+
+    if (domain)
+        md_page_domain(&out, reg, domain, base_of(r, domain), md_clock_now(), r->pool);
+    else
+        md_page_all(&out, reg, base_of(r, NULL), md_clock_now(), r->pool);
+}
+
 static void set_type(request_rec *r, const char *type)
 {
     ap_set_content_type(r, type);
@@ -82,8 +145,17 @@ static int status_handler(request_rec *r)
         return DECLINED;
     if (r->method_number != M_GET)
         return HTTP_NOT_IMPLEMENTED;
-    set_type(r, "application/json");
-    put_status(r);
+    apr_table_mergen(r->headers_out, "Vary", "Accept");
+    if (wants_html(r)) {
+        set_type(r, "text/html; charset=utf-8");
+        apr_table_setn(r->headers_out, "Content-Security-Policy",
+                       "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'");
+        put_page(r);
+    }
+    else {
+        set_type(r, "application/json");
+        put_status(r);
+    }
     return OK;
 }
 

@@ -54,7 +54,7 @@ class Page(html.parser.HTMLParser):
         self.text += data
         if self.cell:
             self.cell["text"] += data
-        if self.open and self.open[-1] in ("h1", "h2", "h3"):
+        if {"h1", "h2", "h3"} & set(self.open):
             self.headings.append(data)
 
 
