@@ -107,6 +107,7 @@ part_unit() {
     unit asan 'test_*'
     unit tsan 'test_[et][na]*' # test_engine, test_tasks
     unit tsan test_staples
+    unit tsan test_board
     replay
 }
 

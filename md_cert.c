@@ -546,3 +546,23 @@ const md_cert_info_t *md_cert_info(const md_cert_t *cert, apr_pool_t *p)
     ERR_clear_error();
     return info;
 }
+
+md_window_t md_cert_common_validity(const apr_array_header_t *certs)
+{
+    md_window_t common = { 0, 0 };
+    const md_cert_info_t *cert;
+    int i;
+
+    for (i = 0; certs && i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
+        if (!cert)
+            continue;
+        if (cert->validity.start > common.start)
+            common.start = cert->validity.start;
+        if (!common.end || cert->validity.end < common.end)
+            common.end = cert->validity.end;
+    }
+    if (common.start >= common.end)
+        common.start = common.end = 0;
+    return common;
+}

@@ -91,6 +91,10 @@ const md_cert_info_t *md_cert_info(const md_cert_t *cert, apr_pool_t *p);
 /* 64 bits that are random from one certificate to the next, and the same for one at all times. */
 apr_uint64_t md_cert_dice(const md_cert_info_t *info);
 
+/* The period in which all are valid, of `const md_cert_info_t *` (NULL: one that is not there); end
+ * 0: there is none. `certs` may be NULL. */
+md_window_t md_cert_common_validity(const apr_array_header_t *certs);
+
 /* The first of `names` that the certificate does not cover, NULL if it covers all; linear. */
 const char *md_cert_uncovered(const md_cert_info_t *info, const apr_array_header_t *names,
                               apr_pool_t *p);

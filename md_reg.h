@@ -4,6 +4,7 @@
 #ifndef MD_REG_H
 #define MD_REG_H
 
+#include "md_board.h"
 #include "md_config.h"
 #include "md_live.h"
 #include "md_staples.h"
@@ -17,6 +18,7 @@ typedef struct md_reg_t {
     md_staples_t *staples;           /* what is stapled, or NULL */
     const char *store_problem;       /* why nobody can be renewed at all, or NULL */
     md_known_t *known;               /* what starts before found, or NULL */
+    md_board_t *board;               /* a row per domain, NULL: there is none */
     int is_dry_run;                  /* the real start follows: what stays as it is is told there */
     int is_reload;                   /* not the first start of the process */
     int is_tool;                     /* a2md: no restart follows, and nobody reads job records */
@@ -59,6 +61,9 @@ apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, 
 
 /* Read what is served of all domains (md_live_load), for the life of `reg`. */
 void md_reg_load(md_reg_t *reg, apr_pool_t *p);
+
+/* Note on the board what is served of each domain, whose number becomes that of its row. */
+void md_reg_use_board(md_reg_t *reg, md_board_t *board);
 
 /* Settle the state (after md_reg_load), take over what only the store knows (contacts, account, CA
  * in use), and write md.json if anything differs. */

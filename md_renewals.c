@@ -29,6 +29,7 @@ typedef struct renewal_t {
     struct renewal_t *next; /* ring of those with names in common, most often of itself alone */
     int has_claim;         /* on the ring: so no other one of it may be at work, */
     int is_waiting;        /* and this one wants to */
+    int has_record;        /* in the store, whatever it is worth */
     int has_setups;        /* without claim: answers to challenges are left in place */
     int errors;            /* failed attempts in a row, though they could not be saved */
     apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
@@ -341,7 +342,7 @@ static void tell_lack(md_renewals_t *all, const char *what)
 
 /* The record of the domain; a new one in place of one that is damaged, or claims what is not so.
  * What could not be saved counts nevertheless. NULL: it cannot be read now. */
-static md_job_t *load_job(const renewal_t *renewal, apr_pool_t *p)
+static md_job_t *load_job(renewal_t *renewal, apr_pool_t *p)
 {
     const char *name = renewal->domain->name;
     const md_reg_t *reg = renewal->all->reg;
@@ -355,6 +356,7 @@ static md_job_t *load_job(const renewal_t *renewal, apr_pool_t *p)
         tell_lack(renewal->all, err.detail);
         return NULL;
     }
+    renewal->has_record = !APR_STATUS_IS_ENOENT(rv);
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
         md_log(MD_LOG_WARNING, "md[%s]: %s; the record begins anew", name, err.detail);
     if (rv != APR_SUCCESS || !md_renew_is_plausible(reg, renewal->domain, job, p))
@@ -362,6 +364,29 @@ static md_job_t *load_job(const renewal_t *renewal, apr_pool_t *p)
     if (job->errors < renewal->errors)
         job->errors = renewal->errors;
     return job;
+}
+
+/* What all may know of the renewal: it is at work, or its record is that of a task that rests. */
+static void post(const renewal_t *renewal, const md_job_t *job, int is_running)
+{
+    md_board_t *board = renewal->all->reg->board;
+    md_board_row_t row;
+
+    if (!board)
+        return;
+    (void)md_board_read(&row, board, renewal->domain->number);
+    row.phase = MD_PHASE_QUIET;
+    if (is_running)
+        row.phase = MD_PHASE_RUNNING;
+    else if (renewal->has_record)
+        row.phase = job->finished ? MD_PHASE_READY : MD_PHASE_WAITING;
+    row.errors = job->errors;
+    row.last_run = job->last_run;
+    row.next_run = job->next_run;
+    row.status = (int)md_json_get_int(job->last, "status", APR_SUCCESS);
+    md_text_fit(row.problem, md_json_get_str(job->last, "problem"), sizeof(row.problem));
+    md_text_fit(row.detail, md_json_get_str(job->last, "detail"), sizeof(row.detail));
+    md_board_write(board, renewal->domain->number, &row);
 }
 
 /* By the right date nobody has to wait for longer than a certificate lives. */
@@ -466,6 +491,7 @@ static md_task_next_t look(md_task_t *task)
         if (job) {
             next = decide(renewal, job, tmp);
             settle_lane(renewal, job);
+            post(renewal, job, next == MD_TASK_AGAIN);
         }
         if (tmp)
             apr_pool_destroy(tmp);
@@ -622,6 +648,8 @@ static md_task_next_t conclude(renewal_t *renewal)
     apr_time_t steady = md_clock_steady();
 
     renewal->errors = renewal->job->errors;
+    renewal->has_record = 1;
+    post(renewal, renewal->job, 0);
     renewal->not_before = steady;
     if (renewal->job->next_run)
         renewal->not_before += renewal->job->next_run - md_clock_now();

@@ -38,31 +38,9 @@ static md_json_t *cert_to_json(const md_cert_info_t *cert, const md_advice_t *ad
     return json;
 }
 
-/* The period in which all are valid; end 0: there is none. `certs`: NULL for those that are not
- * there. */
-static md_window_t common_validity(const apr_array_header_t *certs)
-{
-    md_window_t common = { 0, 0 };
-    const md_cert_info_t *cert;
-    int i;
-
-    for (i = 0; certs && i < certs->nelts; ++i) {
-        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
-        if (!cert)
-            continue;
-        if (cert->validity.start > common.start)
-            common.start = cert->validity.start;
-        if (!common.end || cert->validity.end < common.end)
-            common.end = cert->validity.end;
-    }
-    if (common.start >= common.end)
-        common.start = common.end = 0;
-    return common;
-}
-
 static void put_common(md_json_t *json, const apr_array_header_t *certs, apr_pool_t *p)
 {
-    md_window_t common = common_validity(certs);
+    md_window_t common = md_cert_common_validity(certs);
 
     if (common.end)
         md_json_set(json, "valid", window_to_json(&common, p));
@@ -102,11 +80,27 @@ static const md_job_t *blocked_job(const md_status_t *status, apr_pool_t *p)
     return job;
 }
 
+/* The engine knows that there is no record; but one of another server that has the same store may
+ * have begun when it was time to. */
+static int is_quiet(const md_status_t *status)
+{
+    const md_domain_t *domain = status->domain;
+    md_board_row_t row;
+
+    if (status->due.at && status->due.at <= status->now && md_renew_is_wanted(domain))
+        return 0;
+    return status->reg->board && md_board_read(&row, status->reg->board, domain->number)
+           && row.phase == MD_PHASE_QUIET;
+}
+
 /* The record of a renewal, if there is one and what it claims is so. */
 static void find_job(md_status_t *status, apr_pool_t *p)
 {
     const md_reg_t *reg = status->reg;
     md_job_t *job;
+
+    if (is_quiet(status))
+        return;
 
     status->rv = md_job_load(&job, reg->store, MD_STORE_STAGING, status->domain->name, NULL, p);
     if (status->rv == APR_SUCCESS && md_renew_is_plausible(reg, status->domain, job, p)) {
@@ -126,7 +120,7 @@ const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, 
     status->domain = domain;
     status->live = md_live_of(domain);
     status->now = now;
-    status->valid = common_validity(status->live->certs);
+    status->valid = md_cert_common_validity(status->live->certs);
     status->advice = md_advice_load(reg->store, domain, now, p);
     status->due = md_renew_due(domain, status->advice, now);
     find_job(status, p);

@@ -164,6 +164,20 @@ const char *md_text_line(const char *text, apr_size_t max, apr_pool_t *p)
     return line;
 }
 
+void md_text_fit(char *to, const char *text, apr_size_t size)
+{
+    apr_size_t n = 0, len;
+
+    for (; text && text[n]; n += len) {
+        len = utf8_len((const unsigned char *)text + n);
+        len = len ? len : 1;
+        if (n + len >= size)
+            break;
+        memcpy(to + n, text + n, len);
+    }
+    to[n] = '\0';
+}
+
 /* Bytes of the UTF-8 character at `s` if nobody can see it (Unicode 9.0.0 chapters 23.2 to 23.6), 0
  * otherwise. */
 static apr_size_t unseen_len(const unsigned char *s)

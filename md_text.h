@@ -29,6 +29,9 @@ const char *md_text_clean(const char *text, apr_size_t max, apr_pool_t *p);
 /* The same as one line. */
 const char *md_text_line(const char *text, apr_size_t max, apr_pool_t *p);
 
+/* The beginning of a text in `size` bytes, cut between characters; "" for NULL. */
+void md_text_fit(char *to, const char *text, apr_size_t size);
+
 /* The same without what cannot be seen, such as marks that change the direction of text: '?' is in
  * its place. */
 const char *md_text_visible(const char *text, apr_size_t max, apr_pool_t *p);

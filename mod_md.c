@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <apr_shm.h>
 #include <apr_strings.h>
 
 #include <ap_mmn.h>
@@ -438,6 +439,23 @@ static apr_status_t step_assess(start_t *start)
     return APR_SUCCESS;
 }
 
+/* It is as old as the configuration, and so do children of before not write to it. Without one, the
+ * pages ask the store. */
+static apr_status_t step_make_board(start_t *start)
+{
+    int count = start->reg->domains->nelts;
+    apr_status_t rv;
+    apr_shm_t *shm;
+
+    rv = apr_shm_create(&shm, md_board_size(count), NULL, start->p);
+    if (rv == APR_SUCCESS)
+        md_reg_use_board(start->reg, md_board_make(apr_shm_baseaddr_get(shm), count));
+    else
+        ap_log_error(APLOG_MARK, APLOG_WARNING, rv, start->s, "status pages will be slow, as there "
+                     "is no shared memory for what the server's processes know of domains");
+    return APR_SUCCESS;
+}
+
 static apr_status_t step_choose_watched(start_t *start)
 {
     md_domain_t *domain;
@@ -601,6 +619,7 @@ static const step_t AFTER_TLS[] = {
     { "check the use of domains", step_check_use },
     { "check the challenges", step_check_challenges },
     { "assess the certificates", step_assess },
+    { "make the board", step_make_board },
     { "choose whom to watch", step_choose_watched },
     { "test the renewals", step_test_renewals },
     { "warn of slips", step_warn },

@@ -424,6 +424,7 @@ static void text_for_pages(void **state)
         { "\xe2\x80\xa6\xe2\x80\x93", "\xe2\x80\xa6\xe2\x80\x93", "\xe2\x80\xa6\xe2\x80\x93" },
         { "\xe2\x80", "??", "??" },
     };
+    char small[6];
     size_t i;
 
     (void)state;
@@ -431,6 +432,12 @@ static void text_for_pages(void **state)
         assert_string_equal(md_text_visible(TEXTS[i].in, 100, p), TEXTS[i].visible);
         assert_string_equal(md_text_html(TEXTS[i].in, 100, p), TEXTS[i].html);
     }
+    md_text_fit(small, "gr\xc3\xbc\xc3\x9f", sizeof(small));
+    assert_string_equal(small, "gr\xc3\xbc");
+    md_text_fit(small, "\xff\xff\xff\xff\xff\xff", sizeof(small));
+    assert_string_equal(small, "\xff\xff\xff\xff\xff");
+    md_text_fit(small, NULL, sizeof(small));
+    assert_string_equal(small, "");
     assert_null(md_text_visible(NULL, 100, p));
     assert_string_equal(md_text_html(NULL, 100, p), "");
     assert_string_equal(md_text_html("<<<<", 3, p), "&lt;&lt;&lt;[...]");

@@ -1054,7 +1054,7 @@ static void a_lack_of_descriptors_is_no_damage(void **state)
         came = fail_files_disarm();
         live = md_live_of(only_domain(reg));
         assert_true(live->is_unread || live->state == MD_STATE_COMPLETE);
-        assert_true(md_renew_at(only_domain(reg), apr_time_now()) > apr_time_now());
+        assert_true(md_renew_due(only_domain(reg), NULL, apr_time_now()).at > apr_time_now());
         unread += live->is_unread;
         fail_files.is_about_reading = 0;
         settle(make_reg(NAME));

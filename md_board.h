@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What all processes of a server may know of each domain at any moment, in memory that they share:
+ * a row for each, with one writer (the start, then the engine) and any number of readers, who
+ * neither lock nor see halves. */
+#ifndef MD_BOARD_H
+#define MD_BOARD_H
+
+#include "md_time.h"
+
+typedef enum {
+    MD_PHASE_UNKNOWN,  /* the engine has not looked since the start */
+    MD_PHASE_QUIET,    /* there is no record of a renewal */
+    MD_PHASE_WAITING,  /* for the next attempt */
+    MD_PHASE_RUNNING,
+    MD_PHASE_READY     /* a new set waits to be put into service */
+} md_phase_t;
+
+/* Plain data, as it is copied between processes. */
+typedef struct md_board_row_t {
+    apr_uint64_t generation;       /* of what is served: differs when that was replaced */
+    int state;                     /* md_state_t */
+    md_window_t validity;          /* of all its certificates; end 0: there is none */
+    md_phase_t phase;              /* of its renewal */
+    int errors;                    /* failed attempts in a row */
+    apr_time_t last_run, next_run; /* 0: not known */
+    int status;                    /* of the latest step, 0: it went well */
+    char problem[96], detail[160]; /* that it met, in short; "" for none */
+} md_board_row_t;
+
+typedef struct md_board_t md_board_t;
+
+/* Bytes that a board of so many rows takes. */
+apr_size_t md_board_size(int count);
+
+/* A board in that much memory, all rows empty. Before others know of it. */
+md_board_t *md_board_make(void *memory, int count);
+
+/* One writer at a time for a row. If one was ended in the middle, the next one makes it whole. */
+void md_board_write(md_board_t *board, int i, const md_board_row_t *row);
+
+/* 0: its writer is at it all the time, or was ended in the middle; *row is empty then. */
+int md_board_read(md_board_row_t *row, const md_board_t *board, int i);
+
+#endif

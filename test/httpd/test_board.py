@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the engine knows of a domain, all children know: pages ask the store only for domains under renewal."""
+import concurrent.futures
+import json
+
+import sets
+from pages import lines_of
+
+STATUS = "<Location /server-status>\nSetHandler server-status\n</Location>"
+
+
+def configure(httpd, names):
+    sets.make_store(httpd.store)
+    sets.configure(httpd, names)
+    httpd.global_conf.append(STATUS)
+    httpd.add_md_conf("MDServerStatus on\nMDInitialDelay 0\nMDRetryDelay 1s")
+
+
+def without_store(httpd):
+    """A page that does not read it has nothing to say of that; another one says what kept it from reading."""
+    (httpd.store / "staging").chmod(0)
+
+
+def test_no_disk_for_what_is_quiet(httpd):
+    configure(httpd, ["good.test", "none.test"])
+    sets.put_live(httpd.store, ["good.test"])
+    httpd.start()
+    httpd.await_error("none.test")
+    httpd.wait_log("AH10107")
+    without_store(httpd)
+    assert "error" not in httpd.md_status("good.test")
+    assert httpd.md_status("none.test")["error"]
+    assert {md["name"]: "error" in md for md in httpd.md_status()["managed-domains"]} == {"good.test": False, "none.test": True}
+
+
+def test_before_the_engine_has_looked(httpd):
+    """What is in the store at the start shows at once."""
+    configure(httpd, ["good.test"])
+    httpd.add_md_conf("MDInitialDelay 1h")
+    sets.put_live(httpd.store, ["good.test"])
+    httpd.start()
+    without_store(httpd)
+    assert httpd.md_status("good.test")["error"]
+
+
+def test_a_renewal_shows_while_it_goes_on(httpd, ca):
+    """It was quiet; with the window open there is work, and pages follow it to its end."""
+    configure(httpd, ["a.test"])
+    httpd.use_ca(ca)
+    sets.put_live(httpd.store, ["a.test"])
+    httpd.start()
+    httpd.wait_log("AH10107")
+    assert "renewal" not in httpd.md_status("a.test")
+    httpd.add_md_conf("MDRenewWindow 89d")
+    httpd.graceful()
+    httpd.await_md("a.test")
+    shown = httpd.md_status("a.test")["renewal"]
+    assert shown["finished"] and shown["cert"]["P-256"]
+    httpd.md_conf.pop()
+    httpd.graceful()
+    assert "renewal" not in httpd.md_status("a.test")
+
+
+def test_many_readers_while_many_are_renewed(httpd, ca):
+    """Every answer is whole."""
+    names = [f"d{i:02}.test" for i in range(40)]
+    configure(httpd, names)
+    httpd.use_ca(ca)
+    httpd.start()
+
+    def read(path):
+        done = False
+        for _ in range(200):
+            status, _, body = httpd.get(path, "d00.test")
+            assert status == 200
+            if path == "/md-status":
+                shown = json.loads(body)["managed-domains"]
+                assert [md["name"] for md in shown] == names and not any("error" in md for md in shown)
+                done = all(md.get("renewal", {}).get("finished") for md in shown)
+            elif "auto" in path:
+                counters = dict(lines_of(body))
+                assert counters["ManagedCertificatesTotal"] == "40" and counters["ManagedCertificatesErrored"] == "0"
+                done = counters["ManagedCertificatesReady"] == "40"
+            else:
+                done = all(f">{name}<" in body for name in names) or not body.startswith("<")
+            if done:
+                return path
+        return None
+    paths = ["/md-status", "/server-status?auto", "/md-status?format=html", "/md-status/d00.test", "/.httpd/certificate-status"]
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        assert list(pool.map(read, paths)) == paths
