@@ -491,7 +491,7 @@ static md_task_next_t look(md_task_t *task)
         if (job) {
             next = decide(renewal, job, tmp);
             settle_lane(renewal, job);
-            post(renewal, job, next == MD_TASK_AGAIN);
+            post(renewal, job, next == MD_TASK_AGAIN && !renewal->is_poll);
         }
         if (tmp)
             apr_pool_destroy(tmp);
