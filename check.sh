@@ -105,7 +105,7 @@ part_unit() {
     say "unit tests, about 4 minutes"
     unit gcc 'test_*'
     unit asan 'test_*'
-    unit tsan 'test_[et][na]*' # test_engine, test_tasks
+    unit tsan 'test_[et][nax]*' # test_engine, test_exec, test_tasks
     unit tsan test_staples
     unit tsan test_board
     replay

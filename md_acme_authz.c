@@ -56,6 +56,7 @@ static apr_array_header_t *challenges_parse(const md_json_t *list, const char *b
         challenge.token = md_json_get_str(json, "token");
         challenge.status = md_json_get_str(json, "status");
         challenge.error = md_json_get(json, "error", p);
+        challenge.objection = NULL;
         if (challenge.type && challenge.url)
             APR_ARRAY_PUSH(challenges, md_challenge_t) = challenge;
     }
@@ -81,9 +82,9 @@ static int is_failed(const md_challenge_t *challenge)
     return md_text_same(challenge->status, "invalid");
 }
 
-const md_challenge_t *md_authz_challenge(const md_authz_t *authz, const char *type)
+static md_challenge_t *find_challenge(const md_authz_t *authz, const char *type)
 {
-    const md_challenge_t *challenge;
+    md_challenge_t *challenge;
     int i;
 
     for (i = 0; i < authz->challenges->nelts; ++i) {
@@ -92,6 +93,16 @@ const md_challenge_t *md_authz_challenge(const md_authz_t *authz, const char *ty
             return challenge;
     }
     return NULL;
+}
+
+const md_challenge_t *md_authz_challenge(const md_authz_t *authz, const char *type)
+{
+    return find_challenge(authz, type);
+}
+
+void md_authz_object(const md_authz_t *authz, const char *type, const char *objection)
+{
+    find_challenge(authz, type)->objection = objection;
 }
 
 /* Of those that failed or have a problem, the last. */
@@ -331,6 +342,8 @@ static apr_status_t setup_one(const char **psetup, const md_challenge_t *challen
 
     if (is_failed(challenge))
         return md_fail(err, APR_EINVAL, "the CA has found it wanting before");
+    if (challenge->objection)
+        return md_fail(err, APR_EGENERAL, "%s", challenge->objection);
     /* RFC 8555 8.3: the token becomes part of answers, so it is what it has to be or nothing. */
     if (!challenge->token || !md_token_is_valid(challenge->token))
         return md_fail(err, APR_EINVAL, "the CA's token for %s is not valid", challenge->type);

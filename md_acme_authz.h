@@ -24,6 +24,7 @@ typedef enum {
 typedef struct md_challenge_t {
     const char *type, *url, *token, *status;
     md_json_t *error; /* problem document, or NULL */
+    const char *objection; /* why we do not answer it, or NULL */
 } md_challenge_t;
 
 typedef struct md_authz_t {
@@ -45,6 +46,12 @@ typedef struct md_solver_conf_t {
     int http_reachable, https_reachable; /* on the public ports 80 and 443 */
     const char *http01_problem, *alpn_problem; /* why its servers cannot answer, or NULL */
     const char *failed_type;             /* in the last attempt, so tried last now; or NULL */
+
+    /* Tell somebody that the answer `setup` (see md_solver_setup) is in place; NULL: nobody. With
+     * APR_EAGAIN it goes on: call again after *pwait. Any other failure is an objection. */
+    apr_status_t (*announce)(void *baton, const char *setup, apr_interval_time_t *pwait,
+                             md_err_t *err);
+    void *baton;
 } md_solver_conf_t;
 
 /* RFC 8555 7.5. Any status is success. */
@@ -61,6 +68,9 @@ apr_status_t md_authz_check(const md_authz_t *authz, const char *type, md_err_t 
 
 /* The challenge of that type; NULL: not offered. */
 const md_challenge_t *md_authz_challenge(const md_authz_t *authz, const char *type);
+
+/* Do not answer the challenge of that type, which is offered. */
+void md_authz_object(const md_authz_t *authz, const char *type, const char *objection);
 
 /* The type of the challenge that the CA found wanting, NULL if there is none. */
 const char *md_authz_failed_type(const md_authz_t *authz);

@@ -890,10 +890,15 @@ static int prove(apr_status_t *prv, md_issue_t *issue, md_err_t *err, apr_pool_t
 }
 
 /* After a step with the proofs. */
-static md_step_t proceed(md_issue_t *issue, apr_status_t rv, md_err_t *err, apr_pool_t *tmp)
+static md_step_t proceed(md_issue_t *issue, apr_status_t rv, apr_time_t now, md_err_t *err,
+                         apr_pool_t *tmp)
 {
     if (rv == APR_SUCCESS)
         return MD_STEP_AGAIN;
+    if (issue->proofs && issue->proofs->wait > 0) {
+        issue->wake_at = now + issue->proofs->wait;
+        return MD_STEP_WAIT;
+    }
     return APR_STATUS_IS_EINVAL(rv) ? give_up_order(issue, err, tmp) : MD_STEP_FAILED;
 }
 
@@ -905,7 +910,7 @@ static md_step_t watch(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_poo
 
     if (md_proofs_look(&rv, issue->proofs, err, tmp)) {
         note_proofs(issue);
-        return proceed(issue, rv, err, tmp);
+        return proceed(issue, rv, now, err, tmp);
     }
     step = poll_order(issue, now, err, tmp);
     if (step == MD_STEP_WAIT && issue->polls >= LOOK_FROM)
@@ -921,7 +926,7 @@ static md_step_t step_authorize(md_issue_t *issue, apr_time_t now, md_err_t *err
     apr_status_t rv;
 
     if (prove(&rv, issue, err, tmp))
-        return proceed(issue, rv, err, tmp);
+        return proceed(issue, rv, now, err, tmp);
     issue->activity = "Monitoring challenge status";
     /* The CA is busy validating: the time for the work that takes us longest. */
     if (issue->polls == 0 && have_key(issue, err, tmp) != APR_SUCCESS)

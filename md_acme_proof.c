@@ -16,6 +16,8 @@ typedef struct proof_t {
     const char *url;                 /* of the authorization; what the CA lists later may differ */
     const md_authz_t *authz;         /* NULL: not looked at in this run */
     const md_challenge_t *challenge; /* set up; NULL: not yet, or there is nothing to prove */
+    const char *setup;               /* see md_solver_setup */
+    int is_announced;                /* and nobody objected */
     int is_answered;                 /* the CA was told to look */
     int is_told_again;               /* once more, as it found nothing at first (8.2) */
 } proof_t;
@@ -108,10 +110,40 @@ static int is_unset(const proof_t *proof)
 
 static apr_status_t set_up(md_proofs_t *proofs, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
 {
+    apr_status_t rv;
+
     proofs->activity = apr_psprintf(proofs->p, "Setting up challenge for domain %s",
                                     proof->authz->shown_name);
-    return md_solver_setup(&proof->challenge, &proofs->setup, proof->authz,
-                           proofs->acct->thumbprint, proofs->solver, err, tmp);
+    rv = md_solver_setup(&proof->challenge, &proofs->setup, proof->authz,
+                         proofs->acct->thumbprint, proofs->solver, err, tmp);
+    if (rv == APR_SUCCESS)
+        proof->setup = apr_pstrdup(proofs->own, proofs->setup);
+    else
+        proof->challenge = NULL;
+    return rv;
+}
+
+static int is_unannounced(const proof_t *proof)
+{
+    return is_pending(proof) && !proof->is_announced;
+}
+
+/* Who objects to a type leaves the others. */
+static apr_status_t announce(md_proofs_t *proofs, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
+{
+    const md_solver_conf_t *solver = proofs->solver;
+    apr_status_t rv = APR_SUCCESS;
+
+    (void)tmp;
+    if (solver->announce)
+        rv = solver->announce(solver->baton, proof->setup, &proofs->wait, err);
+    proof->is_announced = rv == APR_SUCCESS;
+    if (rv == APR_SUCCESS || proofs->wait > 0 || APR_STATUS_IS_EINTR(rv))
+        return rv;
+    md_authz_object(proof->authz, proof->challenge->type, apr_pstrdup(proofs->own, err->detail));
+    proof->challenge = NULL;
+    md_err_clear(err);
+    return APR_SUCCESS;
 }
 
 static int is_unanswered(const proof_t *proof)
@@ -142,15 +174,16 @@ static apr_status_t answer_challenge(md_proofs_t *proofs, proof_t *proof, md_err
     return rv;
 }
 
-enum { PASS_SEE, PASS_SET_UP, PASS_ANSWER, PASS_COUNT };
+enum { PASS_SEE, PASS_SET_UP, PASS_ANNOUNCE, PASS_ANSWER, PASS_COUNT };
 
 static const struct {
     int (*is_open)(const proof_t *proof);
     apr_status_t (*take)(md_proofs_t *proofs, proof_t *proof, md_err_t *err, apr_pool_t *tmp);
 } PASSES[PASS_COUNT] = {
-    [PASS_SEE]    = { is_unseen, see_authz },
-    [PASS_SET_UP] = { is_unset, set_up },
-    [PASS_ANSWER] = { is_unanswered, answer_challenge },
+    [PASS_SEE]      = { is_unseen, see_authz },
+    [PASS_SET_UP]   = { is_unset, set_up },
+    [PASS_ANNOUNCE] = { is_unannounced, announce },
+    [PASS_ANSWER]   = { is_unanswered, answer_challenge },
 };
 
 static proof_t *proof_at(const md_proofs_t *proofs, int i)
@@ -175,7 +208,7 @@ int md_proofs_are_set_up(const md_proofs_t *proofs)
     int pass;
 
     (void)next_open(proofs, &pass);
-    return pass >= PASS_ANSWER;
+    return pass >= PASS_ANNOUNCE;
 }
 
 int md_proofs_step(apr_status_t *prv, md_proofs_t *proofs, md_err_t *err, apr_pool_t *tmp)
@@ -184,6 +217,7 @@ int md_proofs_step(apr_status_t *prv, md_proofs_t *proofs, md_err_t *err, apr_po
     int pass;
 
     proofs->setup = NULL;
+    proofs->wait = 0;
     proof = next_open(proofs, &pass);
     if (proof)
         *prv = PASSES[pass].take(proofs, proof, err, tmp);

@@ -19,6 +19,7 @@ typedef struct md_proofs_t {
     apr_pool_t *own;
     apr_array_header_t *list;              /* how far it is with each authorization */
     int to_look_at, next_look;             /* authorizations, while the order stays pending */
+    apr_interval_time_t wait;              /* before the next step, 0: none */
     const char *activity;                  /* what is being done; in `p` */
     const char *setup;                     /* see md_solver_setup; of the last step, or NULL */
     const char *failed_type;               /* challenge type that the CA found wanting, or NULL */

@@ -133,6 +133,14 @@ static const char *set_path(void *slot, const md_directive_t *d, apr_pool_t *p)
     return NULL;
 }
 
+static const char *set_path_or_off(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    if (strcasecmp(d->argv[0], "off"))
+        return set_path(slot, d, p);
+    *(const char **)slot = NULL;
+    return NULL;
+}
+
 /* `none` is a value, so that a section can cancel what the server has. */
 static const char *set_path_or_none(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
@@ -604,6 +612,7 @@ static const struct setting_t {
       AT(IS_TIME, check_interval) },
     { "MDContactEmail", ANY, OF_PLACE_OR_VHOST, ONE, set_string, AT(IS_POINTER, contact) },
     { "MDDriveMode", ANY, OF_PLACE, ONE, set_renew_mode, AT(IS_INT, renew_mode) },
+    { "MDEventLog", NOT_MD, OF_PROCESS, ONE, set_path_or_off, AT(IS_POINTER, event_log) },
     { "MDExternalAccountBinding", ANY, OF_PLACE, ONE_OR_TWO, set_eab, AT(IS_POINTER, eab) },
     { "MDHttpProxy", ANY, OF_SECTION_OR_PROCESS, ONE, set_http_url, AT(IS_POINTER, proxy_url) },
     { "MDHttpProxyCACertificateFile", ANY, OF_SECTION_OR_PROCESS, ONE, set_path_or_none,

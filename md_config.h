@@ -67,6 +67,7 @@ typedef struct md_conf_t {
     int renew_concurrency;           /* orders in flight at a CA, and threads */
     int dns_01_version;
     const char *message_cmd, *notify_cmd;
+    const char *event_log;           /* path of MDEventLog */
     int cert_status, server_status;
     apr_array_header_t *cert_check;  /* name and URL prefix of the link in server-status */
     md_window_spec_t staple_keep, staple_renew_window;

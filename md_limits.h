@@ -37,6 +37,9 @@
 #define MD_MAX_DIR_FILES    1000          /* of a name in the store that are looked at */
 #define MD_MAX_SHARED_NAMES 30000         /* in a group that children write to */
 #define MD_MAX_LINKS        40            /* on the way to the store */
+#define MD_MAX_COMMANDS     64            /* that run at the same time */
+#define MD_MAX_COMMAND_TIME apr_time_from_sec(600) /* of each */
+#define MD_MAX_COMMAND_OUTPUT (16 * 1024) /* on its standard error, that is logged */
 #define MD_MAX_KEY_ROUNDS   10000         /* of PBKDF2 in an encrypted key; ours have 2048 */
 
 #endif

@@ -20,6 +20,21 @@ const md_live_t *md_live_of(const md_domain_t *domain)
     return live ? live : &NOTHING;
 }
 
+apr_time_t md_live_expires(const md_domain_t *domain)
+{
+    const apr_array_header_t *certs = md_live_of(domain)->certs;
+    const md_cert_info_t *cert;
+    apr_time_t first = 0;
+    int i;
+
+    for (i = 0; certs && i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
+        if (cert && (!first || cert->validity.end < first))
+            first = cert->validity.end;
+    }
+    return first;
+}
+
 void md_live_replace(const md_domain_t *domain, const md_live_t *live)
 {
     __atomic_store_n(domain->live, live, __ATOMIC_RELEASE);

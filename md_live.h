@@ -34,6 +34,9 @@ typedef struct md_live_t {
 /* The snapshot of a domain, never NULL; of one that comes from its document, the state alone. */
 const md_live_t *md_live_of(const md_domain_t *domain);
 
+/* When the first of its certificates ends; 0: there is none. */
+apr_time_t md_live_expires(const md_domain_t *domain);
+
 /* From now on the domain, and all copies of it, have this one. It must live as long as they do, and
  * so must the one before, as others may still look at it. */
 void md_live_replace(const md_domain_t *domain, const md_live_t *live);

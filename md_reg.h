@@ -6,6 +6,7 @@
 
 #include "md_board.h"
 #include "md_config.h"
+#include "md_event.h"
 #include "md_live.h"
 #include "md_staples.h"
 #include "md_store.h"
@@ -19,6 +20,7 @@ typedef struct md_reg_t {
     const char *store_problem;       /* why nobody can be renewed at all, or NULL */
     md_known_t *known;               /* what starts before found, or NULL */
     md_board_t *board;               /* a row per domain, NULL: there is none */
+    const md_events_t *events;       /* who is told what happens, or NULL */
     int is_dry_run;                  /* the real start follows: what stays as it is is told there */
     int is_reload;                   /* not the first start of the process */
     int is_tool;                     /* a2md: no restart follows, and nobody reads job records */

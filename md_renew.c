@@ -35,6 +35,7 @@ struct md_renew_t {
     apr_time_t saved_at;
     int has_progress;      /* that is not saved yet */
     int is_unsaved;        /* the job could not be saved */
+    md_telling_t *telling; /* of an answer that is in place, NULL: none */
 };
 
 /* ---- when ---- */
@@ -400,6 +401,34 @@ static const apr_array_header_t *replaced_certs(const md_renew_t *renew, apr_poo
     return ids;
 }
 
+/* For md_solver_conf_t. The answer is called `http-01:example.org`, or has more behind a blank. */
+static apr_status_t announce(void *baton, const char *setup, apr_interval_time_t *pwait,
+                             md_err_t *err)
+{
+    md_renew_t *renew = baton;
+    md_event_t event = { .kind = MD_EVENT_CHALLENGE_SETUP, .domain = renew->domain->name,
+                         .attempt = 1 };
+    apr_interval_time_t wait;
+    apr_status_t rv;
+
+    event.challenge = apr_pstrndup(renew->tmp, setup, strcspn(setup, " "));
+    if (!renew->telling)
+        renew->telling = md_event_tell(renew->reg->events, &event, renew->p);
+    rv = md_event_step(renew->telling, err);
+    wait = md_event_look_at(renew->telling) - md_clock_steady();
+    if (APR_STATUS_IS_EAGAIN(rv)) {
+        *pwait = wait > 0 ? wait : 1;
+        return rv;
+    }
+    if (APR_STATUS_IS_EINTR(rv))
+        md_fail(err, rv, "the server stops");
+    else
+        md_event_record(renew->job, renew->telling, rv == APR_SUCCESS ? NULL : err,
+                        md_clock_now());
+    renew->telling = NULL;
+    return rv;
+}
+
 static void prepare_issue(md_renew_t *renew, apr_time_t now)
 {
     const md_domain_t *domain = renew->domain;
@@ -426,6 +455,9 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
     issue->is_urgent = !renew->reg->is_tool && (md_live_of(domain)->state != MD_STATE_COMPLETE
                                                 || !md_renew_time_left(domain, now));
     issue->solver.failed_type = renew->job->failed_challenge;
+    if (!renew->reg->is_tool)
+        issue->solver.announce = announce;
+    issue->solver.baton = renew;
     problem = md_renew_problem(renew->reg, domain, renew->tmp);
     if (problem) /* so that nothing is asked of the CA in vain */
         md_fail(&renew->err, APR_EGENERAL, "%s", problem);
@@ -602,7 +634,6 @@ static apr_time_t ready_at(const md_renew_t *renew, apr_time_t now)
 static void finish(md_renew_t *renew, apr_time_t now)
 {
     md_job_t *job = renew->job;
-    int is_ready;
 
     if (renew->reg->is_tool)
         return;
@@ -616,27 +647,7 @@ static void finish(md_renew_t *renew, apr_time_t now)
     md_job_log(job, now, "finished", NULL, NULL);
     if (job->valid_from > now)
         job->next_run = job->valid_from;
-    is_ready = job->valid_from <= now;
-    save_job(renew, is_ready); /* who reads the next line finds it true */
-    if (is_ready)
-        md_renew_announce(renew->reg, renew->domain, job, now, renew->tmp);
-}
-
-void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
-                       apr_time_t now, apr_pool_t *tmp)
-{
-    apr_status_t rv;
-    md_err_t err;
-
-    md_log(MD_LOG_NOTICE, MD_LOGNO(10059) "The Managed Domain %s has been setup and "
-           "changes will be activated on next (graceful) server restart.", domain->name);
-    job->next_run = 0;
-    job->notified = job->notified_renewed = 1;
-    md_job_log(job, now, "message-renewed", NULL, NULL);
-    md_err_init(&err, tmp);
-    rv = keep_job(reg, job, 0, &err, tmp);
-    if (rv != APR_SUCCESS)
-        md_log(MD_LOG_ERR, "md[%s]: %s", domain->name, err.detail);
+    save_job(renew, job->valid_from <= now); /* what is told next is saved for sure */
 }
 
 /* Where all of a text is that is too long for the log. */
@@ -693,7 +704,6 @@ static void record_failure(md_renew_t *renew, apr_time_t now, unsigned char dice
     job->next_run = now + delay > err->retry_after ? now + delay : err->retry_after;
     md_job_result(job, renew->issue.activity, err, renew->tmp);
     md_job_log(job, now, "renewal-error", err->type, err->detail);
-    md_job_log(job, now, "message-errored", NULL, NULL);
     save_job(renew, 0);
 }
 

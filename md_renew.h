@@ -44,10 +44,6 @@ int md_renew_is_plausible(const md_reg_t *reg, const md_domain_t *domain, const 
 /* Is a whole new set staged? */
 int md_renew_is_staged(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p);
 
-/* Tell that the set of a finished job waits for a restart (AH10059), and note that in the job. */
-void md_renew_announce(const md_reg_t *reg, const md_domain_t *domain, md_job_t *job,
-                       apr_time_t now, apr_pool_t *tmp);
-
 /* For how much is it urgent: microseconds of validity left of the shortest lived certificate, 0 if
  * there is none. */
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now);
@@ -73,8 +69,8 @@ const char *md_renew_ca_url(const md_renew_t *renew);
 void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme, md_acct_use_t *use);
 
 /* One step. After MD_STEP_DONE and MD_STEP_FAILED the job is settled and saved, with its next run,
- * and the log told (AH10059, AH10056, AH10057); for a tool nothing is saved. `dice` is a random
- * byte. */
+ * and a failure is in the log (AH10056, AH10057); nobody is told of a set that is ready yet. For a
+ * tool nothing is saved. `dice` is a random byte. */
 md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice);
 apr_time_t md_renew_wake_at(const md_renew_t *renew);
 

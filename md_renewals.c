@@ -15,6 +15,7 @@
 
 #include "md_clock.h"
 #include "md_log.h"
+#include "md_notice.h"
 #include "md_renew.h"
 #include "md_text.h"
 
@@ -42,6 +43,7 @@ typedef struct renewal_t {
     md_job_t *job;         /* of it */
     apr_pool_t *pool;      /* of either */
     md_err_t result;       /* of a single attempt */
+    md_notice_t notice;    /* what is told of it */
 } renewal_t;
 
 /* A CA in use, and the account there for an external one (or none). Many threads work with both. */
@@ -435,6 +437,58 @@ static int is_poll_due(const renewal_t *renewal, const md_job_t *job, const md_a
            && (!renewal->polled_at || steady - renewal->polled_at >= MD_ARI_POLL_LEAST);
 }
 
+/* While something is being told, nothing else is done for the domain. */
+static md_task_next_t rest_while_told(renewal_t *renewal)
+{
+    renewal->task.due_at = md_notice_look_at(&renewal->notice);
+    return MD_TASK_REST;
+}
+
+/* Until then, or until it is time to warn that a certificate ends. */
+static md_task_next_t rest_or_warn(renewal_t *renewal, apr_time_t until, md_job_t *job)
+{
+    md_notice_t *notice = &renewal->notice;
+    apr_time_t warn_at = md_notice_warn_at(notice, job);
+
+    if (warn_at <= md_clock_steady()) {
+        if (!md_notice_tell(notice, MD_EVENT_EXPIRING, NULL, job, roll()))
+            return rest_while_told(renewal);
+        warn_at = md_notice_warn_at(notice, job);
+    }
+    return rest_until(renewal, until < warn_at ? until : warn_at);
+}
+
+static md_task_next_t announce(renewal_t *renewal, md_job_t *job)
+{
+    md_notice_t *notice = &renewal->notice;
+
+    if (notice->renewed_at <= md_clock_steady()
+        && !md_notice_tell(notice, MD_EVENT_RENEWED, NULL, job, roll()))
+        return rest_while_told(renewal);
+    return rest_until(renewal, notice->renewed_at);
+}
+
+/* A renewal that somebody does not want now is asked for again in the next regular round. */
+static void heed_veto(renewal_t *renewal)
+{
+    if (!renewal->notice.is_vetoed)
+        return;
+    renewal->notice.is_vetoed = 0;
+    renewal->not_before = next_round(renewal->all, md_clock_steady());
+    if (renewal->has_claim)
+        leave_ring(renewal);
+}
+
+static md_task_next_t ask(renewal_t *renewal, md_job_t *job)
+{
+    md_notice_t *notice = &renewal->notice;
+
+    if (!notice->may_begin && !md_notice_tell(notice, MD_EVENT_RENEWING, NULL, job, roll()))
+        return rest_while_told(renewal);
+    heed_veto(renewal);
+    return notice->may_begin ? MD_TASK_AGAIN : rest_or_warn(renewal, renewal->not_before, job);
+}
+
 /* What there is to do for the domain by its record. */
 static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
 {
@@ -444,27 +498,29 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
     const md_advice_t *advice;
     md_due_t due;
 
+    md_notice_settle(&renewal->notice, job, roll());
+    heed_veto(renewal);
     next_run = steady + md_job_wait(job, now, reg->conf->activation_delay);
     if (next_run < renewal->not_before)
         next_run = renewal->not_before;
     if (next_run > steady)
-        return rest_until(renewal, next_run);
+        return rest_or_warn(renewal, next_run, job);
     if (!md_renew_is_wanted(domain) || (job->finished && job->notified_renewed))
-        return rest_until(renewal, MD_TASK_NEVER);
-    if (job->finished && md_renew_is_staged(reg, domain, tmp)) {
-        md_renew_announce(reg, domain, job, now, tmp);
-        return rest_until(renewal, MD_TASK_NEVER);
-    }
+        return rest_or_warn(renewal, MD_TASK_NEVER, job);
+    if (job->finished && md_renew_is_staged(reg, domain, tmp))
+        return announce(renewal, job);
     advice = md_advice_load(reg->store, domain, now, tmp);
     due = md_renew_due(domain, advice, now);
     if (due.at > now && is_revoked(renewal))
-        return MD_TASK_AGAIN;
+        return ask(renewal, job);
     renewal->is_poll = is_poll_due(renewal, job, advice, &due, now);
-    if (renewal->is_poll || due.at <= now)
+    if (renewal->is_poll)
         return MD_TASK_AGAIN;
+    if (due.at <= now)
+        return ask(renewal, job);
     at = next_poll(renewal, advice, now);
     next_run = steady + wait_for(domain, due.at - now);
-    return rest_until(renewal, at < next_run ? at : next_run);
+    return rest_or_warn(renewal, at < next_run ? at : next_run, job);
 }
 
 /* A poll needs neither a claim nor an answer soon: those who renew go first. */
@@ -485,6 +541,8 @@ static md_task_next_t look(md_task_t *task)
 
     restore_claims(renewal->all);
     renewal->is_poll = 0;
+    if (md_notice_is_busy(&renewal->notice))
+        return rest_while_told(renewal);
     if (!renewal->all->reg->is_tool) {
         tmp = md_engine_pool();
         job = tmp ? load_job(renewal, tmp) : NULL;
@@ -642,6 +700,19 @@ static void keep_result(renewal_t *renewal, const md_err_t *result)
     renewal->task.due_at = MD_TASK_NEVER;
 }
 
+/* A failure is told at once; a set that is ready, when the task is looked at next. */
+static void tell_outcome(renewal_t *renewal)
+{
+    const md_err_t *result = md_renew_result(renewal->renew);
+
+    md_notice_next(&renewal->notice);
+    if (result->rv == APR_SUCCESS && !renewal->job->next_run)
+        rest_until(renewal, md_clock_steady());
+    else if (result->rv != APR_SUCCESS && !APR_STATUS_IS_EINTR(result->rv)
+             && !md_notice_tell(&renewal->notice, MD_EVENT_ERRORED, result, renewal->job, roll()))
+        rest_while_told(renewal);
+}
+
 /* The run is over: what has to be known of it later. */
 static md_task_next_t conclude(renewal_t *renewal)
 {
@@ -656,6 +727,8 @@ static md_task_next_t conclude(renewal_t *renewal)
     rest_until(renewal, renewal->job->next_run ? renewal->not_before : MD_TASK_NEVER);
     if (renewal->all->reg->is_tool)
         keep_result(renewal, md_renew_result(renewal->renew));
+    else
+        tell_outcome(renewal);
     drop_run(renewal);
     leave_ring(renewal);
     return MD_TASK_REST;
@@ -730,6 +803,37 @@ static const md_task_kind_t RENEWAL = { look, step, end, RUN_LIMIT };
 
 /* ---- for the host ---- */
 
+static apr_status_t drop_notices(void *baton)
+{
+    md_renewals_t *all = baton;
+    int i;
+
+    for (i = 0; i < all->count; ++i)
+        md_notice_drop(&all->list[i].notice);
+    return APR_SUCCESS;
+}
+
+/* Commands that have ended by now: nobody may look at them again. */
+static void settle_notices(md_renewals_t *all)
+{
+    renewal_t *renewal;
+    apr_pool_t *tmp;
+    md_job_t *job;
+    int i;
+
+    for (i = 0; i < all->count; ++i) {
+        renewal = &all->list[i];
+        if (!renewal->notice.telling || md_notice_is_busy(&renewal->notice))
+            continue;
+        tmp = md_engine_pool();
+        job = tmp ? load_job(renewal, tmp) : NULL;
+        if (job)
+            md_notice_settle(&renewal->notice, job, roll());
+        if (tmp)
+            apr_pool_destroy(tmp);
+    }
+}
+
 apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, md_http_t *http,
                                 md_err_t *err, apr_pool_t *p)
 {
@@ -762,9 +866,12 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
         renewal->domain = domain;
         renewal->task.kind = &RENEWAL;
         renewal->task.lane = md_renew_due_ca(reg, domain, 0);
+        renewal->notice.reg = reg;
+        renewal->notice.domain = domain;
         make_ring(renewal, seen);
     }
     apr_pool_destroy(tmp);
+    apr_pool_cleanup_register(p, all, drop_notices, apr_pool_cleanup_null);
     *prenewals = all;
     return APR_SUCCESS;
 }
@@ -821,6 +928,7 @@ void md_renewals_close(void *renewals)
 {
     md_renewals_t *all = renewals;
 
+    settle_notices(all);
     if (all->lock)
         md_store_unlock(all->lock);
     if (all->lock_pool)

@@ -10,6 +10,7 @@
 #include "md_acme_register.h"
 #include "md_acme_order.h"
 #include "md_clock.h"
+#include "md_installed.h"
 #include "md_job.h"
 #include "md_log.h"
 #include "md_set.h"
@@ -137,7 +138,7 @@ static apr_status_t write_set(const md_set_t *set, const char *account, const md
         md_log(MD_LOG_WARNING, "md[%s]: the CA leaves out 'must-staple', which MDMustStaple "
                "requests; the certificate is used as it is, and the CA is asked again when it is "
                "renewed", name);
-    if (!reg->is_tool) /* what is in the log counts as an event that was handled */
+    if (!reg->is_tool && !md_installed_is_wanted(reg)) /* nobody listens: it counts as told */
         md_job_log(job, md_clock_now(), "message-installed", NULL, NULL);
     return md_job_save(job, reg->store, err, p);
 }
@@ -282,6 +283,18 @@ static void prune_archive(const md_reg_t *reg, const apr_array_header_t *domains
     md_store_prune(reg->store, names, reg->conf->archive_keep, p);
 }
 
+static void note_installed(const md_reg_t *reg, const apr_array_header_t *domains,
+                           const apr_status_t *rvs, apr_pool_t *p)
+{
+    apr_array_header_t *names = md_strings_make(p);
+    int i;
+
+    for (i = 0; i < domains->nelts; ++i)
+        if (rvs[i] == APR_SUCCESS)
+            APR_ARRAY_PUSH(names, const char *) = APR_ARRAY_IDX(domains, i, md_domain_t *)->name;
+    md_installed_note(reg, names, p);
+}
+
 /* Put sets that are in tmp into service, together: what is written goes to disk at once, and so do
  * the renames, before what they were made of is removed. Returns the last failure. */
 static apr_status_t put_into_service(const md_reg_t *reg, const apr_array_header_t *domains,
@@ -300,6 +313,8 @@ static apr_status_t put_into_service(const md_reg_t *reg, const apr_array_header
     }
     if (rv == APR_SUCCESS && domains->nelts > 0)
         rv = md_store_sync(reg->store, err, p);
+    if (!reg->is_tool)
+        note_installed(reg, domains, rvs, p);
     for (i = 0; i < domains->nelts; ++i)
         if (rvs[i] == APR_SUCCESS)
             conclude(reg, APR_ARRAY_IDX(domains, i, const md_domain_t *),

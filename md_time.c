@@ -197,6 +197,16 @@ const char *md_time_day(apr_time_t t, apr_pool_t *p)
     return apr_psprintf(p, "%d-%02d-%02d", day.tm_year + 1900, day.tm_mon + 1, day.tm_mday);
 }
 
+const char *md_time_rfc3339(apr_time_t t, apr_pool_t *p)
+{
+    apr_time_exp_t e;
+
+    if (apr_time_exp_gmt(&e, t) != APR_SUCCESS)
+        return "";
+    return apr_psprintf(p, "%04d-%02d-%02dT%02d:%02d:%02dZ", e.tm_year + 1900, e.tm_mon + 1,
+                        e.tm_mday, e.tm_hour, e.tm_min, e.tm_sec);
+}
+
 apr_time_t md_time_parse_http(const char *text)
 {
     apr_time_t t = text ? apr_date_parse_http(text) : 0;

@@ -54,6 +54,9 @@ const char *md_time_http(apr_time_t t, apr_pool_t *p);
 /* `2006-01-02`, in GMT. */
 const char *md_time_day(apr_time_t t, apr_pool_t *p);
 
+/* `2006-01-02T15:04:05Z` (RFC 3339). */
+const char *md_time_rfc3339(apr_time_t t, apr_pool_t *p);
+
 /* RFC 822/850/asctime date; 0 when it is none. */
 apr_time_t md_time_parse_http(const char *text);
 

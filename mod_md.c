@@ -257,6 +257,16 @@ static apr_status_t step_make_registry(start_t *start)
     return APR_SUCCESS;
 }
 
+static apr_status_t step_make_events(start_t *start)
+{
+    apr_status_t rv = mod_md_events_make(start->reg, store_dir(start->p), start->s, &start->err,
+                                         start->p);
+
+    if (rv != APR_SUCCESS)
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, "%s", start->err.detail);
+    return rv;
+}
+
 static apr_status_t step_note_for_tools(start_t *start)
 {
     md_reg_save_note(start->reg, start->tmp);
@@ -532,6 +542,13 @@ static apr_status_t step_watch(start_t *start)
     return mod_md_watchdog_start(start->reg, start->s, start->p);
 }
 
+static apr_status_t step_tell_installed(start_t *start)
+{
+    if (!is_in_danger(start))
+        mod_md_events_tell_installed(start->reg, start->s, start->p);
+    return APR_SUCCESS;
+}
+
 /* ---- in place of a start: `httpd -t` ---- */
 
 static apr_status_t step_check_store(start_t *start)
@@ -603,6 +620,7 @@ static const step_t BEFORE_TLS[] = {
     { "open the store", step_open_store },
     { "prepare the store", step_prepare_store },
     { "make the registry", step_make_registry },
+    { "make the events", step_make_events },
     { "note for tools what they need", step_note_for_tools },
     { "complete the domains", step_complete_domains },
     { "check overlaps", step_check_overlaps },
@@ -625,6 +643,7 @@ static const step_t AFTER_TLS[] = {
     { "warn of slips", step_warn },
     { "share the OCSP responses", step_share_staples },
     { "start watching", step_watch },
+    { "tell of what was installed", step_tell_installed },
 };
 
 /* All that is needed to find mistakes, changing nothing. */

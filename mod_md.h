@@ -142,6 +142,14 @@ void mod_md_tls_hooks(void);
 void mod_md_http_hooks(void);
 void mod_md_status_hooks(void);
 
+/* mod_md_events: who is told of events, as it is configured */
+MD_MUST_CHECK
+apr_status_t mod_md_events_make(md_reg_t *reg, const char *store_dir, const server_rec *s,
+                                md_err_t *err, apr_pool_t *p);
+
+/* Start to tell, as the user who runs the parent, of what was put into service. Nobody waits. */
+void mod_md_events_tell_installed(const md_reg_t *reg, const server_rec *s, apr_pool_t *p);
+
 /* mod_md_watchdog: timers that drive the engine in one child */
 void mod_md_watchdog_hooks(void);
 MD_MUST_CHECK

@@ -177,6 +177,7 @@ const command_rec mod_md_commands[] = {
     SETTING("MDCheckInterval", "Time between regular checks, default 12h."),
     SETTING("MDContactEmail", "Mail address of the account at the CA."),
     SETTING("MDDriveMode", "Deprecated, use MDRenewMode."),
+    SETTING("MDEventLog", "File that gets a line of JSON for each event, or 'off'."),
     SETTING("MDExternalAccountBinding", "Key id and MAC key, a JSON file with both, or 'none'."),
     SETTING("MDHttpProxy", "URL of the proxy for all that goes out."),
     SETTING("MDHttpProxyCACertificateFile", "PEM file of trusted roots for the proxy, or 'none'."),

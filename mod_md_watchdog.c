@@ -11,6 +11,7 @@
 
 #include "md_clock.h"
 #include "md_key.h"
+#include "md_limits.h"
 #include "md_ocsp.h"
 
 APLOG_USE_MODULE(md);
@@ -150,6 +151,7 @@ static void watch_end(watch_t *w)
         md_engine_stop(w->stapling);
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, w->s, APLOGNO(10200) "md ocsp watchdog stopping");
     }
+    md_execs_stop(w->reg->events->execs, MD_MAX_LAST_WORK);
     md_engine_stop(w->engine);
     w->engine = w->stapling = NULL;
     apr_pool_destroy(w->pool);

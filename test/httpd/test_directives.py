@@ -79,6 +79,7 @@ DIRECTIVES = {
     "MDCheckInterval": duration(["1s", "12H", "90mi"], [("999ms", "less than a second")]),
     "MDContactEmail": Directive("SVD", "1", ["me@example.org", "mailto:me@example.org", "x"], []),
     "MDDriveMode": RENEW_MODE,
+    "MDEventLog": Directive("SV", "1", ["events.log", "Off", "/dev/null"], []),
     "MDExternalAccountBinding": Directive(
         "SVD", "1-2", ["kid aG1hYw", "NONE", "eab.json", "{root}/eab.json"],
         [("missing.json", "file not found: {root}/missing.json"), ("md", "file not found: "),
@@ -179,7 +180,7 @@ def put(place, text):
 def test_all_directives_are_in_the_table(checker):
     checker.httpd.write_conf()
     listed = re.findall(r"^(\S+) \(mod_md\.c\)$", checker.httpd.command("-L").stdout, re.MULTILINE)
-    assert sorted(listed) == sorted(DIRECTIVES) and len(listed) == len(set(listed)) == 51
+    assert sorted(listed) == sorted(DIRECTIVES) and len(listed) == len(set(listed)) == 52
 
 
 def test_accepted(checker):
@@ -337,6 +338,7 @@ CANCELLED = [
 # Process-wide ones, and what shows that they work.
 ELSEWHERE = {
     "MDAccountKey": "test_hostile_ca.py", "MDArchiveKeep": "test_archive.py", "MDBaseServer": "test_conformance.py",
+    "MDEventLog": "test_events.py", "MDMessageCmd": "test_events.py", "MDNotifyCmd": "test_events.py",
     "MDMatchNames": "test_conformance.py", "MDRenewConcurrency": "test_hostile_ca.py",
     "MDStoreLocks": "test_locks.py", "MDCheckInterval": "below", "MDInitialDelay": "below",
     "MDPortMap": "below", "MDRetryDelay": "below", "MDStoreDir": "below",
@@ -348,7 +350,7 @@ ELSEWHERE = {
 }
 WITHOUT_EFFECT = {  # so far, see docs/directives.md
     "MDActivationDelay", "MDCertificateCheck", "MDCertificateMonitor", "MDCertificateStatus",
-    "MDChallengeDns01Version", "MDMessageCmd", "MDNotifyCmd", "MDRetryFailover", "MDServerStatus",
+    "MDChallengeDns01Version", "MDRetryFailover", "MDServerStatus",
 }
 CHANGING = {"name", "domains", "state", "state-descr"}  # with the names and certificates
 

@@ -65,6 +65,8 @@ static const struct { int places; const char *line; } ACCEPTED[] = {
     { S | V | M, "MDExternalAccountBinding NONE" },
     { S | V | M, "MDHttpProxy http://[::1]:8080" },
     { S | V | M, "MDHttpProxyCACertificateFile none" },
+    { S | V, "MDEventLog logs/md-events.log" },
+    { S | V, "MDEventLog OFF" },
     { S | V, "MDMatchNames ServerNames" },
     { S | V, "MDMessageCmd /bin/message" },
     { S | V | M, "MDMustStaple ON" },
