@@ -789,7 +789,7 @@ static int explain(fake_answer_t *answer, const char *kind, fake_order_t *order,
 
 static md_json_t *status_of(int i)
 {
-    return md_status_domain(reg, domain_at(i), 1, md_clock_now(), p);
+    return md_status_to_json(md_status_of(reg, domain_at(i), md_clock_now(), p), 1, p);
 }
 
 /* Each answer has another page, and one a day is worth a notice. */
