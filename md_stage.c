@@ -584,14 +584,14 @@ static int is_over(apr_time_t end)
 }
 
 /* Files that were never finished, of a crash or a full disk. Only what died could leave any in
- * thousands of directories that nobody but a start writes to: a reload does not look there. */
+ * thousands of directories that are seldom written to: a reload does not look there. */
 static void sweep(const md_reg_t *reg, apr_pool_t *p)
 {
     apr_time_t end = md_clock_steady() + CLEAN_TIME;
     static const md_store_group_t GROUPS[] = {
-        MD_STORE_ACCOUNTS, MD_STORE_STAGING, MD_STORE_DOMAINS
+        MD_STORE_ACCOUNTS, MD_STORE_STAGING, MD_STORE_DOMAINS, MD_STORE_OCSP
     };
-    size_t g, count = sizeof(GROUPS) / sizeof(GROUPS[0]) - (reg->is_reload ? 1 : 0);
+    size_t g, count = sizeof(GROUPS) / sizeof(GROUPS[0]) - (reg->is_reload ? 2 : 0);
     apr_array_header_t *names;
     apr_time_t now = md_clock_now();
     apr_pool_t *iter;

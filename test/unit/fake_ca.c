@@ -441,7 +441,10 @@ static void renewal_info(call_t *call)
     const fake_cert_t *cert = call->cert;
     apr_interval_time_t lifetime = cert->to - cert->from;
 
-    need(date() < cert->to, "renewal information on a certificate that has ended");
+    if (date() >= cert->to) {
+        refuse(call, 404, FAKE_PROBLEM("malformed", "the certificate has ended"));
+        return;
+    }
     answer_json(call, 200, "{\"suggestedWindow\":{\"start\":\"%s\",\"end\":\"%s\"}}",
                 rfc3339(cert->from + lifetime * fake_ca.ari_from / 100, call->p),
                 rfc3339(cert->from + lifetime * fake_ca.ari_to / 100, call->p));

@@ -438,6 +438,8 @@ static void setup_server(const kind_t *kind, const struct life_t *life)
     fake_ca_start(START);
     fake_ca.refuse = make_trouble;
     fake_ca.lifetime = life->lifetime;
+    fake_ca.ari_from = 65; /* percent */
+    fake_ca.ari_to = 75;
     fake_ca.processing = QUICK / 2;
     fake_http_reset(p);
     fake_http_serve(fake_ca_serve);
