@@ -127,7 +127,6 @@ static void was_not_told(md_notice_t *notice, md_job_t *job, unsigned char dice)
 
     if (notice->kind != MD_EVENT_EXPIRING || !has_renewals(notice))
         note_failure(notice, job);
-
     switch (notice->kind) {
     case MD_EVENT_RENEWING:
         tell_veto(notice);
