@@ -12,6 +12,7 @@
 #include "md_clock.h"
 #include "md_job.h"
 #include "md_log.h"
+#include "md_renew.h"
 #include "md_staple_file.h"
 #include "md_text.h"
 
@@ -326,14 +327,15 @@ static void record_failure(ask_t *ask, apr_int64_t errors, apr_interval_time_t w
 static void tell_revoked(const ask_t *ask)
 {
     const md_stapled_t *stapled = ask->refresh->stapled;
+    int is_renewed = stapled->domain && md_renew_is_wanted(stapled->domain);
     const char *reason = ask->answer.reason ? ask->answer.reason : "no reason given";
 
     if (ask->known.len > 0 && ask->known.status == MD_OCSP_REVOKED)
         return;
     md_log(MD_LOG_WARNING, "md[%s]: the CA revoked the certificate with serial %s on %s (%s)%s",
            stapled->name, stapled->ocsp->serial, md_time_http(ask->answer.revoked_at, ask->p),
-           reason, stapled->domain ? "; it is renewed at once" : "");
-    if (stapled->domain && ask->refresh->all->renewals)
+           reason, is_renewed ? "; it is renewed at once" : "");
+    if (is_renewed && ask->refresh->all->renewals)
         md_renewals_wake(ask->refresh->all->renewals, stapled->domain->name);
 }
 

@@ -456,6 +456,21 @@ static counts_t count_all(const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
     return counts;
 }
 
+/* The keys are those that tools know: `Renew` counts revoked certificates, `Errored` those of which
+ * nothing is known. */
+static void put_staplings(md_out_t *out, const md_staples_t *staples, apr_pool_t *p)
+{
+    int i, total = staples ? md_staples_count(staples) : 0, known[] = { 0, 0 };
+    md_staple_t staple;
+
+    for (i = 0; i < total; ++i)
+        if (md_staples_get(&staple, staples, md_staples_at(staples, i)))
+            ++known[staple.status == MD_OCSP_REVOKED];
+    md_out_printf(out, p, "ManagedStaplingsTotal: %d\nManagedStaplingsOK: %d\n"
+                  "ManagedStaplingsRenew: %d\nManagedStaplingsErrored: %d\n", total, known[0],
+                  known[1], total - known[0] - known[1]);
+}
+
 void md_report_text(md_out_t *out, const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
 {
     counts_t counts = count_all(reg, now, p);
@@ -466,6 +481,5 @@ void md_report_text(md_out_t *out, const md_reg_t *reg, apr_time_t now, apr_pool
                   counts.errored, counts.ready);
     if (reg)
         put_each(out, reg, put_lines, now, p);
-    md_out_put(out, "ManagedStaplingsTotal: 0\nManagedStaplingsOK: 0\n"
-               "ManagedStaplingsRenew: 0\nManagedStaplingsErrored: 0\n");
+    put_staplings(out, reg ? reg->staples : NULL, p);
 }

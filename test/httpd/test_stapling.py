@@ -217,13 +217,15 @@ def test_a_revoked_certificate_is_renewed_at_once(httpd, ca):
 def test_200_certificates(httpd, ocsp):
     names = [f"d{i}.test" for i in range(200)]
     pairs = {name: ocsp.issue(name) for name in names}
-    httpd.add_md_conf("MDStapling on")
+    httpd.add_md_conf("MDStapling on\nMDServerStatus on\n<Location /server-status>\nSetHandler server-status\n</Location>")
     for name in names:
         httpd.add_vhost(name, extra=tls(pairs[name]))
     httpd.start()
     wait_for(lambda: len(files(httpd)) == 200, what="200 responses")
     for name in names[::40]:
         assert status(httpd, ocsp, name) == GOOD
+    counts = httpd.get("/server-status?auto", "base.test")[2]
+    assert "ManagedStaplingsTotal: 200\nManagedStaplingsOK: 200\nManagedStaplingsRenew: 0\n" in counts
     assert sorted(ocsp.asked) == sorted(map(serial_of, pairs.values()))
     assert set(ocsp.asked.values()) == {1}
     assert not httpd.problems()
