@@ -112,10 +112,20 @@ md_due_t md_renew_due(const md_domain_t *domain, const md_advice_t *advice, apr_
     return due;
 }
 
+md_due_t md_renew_when(const md_reg_t *reg, const md_domain_t *domain, const md_advice_t *advice,
+                       apr_time_t now)
+{
+    md_due_t due = md_renew_due(domain, advice, now);
+
+    if (due.at > now && reg->staples && md_staples_has_revoked(reg->staples, domain->name))
+        due = (md_due_t){ now, "revoked", NULL };
+    return due;
+}
+
 md_due_t md_renew_look(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
                        apr_pool_t *p)
 {
-    return md_renew_due(domain, md_advice_load(reg->store, domain, now, p), now);
+    return md_renew_when(reg, domain, md_advice_load(reg->store, domain, now, p), now);
 }
 
 apr_interval_time_t md_renew_time_left(const md_domain_t *domain, apr_time_t now)

@@ -15,8 +15,8 @@ int md_renew_is_wanted(const md_domain_t *domain);
 /* When a domain is to be renewed, and why. */
 typedef struct md_due_t {
     apr_time_t at;               /* 0: nothing can be told */
-    const char *reason;          /* `window`, `ari`, `forced`, or what the domain lacks (md_live_t);
-                                  * NULL: nothing can be told */
+    const char *reason;          /* `window`, `ari`, `forced`, `revoked`, or what the domain lacks
+                                  * (md_live_t); NULL: nothing can be told */
     const char *explanation_url; /* of the CA, or NULL */
 } md_due_t;
 
@@ -25,6 +25,10 @@ typedef struct md_due_t {
  * together are not renewed in the same minute. Or a moment that the CA suggests, if that is
  * earlier; `advice` may be NULL. Pure. */
 md_due_t md_renew_due(const md_domain_t *domain, const md_advice_t *advice, apr_time_t now);
+
+/* The same; and `now` if an OCSP response says that a certificate is revoked (`revoked`). */
+md_due_t md_renew_when(const md_reg_t *reg, const md_domain_t *domain, const md_advice_t *advice,
+                       apr_time_t now);
 
 /* The same by what the store has of the CA's advice. */
 md_due_t md_renew_look(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,

@@ -399,18 +399,6 @@ static apr_interval_time_t wait_for(const md_domain_t *domain, apr_interval_time
     return lifetime > 0 && lifetime < wait ? lifetime : wait;
 }
 
-static int is_revoked(const renewal_t *renewal)
-{
-    const md_staples_t *staples = renewal->all->reg->staples;
-    const char *name = renewal->domain->name;
-
-    if (!staples || !md_staples_has_revoked(staples, name))
-        return 0;
-    md_log(MD_LOG_INFO, MD_LOGNO(10500) "md[%s]: OCSP reports revoked certificate(s), renewing now",
-           name);
-    return 1;
-}
-
 /* Steady, by the date of the next poll. */
 static apr_time_t next_poll(const renewal_t *renewal, const md_advice_t *advice, apr_time_t now)
 {
@@ -510,9 +498,7 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
     if (job->finished && md_renew_is_staged(reg, domain, tmp))
         return announce(renewal, job);
     advice = md_advice_load(reg->store, domain, now, tmp);
-    due = md_renew_due(domain, advice, now);
-    if (due.at > now && is_revoked(renewal))
-        return ask(renewal, job);
+    due = md_renew_when(reg, domain, advice, now);
     renewal->is_poll = is_poll_due(renewal, job, advice, &due, now);
     if (renewal->is_poll)
         return MD_TASK_AGAIN;
@@ -641,6 +627,11 @@ static const char *tell_why(const renewal_t *renewal, const md_due_t *due, int i
 {
     const char *name = renewal->domain->name;
 
+    if (md_text_same(due->reason, "revoked")) {
+        md_log(MD_LOG_INFO, MD_LOGNO(10500) "md[%s]: OCSP reports revoked certificate(s), renewing "
+               "now", name);
+        return "its CA revoked a certificate";
+    }
     if (!md_text_same(due->reason, "ari")) {
         md_log(MD_LOG_DEBUG, MD_LOGNO(10512) "md[%s]: need to renew now (%s)", name,
                due->reason ? due->reason : "nothing is known of its certificate");
@@ -660,7 +651,7 @@ static const char *find_why(const renewal_t *renewal, apr_pool_t *p)
 {
     apr_time_t now = md_clock_now();
     md_advice_t *advice = md_advice_load(renewal->all->reg->store, renewal->domain, now, p);
-    md_due_t due = md_renew_due(renewal->domain, advice, now);
+    md_due_t due = md_renew_when(renewal->all->reg, renewal->domain, advice, now);
     int is_first = md_text_same(due.reason, "ari") && !md_advice_first(advice)->is_followed;
     const char *why = tell_why(renewal, &due, is_first, p);
 

@@ -122,7 +122,7 @@ const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, 
     status->now = now;
     status->valid = md_cert_common_validity(status->live->certs);
     status->advice = md_advice_load(reg->store, domain, now, p);
-    status->due = md_renew_due(domain, status->advice, now);
+    status->due = md_renew_when(reg, domain, status->advice, now);
     find_job(status, p);
     if (reg->store_problem)
         status->job = blocked_job(status, p);

@@ -205,6 +205,7 @@ def test_a_revoked_certificate_is_renewed_at_once(httpd, ca):
         httpd.graceful()
         httpd.wait_log(r"\[md:warn\].*md\[one.test\]: the CA revoked the certificate with serial .* \(keyCompromise\)")
         httpd.wait_log(r"AH10500: md\[one.test\]: OCSP reports revoked")
+        assert httpd.md_status("one.test")["renew-reason"] == "revoked"
         wait_for(lambda: httpd.error_log().count("AH10059: The Managed Domain one.test ") == 2, what="a new one")
         assert status(httpd, responder, "one.test") == REVOKED
         httpd.graceful()

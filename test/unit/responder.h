@@ -32,7 +32,7 @@ typedef struct responder_pair_t {
 } responder_pair_t;
 
 static struct {
-    responder_pair_t ca, stranger, signers[SIGNER_MAX];
+    responder_pair_t ca, stranger, signers[SIGNER_MAX], leaves[2];
     X509 *leaf, *other_leaf; /* for the same name, with other serial numbers */
     md_cert_t *leaf_cert, *ca_cert;
 } responder;
@@ -109,13 +109,15 @@ static void responder_make(apr_time_t now, apr_pool_t *p)
     const responder_pair_t *ca = &responder.ca, *stranger = &responder.stranger;
     responder_pair_t *signers = responder.signers;
     const long y = RESPONDER_YEAR;
+    int i;
 
     responder.ca = responder_pair("CA", NULL, now, -y, 10 * y, NID_basic_constraints, CA_EXT);
     responder.stranger = responder_pair("CA", NULL, now, -y, 10 * y, NID_basic_constraints, CA_EXT);
-    responder.leaf = responder_pair("leaf", ca, now, -7200, y, NID_info_access,
-                                    "OCSP;URI:" RESPONDER_URL).x509;
-    responder.other_leaf = responder_pair("leaf", ca, now, -7200, y, NID_info_access,
-                                          "OCSP;URI:" RESPONDER_URL).x509;
+    for (i = 0; i < 2; ++i)
+        responder.leaves[i] = responder_pair("leaf", ca, now, -7200, y, NID_info_access,
+                                             "OCSP;URI:" RESPONDER_URL);
+    responder.leaf = responder.leaves[0].x509;
+    responder.other_leaf = responder.leaves[1].x509;
     signers[SIGNER_ISSUER] = responder.ca;
     signers[SIGNER_DELEGATE] = responder_pair("D", ca, now, -3600, y, NID_ext_key_usage, OCSP);
     signers[SIGNER_NO_PURPOSE] = responder_pair("D", ca, now, -3600, y, NID_ext_key_usage,
@@ -123,8 +125,27 @@ static void responder_make(apr_time_t now, apr_pool_t *p)
     signers[SIGNER_ENDED] = responder_pair("D", ca, now, -y, -60, NID_ext_key_usage, OCSP);
     signers[SIGNER_STRANGER] = responder.stranger;
     signers[SIGNER_OTHER] = responder_pair("D", stranger, now, -3600, y, NID_ext_key_usage, OCSP);
+    X509_up_ref(responder.leaf);
+    X509_up_ref(responder.ca.x509);
     responder.leaf_cert = md_cert_wrap(responder.leaf, p);
     responder.ca_cert = md_cert_wrap(responder.ca.x509, p);
+}
+
+static void responder_end_pair(const responder_pair_t *pair)
+{
+    EVP_PKEY_free(pair->key);
+    X509_free(pair->x509);
+}
+
+/* Give back all of responder_make. */
+static void responder_end(void)
+{
+    int i;
+
+    for (i = 0; i < SIGNER_MAX; ++i)
+        responder_end_pair(&responder.signers[i]);
+    for (i = 0; i < 2; ++i)
+        responder_end_pair(&responder.leaves[i]);
 }
 
 static void responder_add_status(OCSP_BASICRESP *basic, const responder_answer_t *what,

@@ -164,6 +164,7 @@ static int teardown(void **state)
 {
     (void)state;
     fake_http_reset(p);
+    responder_end();
     apr_pool_destroy(p);
     apr_pool_destroy(process);
     return temp_dir_remove();

@@ -31,6 +31,14 @@ static int setup(void **state)
            == APR_SUCCESS ? 0 : -1;
 }
 
+static int teardown(void **state)
+{
+    (void)state;
+    responder_end();
+    apr_pool_destroy(p);
+    return 0;
+}
+
 static md_ocsp_request_t request_with(const unsigned char *nonce)
 {
     md_ocsp_request_t request;
@@ -253,5 +261,5 @@ int main(void)
     };
 
     apr_initialize();
-    return cmocka_run_group_tests(tests, setup, NULL);
+    return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -56,6 +56,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
+    responder_end();
     apr_pool_destroy(p);
     apr_pool_destroy(process);
     return 0;
