@@ -101,8 +101,8 @@ md_advice_t *md_advice_load(const md_store_t *store, const md_domain_t *domain, 
     advice->hints = apr_array_make(p, 2, sizeof(md_hint_t));
     if (!domain->ari_renewals || !domain->ca_url || !certs)
         return advice;
-    if (md_store_load_json(&json, store, MD_STORE_OCSP, domain->name, ARI_JSON, NULL, p)
-        != APR_SUCCESS)
+    if (store && md_store_load_json(&json, store, MD_STORE_OCSP, domain->name, ARI_JSON, NULL, p)
+                     != APR_SUCCESS)
         json = NULL; /* one that is damaged is written anew */
     advice->followed_at = past_time(json, "followed", now);
     advice->told_at = past_time(json, "told", now);
@@ -113,6 +113,16 @@ md_advice_t *md_advice_load(const md_store_t *store, const md_domain_t *domain, 
             add_hint(advice, cert, list, now);
     }
     return advice;
+}
+
+int md_advice_is_known(const md_advice_t *advice)
+{
+    int i;
+
+    for (i = 0; i < advice->hints->nelts; ++i)
+        if (APR_ARRAY_IDX(advice->hints, i, md_hint_t).ari.poll_at)
+            return 1;
+    return 0;
 }
 
 static md_json_t *hint_to_json(const md_hint_t *hint, apr_pool_t *p)

@@ -30,7 +30,7 @@ typedef struct md_advice_t {
 /* What is known on certificates that the domain has from its CA and that have not ended, none of
  * them if nobody wants to know. The moment of a window is the same each time, as it is made of what
  * is random in a certificate. A time that no poll can have noted is void: the document is from
- * children, and the date may have been wrong. */
+ * children, and the date may have been wrong. `store` NULL: there is no such document. */
 md_advice_t *md_advice_load(const md_store_t *store, const md_domain_t *domain, apr_time_t now,
                             apr_pool_t *p);
 MD_MUST_CHECK
@@ -39,6 +39,9 @@ apr_status_t md_advice_save(const md_advice_t *advice, const md_store_t *store, 
 
 /* The hint whose moment comes first, NULL if there is none. */
 const md_hint_t *md_advice_first(const md_advice_t *advice);
+
+/* Was a CA asked for any? */
+int md_advice_is_known(const md_advice_t *advice);
 
 /* When the next poll is due; APR_INT64_MAX: never. */
 apr_time_t md_advice_poll_at(const md_advice_t *advice);

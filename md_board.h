@@ -21,6 +21,7 @@ typedef struct md_board_row_t {
     int state;                     /* md_state_t */
     md_window_t validity;          /* of all its certificates; end 0: there is none */
     md_phase_t phase;              /* of its renewal */
+    int has_advice;                /* of its CA, in the store */
     int errors;                    /* failed attempts in a row */
     apr_time_t last_run, next_run; /* 0: not known */
     int status;                    /* of the latest step, 0: it went well */

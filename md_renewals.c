@@ -30,7 +30,8 @@ typedef struct renewal_t {
     struct renewal_t *next; /* ring of those with names in common, most often of itself alone */
     int has_claim;         /* on the ring: so no other one of it may be at work, */
     int is_waiting;        /* and this one wants to */
-    int has_record;        /* in the store, whatever it is worth */
+    int has_record;        /* in the store, whatever it is worth; */
+    int has_advice;        /* and what its CA advises */
     int has_setups;        /* without claim: answers to challenges are left in place */
     int errors;            /* failed attempts in a row, though they could not be saved */
     apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
@@ -382,6 +383,7 @@ static void post(const renewal_t *renewal, const md_job_t *job, int is_running)
         row.phase = MD_PHASE_RUNNING;
     else if (renewal->has_record)
         row.phase = job->finished ? MD_PHASE_READY : MD_PHASE_WAITING;
+    row.has_advice = renewal->has_advice;
     row.errors = job->errors;
     row.last_run = job->last_run;
     row.next_run = job->next_run;
@@ -499,6 +501,7 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
         return announce(renewal, job);
     advice = md_advice_load(reg->store, domain, now, tmp);
     due = md_renew_when(reg, domain, advice, now);
+    renewal->has_advice = md_advice_is_known(advice);
     renewal->is_poll = is_poll_due(renewal, job, advice, &due, now);
     if (renewal->is_poll)
         return MD_TASK_AGAIN;
@@ -534,8 +537,8 @@ static md_task_next_t look(md_task_t *task)
         job = tmp ? load_job(renewal, tmp) : NULL;
         if (job) {
             next = decide(renewal, job, tmp);
-            settle_lane(renewal, job);
             post(renewal, job, next == MD_TASK_AGAIN && !renewal->is_poll);
+            settle_lane(renewal, job);
         }
         if (tmp)
             apr_pool_destroy(tmp);

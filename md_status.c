@@ -82,15 +82,11 @@ static const md_job_t *blocked_job(const md_status_t *status, apr_pool_t *p)
 
 /* The engine knows that there is no record; but one of another server that has the same store may
  * have begun when it was time to. */
-static int is_quiet(const md_status_t *status)
+static int is_quiet(const md_status_t *status, const md_board_row_t *row)
 {
-    const md_domain_t *domain = status->domain;
-    md_board_row_t row;
-
-    if (status->due.at && status->due.at <= status->now && md_renew_is_wanted(domain))
+    if (status->due.at && status->due.at <= status->now && md_renew_is_wanted(status->domain))
         return 0;
-    return status->reg->board && md_board_read(&row, status->reg->board, domain->number)
-           && row.phase == MD_PHASE_QUIET;
+    return row->phase == MD_PHASE_QUIET;
 }
 
 /* The record of a renewal, if there is one and what it claims is so. */
@@ -98,9 +94,6 @@ static void find_job(md_status_t *status, apr_pool_t *p)
 {
     const md_reg_t *reg = status->reg;
     md_job_t *job;
-
-    if (is_quiet(status))
-        return;
 
     status->rv = md_job_load(&job, reg->store, MD_STORE_STAGING, status->domain->name, NULL, p);
     if (status->rv == APR_SUCCESS && md_renew_is_plausible(reg, status->domain, job, p)) {
@@ -115,15 +108,21 @@ const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, 
                                 apr_pool_t *p)
 {
     md_status_t *status = apr_pcalloc(p, sizeof(*status));
+    md_board_row_t row = { .phase = MD_PHASE_UNKNOWN };
+    int has_advice;
 
     status->reg = reg;
     status->domain = domain;
     status->live = md_live_of(domain);
     status->now = now;
     status->valid = md_cert_common_validity(status->live->certs);
-    status->advice = md_advice_load(reg->store, domain, now, p);
+    if (reg->board)
+        (void)md_board_read(&row, reg->board, domain->number);
+    has_advice = row.has_advice || row.phase != MD_PHASE_QUIET;
+    status->advice = md_advice_load(has_advice ? reg->store : NULL, domain, now, p);
     status->due = md_renew_when(reg, domain, status->advice, now);
-    find_job(status, p);
+    if (!is_quiet(status, &row))
+        find_job(status, p);
     if (reg->store_problem)
         status->job = blocked_job(status, p);
     status->is_due = status->job || (status->due.at && status->due.at <= now);

@@ -47,11 +47,11 @@ def test_a_renewal_shows_while_it_goes_on(httpd, ca):
     """It was quiet; with the window open there is work, and pages follow it to its end."""
     configure(httpd, ["a.test"])
     httpd.use_ca(ca)
-    sets.put_live(httpd.store, ["a.test"])
+    sets.put_live(httpd.store, ["a.test"], sets.make_pair(["a.test"], (-59, 31)))
     httpd.start()
     httpd.wait_log("AH10107")
     assert "renewal" not in httpd.md_status("a.test")
-    httpd.add_md_conf("MDRenewWindow 89d")
+    httpd.add_md_conf("MDRenewWindow 60d")
     httpd.graceful()
     httpd.await_md("a.test")
     shown = httpd.md_status("a.test")["renewal"]
