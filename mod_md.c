@@ -2,6 +2,7 @@
 /* The module: its records, the steps of a (re)start, the bridge to httpd's log. */
 #include "mod_md.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -774,12 +775,28 @@ static int post_config_before_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *p
     return run_steps(make_start(s, p, ptemp), BEFORE_TLS, COUNT_OF(BEFORE_TLS));
 }
 
+static void *end_thread(void *nothing)
+{
+    pthread_exit(nothing);
+}
+
+/* glibc loads what it takes to end a thread when one ends for the first time; and where that fails,
+ * as it does without descriptors or while a process exits, it aborts. Children have it from us. */
+static void end_one_thread(void)
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, end_thread, NULL) == 0)
+        pthread_join(thread, NULL);
+}
+
 static int post_config_after_tls(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
                                  server_rec *s)
 {
     (void)plog;
     if (process->is_dry_run || !process->reg)
         return OK;
+    end_one_thread();
     return run_steps(make_start(s, p, ptemp), AFTER_TLS, COUNT_OF(AFTER_TLS));
 }
 

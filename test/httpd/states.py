@@ -33,7 +33,7 @@ def job(name, **members):
 
 def failed(name, **members):
     return job(name, errors=3, **{
-        "next-run": when(minutes=50),
+        "next-run": when(minutes=230),
         "last": {"status": 20014, "status-description": "Internal error (specific information not available)",
                  "problem": REFUSED, "detail": DETAIL, "activity": "Creating new order"},
         "log": {"entries": [{"when": when(minutes=-5), "type": "renewal-error", "status": REFUSED, "detail": DETAIL},

@@ -20,7 +20,7 @@ home, pattern = os.path.dirname(sys.argv[0]), None
 with open(home + "/calls", "a") as calls:
     calls.write(json.dumps({"argv": sys.argv, "pid": os.getpid(), "uid": os.getuid(),
                             "env": {k: v for k, v in os.environ.items() if k[:3] == "MD_" and
-                                    k not in ("MD_MODULE", "MD_SLOW")}}) + "\\n")
+                                    k not in INHERITED}}) + "\\n")
 for line in open(home + "/rules"):
     pattern, action = line.rstrip("\\n").split("\\t")
     if re.search(pattern, " ".join(sys.argv[1:])):
@@ -34,7 +34,7 @@ class Command:
         self.dir.mkdir()
         self.dir.chmod(0o777)
         self.path = self.dir / "command"
-        self.path.write_text(COMMAND)
+        self.path.write_text(COMMAND.replace("INHERITED", repr(list(os.environ))))
         self.path.chmod(0o755)
         self.calls_path = self.dir / "calls"
         self.calls_path.touch()
