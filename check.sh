@@ -4,11 +4,11 @@
 usage="usage: ./check.sh [PART...]
 
 Installs what it needs (Debian, Ubuntu: packages, as root or with sudo), builds and tests. Without arguments all parts,
-about eighteen minutes on two cores, and some for the packages of the first time:
+about half an hour on two cores, and some for the packages of the first time:
   build      with gcc and clang without warnings, with sanitizers; layers; make dist   2 minutes
-  unit       unit tests, also with sanitizers; known inputs of the fuzz targets        4 minutes
-  module     the module in a real httpd against a real CA                              6 minutes
-  sanitized  the same with ASan and UBSan                                              7 minutes
+  unit       unit tests, also with sanitizers; known inputs of the fuzz targets        6 minutes
+  module     the module in a real httpd against a real CA                              11 minutes
+  sanitized  the same with ASan and UBSan                                              12 minutes
 The log of a build is .build/NAME/make.log, that of the tests .build/pytest-NAME.log."
 set -uo pipefail
 cd "$(dirname "$0")" || exit 1
@@ -100,7 +100,7 @@ replay() {
     done
 }
 part_unit() {
-    say "unit tests, about 4 minutes"
+    say "unit tests, about 6 minutes"
     unit gcc
     unit asan
     unit tsan test_engine test_exec test_tasks test_staples test_board
@@ -121,8 +121,8 @@ module() {
     [ "$rc" != 124 ] || echo "FAILED: not done within 30 minutes"
     [ "$rc" = 0 ] || [ "$(($(n failed) + $(n error)))" -gt 0 ] || count 0 1 0
 }
-part_module() { say "the module in httpd, about 6 minutes"; module gcc; }
-part_sanitized() { say "the module in httpd with ASan and UBSan, about 7 minutes"; module asan slow; }
+part_module() { say "the module in httpd, about 11 minutes"; module gcc; }
+part_sanitized() { say "the module in httpd with ASan and UBSan, about 12 minutes"; module asan slow; }
 
 [ $# -gt 0 ] || set -- $parts
 say "what is needed"
