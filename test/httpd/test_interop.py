@@ -103,7 +103,7 @@ class World:
 
 def use(httpd, module):
     """From the next start on; with a log of its own."""
-    httpd.log_path = httpd.dir / f"error-{len(list(httpd.dir.glob('error-*')))}.log"
+    httpd.log_path = httpd.dir / f"error-{len(list(httpd.dir.glob('error-*')))}-{module}.log"
     httpd.log_path.touch()
     httpd.module = STOCK if module == "stock" else httpd.ours
     httpd.is_stock = module == "stock"
@@ -126,7 +126,9 @@ def world(workdir, request):
         print("==== main CA", *made.main.log_path.read_text().splitlines()[-40:], sep="\n")
         print("==== slow CA", made.slow.log(), sep="\n")
     assert not reports, [r.read_text(errors="replace") for r in reports]
-    assert not [s for s in made.servers if "exit signal Seg" in s.error_log()]
+    # The stock module's children crash at a stop now and then.
+    assert not [log for server in made.servers for log in server.dir.glob("error-*-ours.log")
+                if "exit signal Seg" in log.read_text(errors="replace")]
 
 
 def configure(httpd, world, domains=None, more=MORE_NAMES, renew=()):
