@@ -39,7 +39,7 @@ def test_reload_every_second_during_issuance(env):
 
 def test_nothing_is_left_over(env):
     names = [f"d{i}.example.org" for i in range(30)]
-    env.add_md_conf("MDInitialDelay 2s")
+    env.add_md_conf("MDInitialDelay 2s\nMDPrivateKeys P-256")
     for name in names:
         env.add_md_conf(f"MDomain {name}")
         env.add_vhost(name)
