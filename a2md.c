@@ -25,6 +25,12 @@ static const a2md_command_t COMMANDS[] = {
       a2md_list },
     { "drive", "[name...]", "obtain certificates for these managed domains, or all, and put them "
       "into service", "cfr", 0, 0, 0, a2md_drive },
+    { "status", "[name...]", "show how all managed domains are, or those with these names, and "
+      "what happens next", "", 0, 0, 0, a2md_status },
+    { "renew", "name [name...]", "ask the running server to renew these managed domains now", "n",
+      1, 0, 0, a2md_renew },
+    { "check", "name [name...]", "ask the running server to ask CA and OCSP responder about these "
+      "managed domains now", "n", 1, 0, 0, a2md_check },
     { "acme newreg", "contact...", "register an account at the CA of -a", "", 1, 0, 1,
       a2md_acme_newreg },
     { "acme validate", "id...", "ask the CA of -a whether it knows these accounts", "", 1, 0, 0,
@@ -60,6 +66,7 @@ static const apr_getopt_option_t MAIN_OPTIONS[] = {
 static const apr_getopt_option_t COMMAND_OPTIONS[] = {
     { "challenge", 'c', 1, "use this challenge type only" },
     { "force", 'f', 0, "do it even if there is no need" },
+    { "no-wait", 'n', 0, "do not wait for the outcome" },
     { "reset", 'r', 0, "discard what is staged and start over" },
     { "help", 'h', 0, "show this text" },
     { NULL, 0, 0, NULL }
@@ -270,6 +277,7 @@ static int run_command(a2md_t *tool, const a2md_command_t *command, int argc,
         case 'c': tool->challenge = value; break;
         case 'f': tool->is_forced = 1; break;
         case 'h': return command_usage(command, options, NULL);
+        case 'n': tool->waits_not = 1; break;
         case 'r': tool->resets = 1; break;
         }
     }

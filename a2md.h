@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The command line tool: what its commands work with. a2md.c is the host (options, log, output),
  * a2md_cmds.c has the commands on managed domains, a2md_drive.c and a2md_acme.c those that speak
- * with a CA. */
+ * with a CA, a2md_request.c those to a running server. */
 #ifndef A2MD_H
 #define A2MD_H
 
@@ -23,6 +23,7 @@ typedef struct a2md_t {
     const char *terms;       /* -t */
     const char *challenge;   /* drive -c */
     int is_forced, resets;   /* -f, -r */
+    int waits_not;           /* -n */
 } a2md_t;
 
 /* Result: what the exit code and the JSON tell. A failure without md_fail is told nowhere else. */
@@ -40,6 +41,7 @@ typedef struct a2md_command_t {
 } a2md_command_t;
 
 a2md_run_fn a2md_add, a2md_update, a2md_list, a2md_drive;
+a2md_run_fn a2md_renew, a2md_check, a2md_status;
 a2md_run_fn a2md_store_add, a2md_store_remove, a2md_store_list, a2md_store_update;
 a2md_run_fn a2md_acme_newreg, a2md_acme_validate, a2md_acme_agree, a2md_acme_delreg;
 

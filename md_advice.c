@@ -213,14 +213,14 @@ apr_time_t md_advice_poll_at(const md_advice_t *advice)
     return hint ? hint->ari.poll_at : APR_INT64_MAX;
 }
 
-void md_advice_renew_hints(md_advice_t *advice, apr_time_t now)
+void md_advice_renew_hints(md_advice_t *advice, int all, apr_time_t now)
 {
     md_hint_t *hint;
     int i;
 
     for (i = 0; i < advice->hints->nelts; ++i) {
         hint = &APR_ARRAY_IDX(advice->hints, i, md_hint_t);
-        if (hint->renew_at && hint->renew_at <= now)
+        if (all || (hint->renew_at && hint->renew_at <= now))
             hint->ari.poll_at = now;
     }
 }

@@ -46,8 +46,9 @@ int md_advice_is_known(const md_advice_t *advice);
 /* When the next poll is due; APR_INT64_MAX: never. */
 apr_time_t md_advice_poll_at(const md_advice_t *advice);
 
-/* Hints whose moment has come are to be asked for again now, as the CA may have moved it. */
-void md_advice_renew_hints(md_advice_t *advice, apr_time_t now);
+/* Hints whose moment has come are to be asked for again now, as the CA may have moved it; `all` of
+ * them, if somebody wants to know. */
+void md_advice_renew_hints(md_advice_t *advice, int all, apr_time_t now);
 
 /* One exchange with the CA that issued the certificates: its directory, or renewal information that
  * is due, and what came of it. `interval` is MDCheckInterval, `dice` a random byte. 0: there is no

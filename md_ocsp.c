@@ -47,6 +47,7 @@ struct md_ocsp_t {
     md_staples_t *staples;
     md_http_t *http;
     md_renewals_t *renewals;
+    md_engine_t *engine;
     apr_time_t began_at;       /* steady */
     refresh_t *list;
     int count;
@@ -619,8 +620,26 @@ void md_ocsp_add(md_ocsp_t *ocsp, md_engine_t *engine)
 {
     int i;
 
+    ocsp->engine = engine;
     for (i = 0; i < ocsp->count; ++i)
         md_engine_add(engine, &ocsp->list[i].task);
+}
+
+void md_ocsp_refresh(md_ocsp_t *ocsp, apr_hash_t *names)
+{
+    const md_staple_plan_t now = { 1, 0 };
+    refresh_t *refresh;
+    int i;
+
+    if (apr_hash_count(names) == 0)
+        return;
+    for (i = 0; i < ocsp->count; ++i) {
+        refresh = &ocsp->list[i];
+        if (!apr_hash_get(names, refresh->stapled->name, APR_HASH_KEY_STRING))
+            continue;
+        md_staples_set_plan(ocsp->staples, refresh->stapled, &now);
+        md_engine_wake(ocsp->engine, &refresh->task);
+    }
 }
 
 void md_ocsp_close(void *ocsp)

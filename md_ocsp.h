@@ -4,6 +4,8 @@
 #ifndef MD_OCSP_H
 #define MD_OCSP_H
 
+#include <apr_hash.h>
+
 #include "md_engine.h"
 #include "md_http.h"
 #include "md_reg.h"
@@ -23,6 +25,10 @@ apr_status_t md_ocsp_create(md_ocsp_t **pocsp, const md_reg_t *reg, md_http_t *h
 
 /* Hand all over to the engine, which must not outlive them. */
 void md_ocsp_add(md_ocsp_t *ocsp, md_engine_t *engine);
+
+/* The responses of all certificates with these names (keys) are asked for now, unless their
+ * responder is left alone for a while. Any thread. */
+void md_ocsp_refresh(md_ocsp_t *ocsp, apr_hash_t *names);
 
 /* For md_engine_host_t, with this as baton: connections end with the work. */
 void md_ocsp_close(void *ocsp);

@@ -12,7 +12,6 @@
 #include "md_text.h"
 #include "md_version.h"
 
-#define DAY apr_time_from_sec(24 * 3600)
 
 /* A page on its way. */
 typedef struct page_t {
@@ -104,27 +103,13 @@ static const char *link_to(const page_t *page, const char *url, const char *text
                         html(page, text));
 }
 
-/* "in 12 days", "5 minutes ago"; what is near has the time of day, too. */
-static const char *in_words(apr_interval_time_t wait, apr_time_t t, apr_pool_t *p)
-{
-    apr_interval_time_t length = wait < 0 ? -wait : wait;
-    const char *rough = md_duration_rough(length, p), *words;
-
-    if (length < apr_time_from_sec(1))
-        return "now";
-    words = wait < 0 ? apr_psprintf(p, "%s ago", rough + 1) : apr_psprintf(p, "in %s", rough + 1);
-    if (wait < 0 || wait >= DAY)
-        return words;
-    return apr_psprintf(p, "%s, at %.5s", words, md_time_http(t, p) + strlen("Sun, 06 Nov 1994 "));
-}
-
 static const char *time_html(const page_t *page, apr_time_t t)
 {
     const char *text = md_time_http(t, page->p);
 
     return apr_psprintf(page->p, "<time datetime=\"%sT%.8sZ\" title=\"%s\">%s</time>",
                         md_time_day(t, page->p), text + strlen("Sun, 06 Nov 1994 "), text,
-                        in_words(t - page->now, t, page->p));
+                        md_time_words(t, page->now, page->p));
 }
 
 static void begin_page(const page_t *page, const char *title)
@@ -322,7 +307,7 @@ static void put_time(const page_t *page, const char *term, apr_time_t t)
     if (t)
         put_term(page, term, apr_psprintf(page->p, "%s <small>%s</small>",
                                           md_time_http(t, page->p),
-                                          in_words(t - page->now, t, page->p)));
+                                          md_time_words(t, page->now, page->p)));
 }
 
 static void put_list(const page_t *page, const char *term, const apr_array_header_t *list)

@@ -17,6 +17,7 @@
 #include "md_log.h"
 #include "md_notice.h"
 #include "md_renew.h"
+#include "md_wish.h"
 #include "md_text.h"
 
 #define RUN_LIMIT    apr_time_from_sec(3600) /* a CA may take 100 s for each answer */
@@ -45,6 +46,9 @@ typedef struct renewal_t {
     apr_pool_t *pool;      /* of either */
     md_err_t result;       /* of a single attempt */
     md_notice_t notice;    /* what is told of it */
+    md_wish_t heard;    /* the last request, of who listens; */
+    md_wish_t asked;    /* guarded: the same until it is taken up, */
+    md_wish_t request;  /* and then until it is answered */
 } renewal_t;
 
 /* A CA in use, and the account there for an external one (or none). Many threads work with both. */
@@ -61,6 +65,8 @@ struct md_renewals_t {
     md_engine_t *engine;
     renewal_t *list;
     int count;
+    apr_hash_t *by_name;
+    apr_time_t requests_seen;  /* see md_wish_has_news */
 
     apr_thread_mutex_t *mutex; /* guards all below but the lock, and the claims */
     apr_pool_t *p;             /* its own */
@@ -393,6 +399,53 @@ static void post(const renewal_t *renewal, const md_job_t *job, int is_running)
     md_board_write(board, renewal->domain->number, &row);
 }
 
+/* ---- requests at run time ---- */
+
+static int is_asked_to(const renewal_t *renewal, md_wish_kind_t kind)
+{
+    return renewal->request.id[0] && renewal->request.kind == kind;
+}
+
+static void save_answer(const renewal_t *renewal, const md_wish_t *request,
+                        const md_wish_answer_t *answer)
+{
+    const char *name = renewal->domain->name;
+    apr_pool_t *tmp = md_engine_pool();
+    md_err_t err;
+
+    if (!tmp)
+        return;
+    md_err_init(&err, tmp);
+    if (md_wish_answer(renewal->all->reg->store, name, request, answer, &err, tmp)
+        != APR_SUCCESS)
+        md_log(MD_LOG_WARNING, "md[%s]: a request cannot be answered: %s", name, err.detail);
+    apr_pool_destroy(tmp);
+}
+
+/* What was asked for is done, or will not be; `detail` may be NULL. */
+static void answer(renewal_t *renewal, apr_status_t rv, const char *detail)
+{
+    const md_wish_answer_t done = { .is_done = 1, .rv = rv, .detail = detail };
+
+    save_answer(renewal, &renewal->request, &done);
+    renewal->request.id[0] = '\0';
+}
+
+/* Another server on the same store may have done it by now. */
+static void take_up(renewal_t *renewal, apr_pool_t *tmp)
+{
+    const md_renewals_t *all = renewal->all;
+    int is_asked;
+
+    lock(renewal->all);
+    is_asked = renewal->asked.id[0] != '\0';
+    renewal->asked.id[0] = '\0';
+    unlock(renewal->all);
+    if (is_asked && !md_wish_find(&renewal->request, all->reg->store, renewal->domain->name,
+                                     md_clock_now(), tmp))
+        renewal->request.id[0] = '\0';
+}
+
 /* By the right date nobody has to wait for longer than a certificate lives. */
 static apr_interval_time_t wait_for(const md_domain_t *domain, apr_interval_time_t wait)
 {
@@ -465,6 +518,9 @@ static void heed_veto(renewal_t *renewal)
         return;
     renewal->notice.is_vetoed = 0;
     renewal->not_before = next_round(renewal->all, md_clock_steady());
+    if (is_asked_to(renewal, MD_WISH_RENEW))
+        answer(renewal, APR_EACCES, "the command of MDNotifyCmd or MDMessageCmd that was told of "
+               "the event 'renewing' refused it");
     if (renewal->has_claim)
         leave_ring(renewal);
 }
@@ -479,6 +535,40 @@ static md_task_next_t ask(renewal_t *renewal, md_job_t *job)
     return notice->may_begin ? MD_TASK_AGAIN : rest_or_warn(renewal, renewal->not_before, job);
 }
 
+/* Why it is not renewed even though somebody asks for it, NULL: it is. */
+static const char *objection(const md_domain_t *domain, const md_job_t *job, apr_pool_t *p)
+{
+    if (domain->cert_files && domain->renew_mode != MD_RENEW_ALWAYS)
+        return "its certificates are those of MDCertificateFile";
+    if (job->retry_after > md_clock_now())
+        return apr_pstrcat(p, "its CA asked not to be contacted before ",
+                           md_time_http(job->retry_after, p), NULL);
+    return NULL;
+}
+
+/* Is there something that somebody asks for and that is left to be done? */
+static int has_request(renewal_t *renewal, const md_job_t *job, apr_pool_t *tmp)
+{
+    const char *why;
+
+    take_up(renewal, tmp);
+    if (is_asked_to(renewal, MD_WISH_RENEW)) {
+        why = objection(renewal->domain, job, tmp);
+        if (job->finished && md_renew_is_staged(renewal->all->reg, renewal->domain, tmp))
+            answer(renewal, APR_SUCCESS, NULL);
+        else if (why)
+            answer(renewal, APR_EINVAL, why);
+    }
+    return renewal->request.id[0] != '\0';
+}
+
+/* It is done whatever the record says. */
+static md_task_next_t heed_request(renewal_t *renewal, md_job_t *job)
+{
+    renewal->is_poll = renewal->request.kind == MD_WISH_CHECK;
+    return renewal->is_poll ? MD_TASK_AGAIN : ask(renewal, job);
+}
+
 /* What there is to do for the domain by its record. */
 static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
 {
@@ -490,6 +580,8 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
 
     md_notice_settle(&renewal->notice, job, roll());
     heed_veto(renewal);
+    if (has_request(renewal, job, tmp))
+        return heed_request(renewal, job);
     next_run = steady + md_job_wait(job, now, reg->conf->activation_delay);
     if (next_run < renewal->not_before)
         next_run = renewal->not_before;
@@ -577,7 +669,7 @@ static int begin_poll(renewal_t *renewal)
         return 0;
     renewal->acme = ca->acme;
     renewal->advice = md_advice_load(renewal->all->reg->store, domain, now, renewal->pool);
-    md_advice_renew_hints(renewal->advice, now);
+    md_advice_renew_hints(renewal->advice, is_asked_to(renewal, MD_WISH_CHECK), now);
     return 1;
 }
 
@@ -607,6 +699,8 @@ static md_task_next_t conclude_poll(renewal_t *renewal)
         renewal->poll_after = at == MD_TASK_NEVER ? renewal->poll_after : at;
     }
     drop_run(renewal);
+    if (is_asked_to(renewal, MD_WISH_CHECK))
+        answer(renewal, APR_SUCCESS, NULL);
     renewal->task.due_at = steady;
     return MD_TASK_REST;
 }
@@ -630,6 +724,10 @@ static const char *tell_why(const renewal_t *renewal, const md_due_t *due, int i
 {
     const char *name = renewal->domain->name;
 
+    if (is_asked_to(renewal, MD_WISH_RENEW)) {
+        md_log(MD_LOG_INFO, "md[%s]: renewing now, as it was requested by a2md", name);
+        return "requested by a2md";
+    }
     if (md_text_same(due->reason, "revoked")) {
         md_log(MD_LOG_INFO, MD_LOGNO(10500) "md[%s]: OCSP reports revoked certificate(s), renewing "
                "now", name);
@@ -655,7 +753,8 @@ static const char *find_why(const renewal_t *renewal, apr_pool_t *p)
     apr_time_t now = md_clock_now();
     md_advice_t *advice = md_advice_load(renewal->all->reg->store, renewal->domain, now, p);
     md_due_t due = md_renew_when(renewal->all->reg, renewal->domain, advice, now);
-    int is_first = md_text_same(due.reason, "ari") && !md_advice_first(advice)->is_followed;
+    int is_first = !is_asked_to(renewal, MD_WISH_RENEW) && md_text_same(due.reason, "ari")
+                   && !md_advice_first(advice)->is_followed;
     const char *why = tell_why(renewal, &due, is_first, p);
 
     if (is_first) {
@@ -723,6 +822,9 @@ static md_task_next_t conclude(renewal_t *renewal)
         keep_result(renewal, md_renew_result(renewal->renew));
     else
         tell_outcome(renewal);
+    if (is_asked_to(renewal, MD_WISH_RENEW))
+        answer(renewal, md_renew_result(renewal->renew)->rv,
+               md_renew_result(renewal->renew)->detail);
     drop_run(renewal);
     leave_ring(renewal);
     return MD_TASK_REST;
@@ -736,6 +838,8 @@ static md_task_next_t put_off(renewal_t *renewal)
     rest_until(renewal, md_clock_steady() + BROKEN_AFTER);
     if (renewal->all->reg->is_tool)
         keep_result(renewal, &err);
+    if (is_asked_to(renewal, MD_WISH_RENEW))
+        answer(renewal, err.rv, err.detail);
     drop_run(renewal);
     leave_ring(renewal);
     return MD_TASK_REST;
@@ -783,6 +887,9 @@ static void end(md_task_t *task, md_task_why_t why)
     if (why == MD_TASK_LONG_WAIT) {
         renewal->not_before = task->due_at;
         rest_until(renewal, task->due_at);
+        if (is_asked_to(renewal, MD_WISH_RENEW))
+            answer(renewal, APR_EAGAIN, "the CA wants to be asked again later; the renewal goes on "
+                   "by itself then");
         if (renewal->all->reg->is_tool) {
             md_renew_give_up(renewal->renew);
             keep_result(renewal, md_renew_result(renewal->renew));
@@ -851,6 +958,7 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
     all->list = apr_pcalloc(p, sizeof(renewal_t) * (size_t)(reg->domains->nelts + 1));
     apr_pool_create(&tmp, p);
     seen = apr_hash_make(tmp);
+    all->by_name = apr_hash_make(p);
     for (i = 0; i < reg->domains->nelts; ++i) {
         domain = md_reg_domain(reg, i);
         if (!domain->is_watched)
@@ -862,6 +970,7 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
         renewal->task.lane = md_renew_due_ca(reg, domain, 0);
         renewal->notice.reg = reg;
         renewal->notice.domain = domain;
+        apr_hash_set(all->by_name, domain->name, APR_HASH_KEY_STRING, renewal);
         make_ring(renewal, seen);
     }
     apr_pool_destroy(tmp);
@@ -886,6 +995,50 @@ void md_renewals_wake(md_renewals_t *renewals, const char *name)
     for (i = 0; i < renewals->count; ++i)
         if (!strcmp(renewals->list[i].domain->name, name))
             md_engine_wake(renewals->engine, &renewals->list[i].task);
+}
+
+/* It is taken up at the next look, but who asked knows already that somebody is there. */
+static int hear(renewal_t *renewal, apr_hash_t *checked, apr_pool_t *tmp)
+{
+    const char *name = renewal->domain->name;
+    const md_wish_answer_t begun = { .is_done = 0 };
+    md_wish_t request;
+
+    if (!md_wish_find(&request, renewal->all->reg->store, name, md_clock_now(), tmp)
+        || !strcmp(request.id, renewal->heard.id))
+        return 0;
+    renewal->heard = request;
+    save_answer(renewal, &request, &begun);
+    lock(renewal->all);
+    renewal->asked = request;
+    unlock(renewal->all);
+    if (request.kind == MD_WISH_CHECK)
+        apr_hash_set(checked, name, APR_HASH_KEY_STRING, name);
+    md_engine_wake(renewal->all->engine, &renewal->task);
+    return 1;
+}
+
+int md_renewals_hear(md_renewals_t *renewals, apr_hash_t *checked, apr_pool_t *tmp)
+{
+    const md_store_t *store = renewals->reg->store;
+    const apr_array_header_t *names;
+    renewal_t *renewal;
+    apr_pool_t *iter;
+    int i, count = 0;
+
+    if (!md_wish_has_news(&renewals->requests_seen, store, md_clock_now(), tmp))
+        return 0;
+    names = md_store_names(store, MD_STORE_REQUESTS, tmp);
+    apr_pool_create(&iter, tmp);
+    for (i = 0; i < names->nelts; ++i) {
+        apr_pool_clear(iter);
+        renewal = apr_hash_get(renewals->by_name, APR_ARRAY_IDX(names, i, const char *),
+                               APR_HASH_KEY_STRING);
+        if (renewal)
+            count += hear(renewal, checked, iter);
+    }
+    apr_pool_destroy(iter);
+    return count;
 }
 
 const md_err_t *md_renewals_result(const md_renewals_t *renewals, int i)

@@ -3,6 +3,8 @@
 #ifndef MD_RENEWALS_H
 #define MD_RENEWALS_H
 
+#include <apr_hash.h>
+
 #include "md_engine.h"
 #include "md_http.h"
 #include "md_reg.h"
@@ -25,6 +27,11 @@ void md_renewals_add(md_renewals_t *renewals, md_engine_t *engine);
 
 /* What it is not yet time for may have become urgent: the domain is looked at again. Any thread. */
 void md_renewals_wake(md_renewals_t *renewals, const char *name);
+
+/* What was requested in the store (md_wish.h) since this was last called, if anything: those
+ * domains are looked at again, and who asked is told so. The names of those to be checked come into
+ * `checked`, too. Returns how many there are. Call from one thread. */
+int md_renewals_hear(md_renewals_t *renewals, apr_hash_t *checked, apr_pool_t *tmp);
 
 /* How the single attempt for the i-th watched domain ended. rv APR_SUCCESS: its set is staged;
  * APR_EAGAIN: the CA wants to be asked again later. What went wrong is in the log already. */

@@ -37,7 +37,7 @@ apr_status_t md_store_check(const char *base, md_err_t *err, apr_pool_t *p);
  * are there, and gives nothing away. */
 const char *md_store_danger(const char *base, apr_pool_t *p);
 
-/* Give directories made in `challenges`, `staging` and `ocsp` to this user from now on, and make
+/* Give directories made in groups that are shared with children to this user from now on, and make
  * the group directories that children need. */
 MD_MUST_CHECK
 apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_t *err,
@@ -144,6 +144,9 @@ apr_array_header_t *md_store_names(const md_store_t *store, md_store_group_t gro
 MD_MUST_CHECK
 apr_status_t md_store_list(apr_array_header_t **pnames, const md_store_t *store,
                            md_store_group_t group, md_err_t *err, apr_pool_t *p);
+
+/* When a name was last added to a group or removed from it, 0 when there is no such directory. */
+apr_time_t md_store_changed_at(const md_store_t *store, md_store_group_t group, apr_pool_t *p);
 
 /* Files in `<group>/<name>`, in order of name; empty when there is no such directory. */
 apr_array_header_t *md_store_files(const md_store_t *store, md_store_group_t group,

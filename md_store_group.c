@@ -11,6 +11,9 @@ const md_group_t md_store_groups[] = {
     [MD_STORE_ARCHIVE]    = { .name = "archive" },
     [MD_STORE_TMP]        = { .name = "tmp", .is_volatile = 1 },
     [MD_STORE_OCSP]       = { .name = "ocsp",       .is_open = 1, .is_shared = 1 },
+    [MD_STORE_REQUESTS]   = { .name = "requests",   .is_open = 1, .is_volatile = 1 },
+    [MD_STORE_ANSWERS]    = { .name = "answers",    .is_open = 1, .is_shared = 1,
+                              .is_volatile = 1 },
 };
 _Static_assert(sizeof(md_store_groups) / sizeof(md_store_groups[0]) == MD_STORE_GROUP_MAX,
                "one row per group");

@@ -13,6 +13,8 @@ typedef enum {
     MD_STORE_ARCHIVE,
     MD_STORE_TMP,
     MD_STORE_OCSP,
+    MD_STORE_REQUESTS,
+    MD_STORE_ANSWERS,
     MD_STORE_GROUP_MAX
 } md_store_group_t;
 

@@ -99,6 +99,20 @@ const char *md_duration_rough(apr_interval_time_t duration, apr_pool_t *p)
     return apr_psprintf(p, "~%" APR_INT64_T_FMT " %s%s", n, UNITS[i].word, n == 1 ? "" : "s");
 }
 
+const char *md_time_words(apr_time_t t, apr_time_t now, apr_pool_t *p)
+{
+    const apr_interval_time_t day = apr_time_from_sec(24 * 3600);
+    apr_interval_time_t wait = t - now, length = wait < 0 ? -wait : wait;
+    const char *rough = md_duration_rough(length, p), *words;
+
+    if (length < apr_time_from_sec(1))
+        return "now";
+    words = wait < 0 ? apr_psprintf(p, "%s ago", rough + 1) : apr_psprintf(p, "in %s", rough + 1);
+    if (wait < 0 || wait >= day)
+        return words;
+    return apr_psprintf(p, "%s, at %.5s", words, md_time_http(t, p) + strlen("Sun, 06 Nov 1994 "));
+}
+
 #define MAX_PERCENT 100000
 
 static const char *parse_percent(md_window_spec_t *pspec, const char *text, const char *sign,

@@ -32,6 +32,10 @@ const char *md_duration_print(apr_interval_time_t duration, apr_pool_t *p);
 /* For a glance: "~3 days", "~1 hour", "~14 seconds", "200 ms". */
 const char *md_duration_rough(apr_interval_time_t duration, apr_pool_t *p);
 
+/* A time as seen from `now`, for people: "in 12 days", "in 49 minutes, at 14:09", "5 minutes ago",
+ * "now". */
+const char *md_time_words(apr_time_t t, apr_time_t now, apr_pool_t *p);
+
 /* A duration with default unit days, or `N%`. Returns NULL or what is wrong, as a phrase that
  * contains "has unrecognized format", "a length of 100% or more is not allowed." or speaks of
  * the range. */

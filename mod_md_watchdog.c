@@ -18,6 +18,9 @@ APLOG_USE_MODULE(md);
 
 #define WATCHDOG_NAME "_md_renew_"
 
+/* Requests are looked for that often. */
+#define HEAR_EVERY   apr_time_from_sec(1)
+
 /* A wait of this length ends a regular round; shorter ones just keep work going. */
 #define REGULAR_WAIT apr_time_from_sec(10)
 
@@ -30,12 +33,15 @@ typedef struct watch_t {
     /* The child may be told to stop at any time, by another thread than runs the engine. */
     apr_thread_mutex_t *mutex; /* guards all below */
     md_engine_t *engine;
+    md_renewals_t *renewals;   /* its tasks */
     md_http_t *http;           /* of all its exchanges */
+    md_ocsp_t *ocsp;           /* the tasks of: */
     md_engine_t *stapling;     /* or NULL: an engine of its own, as it needs no lock of staging */
     md_http_t *stapling_http;
     apr_pool_t *pool;          /* of all of them */
     apr_time_t renew_from;     /* steady: MDInitialDelay, for which no response has to wait */
     apr_interval_time_t waited;
+    apr_time_t run_at;         /* steady: when the engines are to be called again */
     int is_stopped;            /* once and for all: the child ends */
 } watch_t;
 
@@ -43,21 +49,20 @@ static watch_t *watch; /* of the configuration in service */
 
 /* ---- in the child ---- */
 
-static apr_status_t make_stapling(watch_t *w, md_renewals_t *renewals, md_err_t *err)
+static apr_status_t make_stapling(watch_t *w, md_err_t *err)
 {
     md_engine_host_t host = { w->reg->conf->renew_concurrency, NULL, md_ocsp_close, NULL };
-    md_ocsp_t *ocsp;
     apr_status_t rv;
 
     rv = md_http_create(&w->stapling_http, AP_SERVER_BASEVERSION, err, w->pool);
     if (rv == APR_SUCCESS)
-        rv = md_ocsp_create(&ocsp, w->reg, w->stapling_http, renewals, err, w->pool);
+        rv = md_ocsp_create(&w->ocsp, w->reg, w->stapling_http, w->renewals, err, w->pool);
     if (rv != APR_SUCCESS)
         return rv;
-    host.baton = ocsp;
+    host.baton = w->ocsp;
     rv = md_engine_create(&w->stapling, &host, err, w->pool);
     if (rv == APR_SUCCESS)
-        md_ocsp_add(ocsp, w->stapling);
+        md_ocsp_add(w->ocsp, w->stapling);
     ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, w->s, APLOGNO(10197)
                  "md ocsp watchdog start, %d certificates", md_staples_count(w->reg->staples));
     return rv;
@@ -67,20 +72,19 @@ static apr_status_t make_engine(watch_t *w, md_err_t *err)
 {
     md_engine_host_t host = { w->reg->conf->renew_concurrency, md_renewals_open,
                               md_renewals_close, NULL };
-    md_renewals_t *renewals;
     apr_status_t rv;
 
     rv = md_http_create(&w->http, AP_SERVER_BASEVERSION " mod_md/" MD_VERSION, err, w->pool);
     if (rv == APR_SUCCESS)
-        rv = md_renewals_create(&renewals, w->reg, w->http, err, w->pool);
+        rv = md_renewals_create(&w->renewals, w->reg, w->http, err, w->pool);
     if (rv != APR_SUCCESS)
         return rv;
-    host.baton = renewals;
+    host.baton = w->renewals;
     rv = md_engine_create(&w->engine, &host, err, w->pool);
     if (rv != APR_SUCCESS)
         return rv;
-    md_renewals_add(renewals, w->engine);
-    return w->reg->staples ? make_stapling(w, renewals, err) : APR_SUCCESS;
+    md_renewals_add(w->renewals, w->engine);
+    return w->reg->staples ? make_stapling(w, err) : APR_SUCCESS;
 }
 
 static apr_status_t watch_begin(watch_t *w)
@@ -126,7 +130,18 @@ static apr_interval_time_t run_engines(watch_t *w)
     return delay < wait ? delay : wait;
 }
 
-static void watch_run(watch_t *w, apr_pool_t *tmp)
+/* Does somebody ask for something in the store? That is work for now. */
+static int hear_requests(watch_t *w, apr_pool_t *tmp)
+{
+    apr_hash_t *checked = apr_hash_make(tmp);
+    int count = md_renewals_hear(w->renewals, checked, tmp);
+
+    if (w->stapling)
+        md_ocsp_refresh(w->ocsp, checked);
+    return count > 0;
+}
+
+static void run_round(watch_t *w, apr_pool_t *tmp)
 {
     int level = round_level(w->waited);
 
@@ -134,6 +149,18 @@ static void watch_run(watch_t *w, apr_pool_t *tmp)
     w->waited = run_engines(w);
     ap_log_error(APLOG_MARK, round_level(w->waited), 0, w->s, APLOGNO(10107) "next run in %s",
                  md_duration_print(w->waited, tmp));
+    w->run_at = md_clock_steady() + w->waited;
+}
+
+/* How long until this is to be called again. */
+static apr_interval_time_t watch_run(watch_t *w, apr_pool_t *tmp)
+{
+    apr_interval_time_t wait;
+
+    if (hear_requests(w, tmp) || w->run_at <= md_clock_steady())
+        run_round(w, tmp);
+    wait = w->run_at - md_clock_steady();
+    return wait < HEAR_EVERY ? wait : HEAR_EVERY;
 }
 
 static void watch_end(watch_t *w)
@@ -161,6 +188,7 @@ static void watch_end(watch_t *w)
 static apr_status_t called_by_watchdog(int state, void *data, apr_pool_t *tmp)
 {
     watch_t *w = data;
+    apr_interval_time_t wait = 0;
     apr_status_t rv = APR_SUCCESS;
     int has_run = 0;
 
@@ -172,7 +200,7 @@ static apr_status_t called_by_watchdog(int state, void *data, apr_pool_t *tmp)
     case AP_WATCHDOG_STATE_RUNNING:
         has_run = w->engine != NULL;
         if (has_run)
-            watch_run(w, tmp);
+            wait = watch_run(w, tmp);
         break;
     case AP_WATCHDOG_STATE_STOPPING: /* also when this child never got its turn */
         watch_end(w);
@@ -180,7 +208,7 @@ static apr_status_t called_by_watchdog(int state, void *data, apr_pool_t *tmp)
     }
     apr_thread_mutex_unlock(w->mutex);
     if (has_run)
-        rv = w->set_interval(w->watchdog, w->waited, w, called_by_watchdog);
+        rv = w->set_interval(w->watchdog, wait, w, called_by_watchdog);
     return rv;
 }
 

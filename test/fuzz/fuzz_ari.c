@@ -70,7 +70,7 @@ void fuzz_one(const char *data, size_t len, apr_pool_t *p)
     fuzz_file("md/ocsp/" NAME "/ari.json", kept ? kept : "", kept ? kept_len : 0, p);
     advice = md_advice_load(store, domain, now, p);
     check(advice, now, p);
-    md_advice_renew_hints(advice, now);
+    md_advice_renew_hints(advice, 0, now);
     acme = ca_make(parts.at ? parts.at : "", parts.at ? (size_t)(parts.end - parts.at) : 0, 1, p);
     for (turns = 0; md_advice_ask(advice, acme, DAY / 2, now, 255); ++turns)
         holds(turns < 3);

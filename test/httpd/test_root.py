@@ -48,7 +48,8 @@ def make_victim(workdir):
     return victim
 
 
-@pytest.mark.parametrize("group", ["staging", "challenges", "accounts", "domains", "ocsp", "tmp", "archive"])
+@pytest.mark.parametrize("group", ["staging", "challenges", "accounts", "domains", "ocsp", "tmp", "archive", "requests",
+                                   "answers"])
 def test_base_that_children_own(served, workdir, group):
     """`chown -R www-data md` is what people try first; then a child may put links in place of directories."""
     served.start()
