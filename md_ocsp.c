@@ -24,7 +24,9 @@
 #define LEAST_WAIT   apr_time_from_sec(60)        /* between two responses, or near the end */
 #define MOST_WAIT    apr_time_from_sec(3600)      /* after errors, */
 #define LASTING_WAIT apr_time_from_sec(24 * 3600) /* if the responder does not know us at all */
+#define MOST_PLANNED (LASTING_WAIT + LASTING_WAIT / 2) /* what a back-off may come to */
 #define YOUNG        apr_time_from_sec(24 * 3600) /* a certificate that not all may know yet */
+#define MOST_AGE     (365L * 24 * 3600)           /* seconds in a cache that are believed */
 
 /* A host that is asked. One that does not answer is left alone for a while. */
 typedef struct responder_t {
@@ -147,18 +149,26 @@ apr_time_t md_ocsp_refresh_at(const md_window_t *validity, const md_window_spec_
     return at;
 }
 
+/* From the text of a header. */
+static long seconds_of(const char *text)
+{
+    long seconds = text ? strtol(text, NULL, 10) : 0;
+
+    return seconds < 0 ? 0 : seconds < MOST_AGE ? seconds : MOST_AGE;
+}
+
 /* Until when caches have this response (RFC 9111 4.2.1, RFC 5019 6.2), 0: nobody says so. */
 static apr_time_t fresh_until(const apr_table_t *headers, apr_time_t now)
 {
     const char *control = apr_table_get(headers, "Cache-Control");
-    const char *age = apr_table_get(headers, "Age"), *most;
+    const char *most;
     long seconds;
 
     most = control ? strstr(control, "max-age=") : NULL;
     if (!most)
         return md_time_parse_http(apr_table_get(headers, "Expires"));
-    seconds = strtol(most + 8, NULL, 10) - (age ? strtol(age, NULL, 10) : 0);
-    return seconds > 0 && seconds < LONG_MAX / 2 ? now + apr_time_from_sec(seconds) : 0;
+    seconds = seconds_of(most + strlen("max-age=")) - seconds_of(apr_table_get(headers, "Age"));
+    return seconds > 0 ? now + apr_time_from_sec(seconds) : 0;
 }
 
 static apr_time_t held_until(refresh_t *refresh)
@@ -200,6 +210,13 @@ static void check_known(refresh_t *refresh, apr_pool_t *p)
     refresh->is_checked = 1;
 }
 
+/* It may end before it says, with the certificate of who has signed it. */
+static md_window_t validity_of(const md_staple_t *staple)
+{
+    return (md_window_t){ staple->from,
+                          staple->until < staple->ends_at ? staple->until : staple->ends_at };
+}
+
 static apr_time_t due_at(const refresh_t *refresh, apr_time_t now, apr_time_t steady)
 {
     md_staples_t *staples = refresh->all->staples;
@@ -208,14 +225,14 @@ static apr_time_t due_at(const refresh_t *refresh, apr_time_t now, apr_time_t st
     md_staple_t staple;
     apr_time_t at;
 
-    if (plan.errors > 0 && plan.due_at - steady <= LASTING_WAIT)
+    if (plan.errors > 0 && plan.due_at <= steady + MOST_PLANNED)
         return plan.due_at;
     if (!md_staples_get(&staple, staples, refresh->stapled)
         || !md_staple_is_usable(&staple, now, steady))
         return steady;
     if (plan.due_at > 0)
         return plan.due_at;
-    validity = (md_window_t){ staple.from, staple.until };
+    validity = validity_of(&staple);
     at = md_window_opens(&validity, &refresh->all->reg->conf->staple_renew_window);
     return at > now ? steady + (at - now) : steady;
 }
@@ -381,7 +398,7 @@ static md_task_next_t succeed(ask_t *ask)
         use(ask, &fresh);
         staple = &fresh;
     }
-    validity = (md_window_t){ staple->from, staple->until };
+    validity = validity_of(staple);
     at = md_ocsp_refresh_at(&validity, &refresh->all->reg->conf->staple_renew_window,
                             fresh_until(ask->response->headers, ask->now), ask->now, roll());
     rest_until(refresh, next_plan(refresh, at - ask->now, 0).due_at);

@@ -5,6 +5,7 @@
 #include <apr_strings.h>
 
 #include "md_clock.h"
+#include "md_job.h"
 #include "md_text.h"
 
 #define PREFIX "ocsp-"
@@ -62,6 +63,14 @@ int md_staple_is_stored(const md_store_t *store, const md_stapled_t *stapled, ap
     return md_store_exists(store, MD_STORE_OCSP, stapled->name, file_of(stapled, p), p);
 }
 
+/* What a CA advises may be there, too. */
+static void remove_name(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    md_job_remove(store, MD_STORE_OCSP, name, p);
+    if (md_store_files(store, MD_STORE_OCSP, name, p)->nelts == 0)
+        md_store_remove(store, MD_STORE_OCSP, name, NULL, p);
+}
+
 void md_staple_clean(const md_store_t *store, const md_staples_t *staples, apr_time_t before,
                      apr_pool_t *p)
 {
@@ -76,7 +85,7 @@ void md_staple_clean(const md_store_t *store, const md_staples_t *staples, apr_t
         name = APR_ARRAY_IDX(names, i, const char *);
         if (md_store_remove_old(store, MD_STORE_OCSP, name, PREFIX, before, iter) == 0
             && !md_staples_of(staples, name))
-            md_store_remove(store, MD_STORE_OCSP, name, NULL, iter);
+            remove_name(store, name, iter);
     }
     apr_pool_destroy(iter);
 }

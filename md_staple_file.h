@@ -19,8 +19,8 @@ apr_status_t md_staple_save(const md_staple_t *staple, const md_store_t *store,
 
 int md_staple_is_stored(const md_store_t *store, const md_stapled_t *stapled, apr_pool_t *p);
 
-/* Remove responses that were not written since `before`, and what is left of names that have none
- * and are not stapled any more. */
+/* Remove responses that were not written since `before`, and what else there is of stapling for
+ * names that have none and are not stapled any more. */
 void md_staple_clean(const md_store_t *store, const md_staples_t *staples, apr_time_t before,
                      apr_pool_t *p);
 

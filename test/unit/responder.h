@@ -20,6 +20,7 @@ typedef enum {
     SIGNER_DELEGATE,
     SIGNER_NO_PURPOSE, /* for TLS servers */
     SIGNER_ENDED,
+    SIGNER_ENDS_SOON,  /* in less than a day */
     SIGNER_STRANGER,   /* a CA of the same name with another key, and a delegate of it */
     SIGNER_OTHER,      /* for OCSP, but not from the issuer */
     SIGNER_MAX
@@ -123,6 +124,8 @@ static void responder_make(apr_time_t now, apr_pool_t *p)
     signers[SIGNER_NO_PURPOSE] = responder_pair("D", ca, now, -3600, y, NID_ext_key_usage,
                                                 "serverAuth");
     signers[SIGNER_ENDED] = responder_pair("D", ca, now, -y, -60, NID_ext_key_usage, OCSP);
+    signers[SIGNER_ENDS_SOON] = responder_pair("D", ca, now, -3600, 23 * 3600 + 1800,
+                                               NID_ext_key_usage, OCSP);
     signers[SIGNER_STRANGER] = responder.stranger;
     signers[SIGNER_OTHER] = responder_pair("D", stranger, now, -3600, y, NID_ext_key_usage, OCSP);
     X509_up_ref(responder.leaf);

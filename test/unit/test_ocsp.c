@@ -292,6 +292,19 @@ static void old_ones_and_orphans_go(void **state)
     assert_true(md_store_exists(store, MD_STORE_OCSP, MD_STAPLES_OTHER, "job.json", p));
 }
 
+/* What CAs advise is in the same place, also for domains of which nothing is stapled. */
+static void what_is_none_of_stapling_stays(void **state)
+{
+    (void)state;
+    assert_int_equal(md_store_save_text(store, MD_STORE_OCSP, "plain.test", "ari.json", "{}", &err,
+                                        p), APR_SUCCESS);
+    assert_int_equal(md_store_save_text(store, MD_STORE_OCSP, "plain.test", "job.json", "{}", &err,
+                                        p), APR_SUCCESS);
+    start();
+    assert_true(md_store_exists(store, MD_STORE_OCSP, "plain.test", "ari.json", p));
+    assert_false(md_store_exists(store, MD_STORE_OCSP, "plain.test", "job.json", p));
+}
+
 static void what_is_not_in_the_store_any_more_is_fetched_again(void **state)
 {
     (void)state;
@@ -466,6 +479,65 @@ static void without_next_update(void **state)
     assert_null(stapled());
 }
 
+/* The certificate of who has signed may end before the response does. */
+static void a_signer_that_ends_soon(void **state)
+{
+    int i;
+
+    (void)state;
+    r.answer.signer = SIGNER_ENDS_SOON;
+    pass(1);
+    assert_non_null(stapled());
+    r.answer.signer = SIGNER_ISSUER;
+    for (i = 0; i < 48 * 4; ++i) {
+        pass(HOUR / 4);
+        assert_non_null(stapled());
+    }
+    assert_int_equal(requests(), 2);
+}
+
+/* Caches, or who pretends to be one, may say anything. */
+static void what_caches_say_of_age(void **state)
+{
+    static const char *const HEADERS[] = {
+        "Cache-Control: max-age=999999999999999999", "Cache-Control: max-age=9223372036854775807",
+        "Cache-Control: max-age=100000000000000000000000", "Cache-Control: max-age=-1",
+        "Cache-Control: max-age=86400\nAge: -9223372036854775808",
+        "Cache-Control: max-age=-9223372036854775808\nAge: 9223372036854775807",
+        "Cache-Control: max-age=", "Expires: 0", "Expires: Fri, 31 Dec 9999 23:59:59 GMT",
+        "Cache-Control: max-age=600\nAge: 86400",
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(HEADERS) / sizeof(HEADERS[0]); ++i) {
+        r.headers = HEADERS[i];
+        start_cold();
+        assert_int_equal(unlink(stored_path()), i == 0 ? -1 : 0);
+        start_cold();
+        r.gets = 0;
+        pass(4 * DAY);
+        assert_int_equal(requests(), 1);
+        pass(2 * DAY + 20 * HOUR);
+        assert_int_equal(requests(), 2);
+        assert_non_null(stapled());
+    }
+}
+
+/* A responder that does not know us at all is asked once or twice a day. */
+static void who_does_not_know_us_is_left_alone(void **state)
+{
+    int before;
+
+    (void)state;
+    r.answer.response_status = OCSP_RESPONSE_STATUS_UNAUTHORIZED;
+    pass(10 * DAY);
+    before = requests();
+    pass(60 * DAY);
+    assert_true(requests() - before > 30);
+    assert_true(requests() - before < 100);
+}
+
 static void the_date_jumps(void **state)
 {
     (void)state;
@@ -516,6 +588,7 @@ int main(void)
         TEST(what_is_damaged_is_fetched_again),
         TEST(nonsense_in_shared_memory),
         TEST(old_ones_and_orphans_go),
+        TEST(what_is_none_of_stapling_stays),
         TEST(what_is_not_in_the_store_any_more_is_fetched_again),
         TEST(failures_keep_the_last_response),
         TEST(what_is_wrong_is_on_record),
@@ -524,6 +597,9 @@ int main(void)
         TEST(retry_after_is_obeyed),
         TEST(an_older_response_replaces_nothing),
         TEST(without_next_update),
+        TEST(a_signer_that_ends_soon),
+        TEST(what_caches_say_of_age),
+        TEST(who_does_not_know_us_is_left_alone),
         TEST(the_date_jumps),
         TEST(when_to_ask_again),
     };
