@@ -16,7 +16,8 @@
 
 #define HOUR         apr_time_from_sec(3600)
 #define DAY          apr_time_from_sec(24 * 3600)
-#define FULL_PAUSE   apr_time_from_msec(100) /* until there may be a place for another command */
+#define FULL_FIRST   apr_time_from_msec(100) /* until there may be a place for another command; */
+#define FULL_LAST    apr_time_from_msec(800) /* thousands may wait for one */
 
 static const struct {
     const char *name;
@@ -48,8 +49,10 @@ struct md_telling_t {
     md_event_t event;
     const char *name;
     int stage;
-    md_exec_t *exec;      /* the command of the stage, NULL: not begun */
+    const char *const *argv, *const *env; /* of the command of the stage, NULL: not made yet */
+    md_exec_t *exec;      /* it, NULL: not begun */
     apr_time_t began_at;  /* steady: that command */
+    apr_interval_time_t pause; /* the last one before it could begin, 0: there was none */
     apr_time_t look_at;
     apr_pool_t *p;
 };
@@ -223,11 +226,29 @@ static const char *const *variables(const md_telling_t *telling)
     return (const char *const *)list->elts;
 }
 
+static void await_place(md_telling_t *telling)
+{
+    telling->pause = telling->pause ? telling->pause * 2 : FULL_FIRST;
+    if (telling->pause > FULL_LAST)
+        telling->pause = FULL_LAST;
+    telling->look_at = md_clock_steady() + telling->pause;
+}
+
+/* There may be no place for it at many looks: they take no memory. */
 static apr_status_t start_command(md_telling_t *telling, md_err_t *err)
 {
+    apr_status_t rv;
+
+    if (!telling->argv) {
+        telling->argv = arguments(telling);
+        telling->env = variables(telling);
+    }
     telling->began_at = md_clock_steady();
-    return md_exec_start(&telling->exec, telling->events->execs, arguments(telling),
-                         variables(telling), MD_MAX_COMMAND_TIME, err, telling->p);
+    rv = md_exec_start(&telling->exec, telling->events->execs, telling->argv, telling->env,
+                       MD_MAX_COMMAND_TIME, err, telling->p);
+    if (APR_STATUS_IS_EAGAIN(rv))
+        await_place(telling);
+    return rv;
 }
 
 /* In which words it failed; NULL: it did not. */
@@ -269,6 +290,8 @@ static apr_status_t judge(md_telling_t *telling, const md_exec_end_t *end, md_er
     apr_status_t rv;
 
     telling->exec = NULL;
+    telling->argv = NULL;
+    telling->pause = 0;
     if (end->state == MD_EXEC_STOPPED)
         return APR_EINTR;
     text = failure_text(&rv, end, telling->p);
@@ -287,8 +310,6 @@ static apr_status_t run_command(md_telling_t *telling, md_err_t *err)
         return APR_SUCCESS;
     if (!telling->exec)
         rv = start_command(telling, err);
-    if (APR_STATUS_IS_EAGAIN(rv))
-        telling->look_at = md_clock_steady() + FULL_PAUSE;
     if (APR_STATUS_IS_EAGAIN(rv) || APR_STATUS_IS_EINTR(rv))
         return rv;
     if (rv != APR_SUCCESS)

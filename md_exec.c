@@ -258,34 +258,49 @@ static void strike(md_exec_t *exec)
 
 static apr_status_t kill_with_pool(void *baton);
 
-apr_status_t md_exec_start(md_exec_t **pexec, md_execs_t *execs, const char *const *argv,
-                           const char *const *env, apr_interval_time_t limit, md_err_t *err,
-                           apr_pool_t *p)
+/* Called locked. */
+static apr_status_t begin(md_exec_t *exec, const char *const *argv, const char *const *env,
+                          apr_interval_time_t limit, md_err_t *err, apr_pool_t *p)
 {
-    md_exec_t *exec = apr_pcalloc(p, sizeof(*exec));
     birth_t birth = { .argv = arguments(argv, p), .env = environment(env, p),
                       .most_files = most_files() };
     apr_time_t steady = md_clock_steady();
-    apr_status_t rv;
+    int rc;
 
-    exec->execs = execs;
     exec->program = birth.argv[0];
     exec->deadline = steady + limit;
     exec->pause = LOOK_FIRST;
     exec->look_at = steady + LOOK_FIRST;
+    rc = give_birth(exec, &birth);
+    if (rc == EAGAIN) /* fork(2): to be told, unlike a place that is soon to be had */
+        return md_fail(err, APR_ENOMEM, "cannot start a process: the limit on processes is "
+                       "reached");
+    if (rc != 0)
+        return md_fail_system(err, rc, "cannot start a process");
+    enlist(exec->execs, exec);
+    return APR_SUCCESS;
+}
+
+apr_status_t md_exec_start(md_exec_t **pexec, md_execs_t *execs, const char *const *argv,
+                           const char *const *env, apr_interval_time_t limit, md_err_t *err,
+                           apr_pool_t *p)
+{
+    apr_status_t rv = APR_SUCCESS;
+    md_exec_t *exec = NULL;
+
     lock(execs);
-    rv = execs->is_stopping ? APR_EINTR : execs->count >= MD_MAX_COMMANDS ? APR_EAGAIN : 0;
-    if (rv == APR_SUCCESS)
-        rv = give_birth(exec, &birth);
-    else
-        md_fail(err, rv, "no more commands can be run now");
-    if (rv == APR_SUCCESS)
-        enlist(execs, exec);
+    if (execs->is_stopping)
+        rv = APR_EINTR;
+    else if (execs->count >= MD_MAX_COMMANDS)
+        rv = APR_EAGAIN;
+    if (rv == APR_SUCCESS) {
+        exec = apr_pcalloc(p, sizeof(*exec));
+        exec->execs = execs;
+        rv = begin(exec, argv, env, limit, err, p);
+    }
     unlock(execs);
-    if (rv == APR_EINTR || APR_STATUS_IS_EAGAIN(rv))
-        return rv;
     if (rv != APR_SUCCESS)
-        return md_fail_system(err, rv, "cannot start a process");
+        return rv;
     apr_pool_cleanup_register(p, exec, kill_with_pool, apr_pool_cleanup_null);
     *pexec = exec;
     return APR_SUCCESS;

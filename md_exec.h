@@ -34,8 +34,9 @@ apr_status_t md_execs_create(md_execs_t **pexecs, md_err_t *err, apr_pool_t *p);
  * which the `NAME=value` of `env` replace what has the same name; `NAME` alone removes it. Both end
  * with NULL. It has nothing to read, our standard output, a process group of its own and none of
  * our files. After `limit` it is asked to end, and two seconds later it and its group are killed.
- * APR_EAGAIN: MD_MAX_COMMANDS run already; APR_EINTR: md_execs_stop was called. That it cannot be
- * executed is how it ends. If `p` goes away first, it is killed. */
+ * APR_EAGAIN: MD_MAX_COMMANDS run already; APR_EINTR: md_execs_stop was called (not an md_fail,
+ * either of them, and nothing was taken from `p`). That it cannot be executed is how it ends. If
+ * `p` goes away first, it is killed. */
 MD_MUST_CHECK
 apr_status_t md_exec_start(md_exec_t **pexec, md_execs_t *execs, const char *const *argv,
                            const char *const *env, apr_interval_time_t limit, md_err_t *err,

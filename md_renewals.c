@@ -990,11 +990,10 @@ void md_renewals_add(md_renewals_t *renewals, md_engine_t *engine)
 
 void md_renewals_wake(md_renewals_t *renewals, const char *name)
 {
-    int i;
+    renewal_t *renewal = apr_hash_get(renewals->by_name, name, APR_HASH_KEY_STRING);
 
-    for (i = 0; i < renewals->count; ++i)
-        if (!strcmp(renewals->list[i].domain->name, name))
-            md_engine_wake(renewals->engine, &renewals->list[i].task);
+    if (renewal)
+        md_engine_wake(renewals->engine, &renewal->task);
 }
 
 /* It is taken up at the next look, but who asked knows already that somebody is there. */

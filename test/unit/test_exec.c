@@ -4,9 +4,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -17,6 +19,7 @@
 #include <apr_thread_proc.h>
 
 #include "../../md_clock.h"
+#include "../../md_event.h"
 #include "../../md_exec.h"
 #include "../../md_file.h"
 #include "../../md_limits.h"
@@ -30,6 +33,17 @@ static md_execs_t *execs;
 static md_err_t err;
 static const char *const NONE[] = { NULL };
 static int lines;
+static int is_full; /* no more processes */
+
+pid_t fork(void)
+{
+    pid_t (*next)(void) = (pid_t (*)(void))dlsym(RTLD_NEXT, "fork");
+
+    if (!is_full)
+        return next();
+    errno = EAGAIN;
+    return -1;
+}
 
 static int setup(void **state)
 {
@@ -305,6 +319,59 @@ static void test_many(void **state)
     assert_childless();
 }
 
+/* Of memory that this process has. */
+static long pages(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    long all = 0, resident = 0;
+
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%ld %ld", &all, &resident), 2);
+    fclose(file);
+    return resident;
+}
+
+/* Thousands may wait until there is a place. */
+static void test_waiting_costs_nothing(void **state)
+{
+    md_event_t event = { .kind = MD_EVENT_ERRORED, .domain = "x.org", .detail = "why",
+                         .attempt = 1 };
+    md_events_t events = { .message_cmd = "/bin/true", .log = -1, .execs = execs };
+    md_telling_t *telling = md_event_tell(&events, &event, p);
+    long before;
+    int i;
+
+    (void)state;
+    for (i = 0; i < MD_MAX_COMMANDS; ++i)
+        start("exec sleep 100", LONG);
+    before = pages();
+    for (i = 0; i < 10000; ++i)
+        assert_int_equal(md_event_step(telling, &err), APR_EAGAIN);
+    assert_in_range(pages(), 0, before + 1000);
+    assert_in_range(md_event_look_at(telling) - md_clock_steady(), 500000, 1000000);
+    md_execs_stop(execs, 0);
+    assert_int_equal(md_event_step(telling, &err), APR_EINTR);
+    assert_childless();
+}
+
+/* That is no reason to wait without a word. */
+static void test_no_process(void **state)
+{
+    const char *argv[] = { "/bin/true", NULL };
+    apr_status_t rv;
+    md_exec_t *exec;
+
+    (void)state;
+    is_full = 1;
+    rv = md_exec_start(&exec, execs, argv, NONE, LONG, &err, p);
+    is_full = 0;
+    assert_true(rv != APR_SUCCESS && !APR_STATUS_IS_EAGAIN(rv));
+    assert_non_null(strstr(err.detail, "cannot start a process"));
+    assert_int_equal(md_exec_start(&exec, execs, argv, NONE, LONG, &err, p), APR_SUCCESS);
+    assert_int_equal(finish(exec).code, 0);
+    assert_childless();
+}
+
 static void *APR_THREAD_FUNC run_some(apr_thread_t *thread, void *baton)
 {
     const char *argv[] = { "/bin/sh", "-c", "echo x >&2; exit 5", NULL };
@@ -390,6 +457,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ignores_sigterm, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leaves_a_daemon, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_waiting_costs_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_process, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pool_goes_first, setup, teardown),
