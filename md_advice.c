@@ -349,5 +349,5 @@ int md_advice_ask(md_advice_t *advice, md_acme_t *acme, apr_interval_time_t inte
         note_answer(advice, hint, &ari, now);
     else
         note_failure(advice, hint, &err, now, dice);
-    return 1;
+    return !APR_STATUS_IS_EINTR(rv);
 }

@@ -841,6 +841,38 @@ static void an_explanation_is_told_and_shown(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* ---- the end ---- */
+
+static int cut_short;
+
+/* As all exchanges are when the server stops. */
+static int cut_off(fake_answer_t *answer, const char *kind, fake_order_t *order, apr_pool_t *pool)
+{
+    (void)kind;
+    (void)order;
+    (void)pool;
+    if (++cut_short > 100)
+        return 0;
+    answer->status = 0;
+    answer->rv = APR_EINTR;
+    return 1;
+}
+
+static void a_stop_keeps_nobody_busy(void **state)
+{
+    (void)state;
+    fake_ca.ari_from = 60;
+    fake_ca.ari_to = 70;
+    fake_ca.ari_retry_after = 3600;
+    make_server(3, START - DAYS(10), DAYS(90));
+    start();
+    run_until(START + MINUTES(1));
+    assert_int_equal(fake_ca_count("ari", NULL), 3);
+    fake_ca.refuse = cut_off;
+    run_until(START + HOURS(1) + MINUTES(1));
+    assert_int_equal(cut_short, 3);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -855,6 +887,7 @@ int main(int argc, char **argv)
         TEST(nonsense_changes_nothing),
         TEST(an_answer_that_is_none_takes_nothing_away),
         TEST(a_full_disk_makes_nobody_ask_more_often),
+        TEST(a_stop_keeps_nobody_busy),
         TEST(a_date_that_jumps_is_harmless),
         TEST(an_order_says_what_it_replaces),
         TEST(no_other_ca_is_told),
