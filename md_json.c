@@ -104,14 +104,10 @@ apr_status_t md_json_parse(md_json_t **pjson, const char *data, apr_size_t len, 
 
 static char *dump(const md_json_t *json, size_t flags, apr_pool_t *p)
 {
-    size_t len;
-    char *text;
+    char *made = json_dumps(json->j, flags | JSON_ENCODE_ANY | JSON_PRESERVE_ORDER), *text;
 
-    flags |= JSON_ENCODE_ANY | JSON_PRESERVE_ORDER;
-    len = json_dumpb(json->j, NULL, 0, flags);
-    text = apr_palloc(p, len + 1);
-    json_dumpb(json->j, text, len, flags);
-    text[len] = '\0';
+    text = apr_pstrdup(p, made ? made : "");
+    free(made);
     return text;
 }
 

@@ -12,6 +12,7 @@
 #include "md_clock.h"
 #include "md_job.h"
 #include "md_log.h"
+#include "md_ocsp_record.h"
 #include "md_renew.h"
 #include "md_staple_file.h"
 #include "md_text.h"
@@ -40,6 +41,7 @@ typedef struct refresh_t {
     md_ocsp_t *all;
     const md_stapled_t *stapled;
     responder_t *responder;
+    md_ocsp_record_t *record;
     int is_checked;        /* what another process had was looked at */
     int by_post;           /* as GET was of no use */
 } refresh_t;
@@ -54,9 +56,9 @@ struct md_ocsp_t {
     refresh_t *list;
     int count;
 
-    apr_thread_mutex_t *mutex; /* guards all below, responders and records in the store */
-    apr_hash_t *fine;          /* names whose record says so */
-    apr_pool_t *p;             /* its own */
+    md_ocsp_records_t *records;
+
+    apr_thread_mutex_t *mutex; /* guards the responders */
 };
 
 /* An exchange with a responder. */
@@ -271,7 +273,7 @@ static md_task_next_t look(md_task_t *task)
     return MD_TASK_AGAIN;
 }
 
-/* ---- records ---- */
+/* ---- what comes of it ---- */
 
 static md_staple_plan_t next_plan(const refresh_t *refresh, apr_interval_time_t wait,
                                   apr_int64_t errors)
@@ -282,62 +284,35 @@ static md_staple_plan_t next_plan(const refresh_t *refresh, apr_interval_time_t 
     return plan;
 }
 
-/* For status pages; the certificates of a name share it. Called locked. */
-static void save_record(ask_t *ask, apr_int64_t errors, apr_time_t next_run)
+static void note_success(const ask_t *ask, int is_new)
 {
-    const md_reg_t *reg = ask->refresh->all->reg;
-    const char *name = ask->refresh->stapled->name;
-    md_job_t *job;
-    md_err_t err;
+    const refresh_t *refresh = ask->refresh;
 
-    md_err_init(&err, ask->p);
-    (void)md_job_load(&job, reg->store, MD_STORE_OCSP, name, NULL, ask->p);
-    job->finished = errors == 0;
-    job->errors = errors > MD_MAX_ERRORS ? MD_MAX_ERRORS : (int)errors;
-    job->last_run = ask->now;
-    job->next_run = next_run;
-    md_job_result(job, "Refreshing the OCSP response", errors ? &ask->err : NULL, ask->p);
-    if (errors)
-        md_job_log(job, ask->now, "ocsp-error", ask->err.type, ask->err.detail);
-    else
-        md_job_log(job, ask->now, "finished", NULL, NULL);
-    if (md_job_save_volatile(job, reg->store, &err, ask->p) != APR_SUCCESS)
-        md_log(MD_LOG_ERR, "md[%s]: cannot save how refreshing OCSP responses goes: %s", name,
-               err.detail);
+    lock(refresh->all);
+    refresh->responder->errors = 0;
+    refresh->responder->held_until = 0;
+    unlock(refresh->all);
+    md_ocsp_record_success(refresh->record, is_new, ask->now, ask->p);
 }
 
-/* Once for all certificates of the name, until one of them fails. */
-static void record_success(ask_t *ask)
+/* A responder that is out of reach is left alone, whoever wants to ask it. */
+static void note_failure(const ask_t *ask, apr_int64_t errors, apr_interval_time_t wait)
 {
-    md_ocsp_t *all = ask->refresh->all;
-    const char *name = ask->refresh->stapled->name;
-
-    lock(all);
-    ask->refresh->responder->errors = 0;
-    ask->refresh->responder->held_until = 0;
-    if (!apr_hash_get(all->fine, name, APR_HASH_KEY_STRING)) {
-        save_record(ask, 0, 0);
-        apr_hash_set(all->fine, name, APR_HASH_KEY_STRING, name);
-    }
-    unlock(all);
-}
-
-static void record_failure(ask_t *ask, apr_int64_t errors, apr_interval_time_t wait)
-{
-    md_ocsp_t *all = ask->refresh->all;
-    responder_t *responder = ask->refresh->responder;
+    const refresh_t *refresh = ask->refresh;
+    responder_t *responder = refresh->responder;
     apr_time_t steady = md_clock_steady();
 
-    lock(all);
+    lock(refresh->all);
     if (ask->err.scope == MD_SCOPE_CA && responder->held_until <= steady) {
         ++responder->errors;
-        responder->held_until = steady
-                                + md_job_backoff(responder->errors, all->reg->conf->retry_delay,
-                                                 MOST_WAIT, roll());
+        responder->held_until = steady + md_job_backoff(responder->errors,
+                                                        refresh->all->reg->conf->retry_delay,
+                                                        MOST_WAIT, roll());
     }
-    save_record(ask, errors, ask->now + wait);
-    apr_hash_set(all->fine, ask->refresh->stapled->name, APR_HASH_KEY_STRING, NULL);
-    unlock(all);
+    unlock(refresh->all);
+    md_ocsp_record_failure(refresh->record, &ask->err,
+                           errors > MD_MAX_ERRORS ? MD_MAX_ERRORS : (int)errors, ask->now + wait,
+                           ask->now, ask->p);
 }
 
 /* ---- what an exchange came to ---- */
@@ -391,10 +366,10 @@ static md_task_next_t succeed(ask_t *ask)
     refresh_t *refresh = ask->refresh;
     md_staple_t *staple = &ask->known, fresh;
     md_window_t validity;
+    int is_new = is_news(ask, md_clock_steady());
     apr_time_t at;
 
-    if (is_news(ask, md_clock_steady())
-        || !md_staple_is_stored(refresh->all->reg->store, refresh->stapled, ask->p)) {
+    if (is_new || !md_staple_is_stored(refresh->all->reg->store, refresh->stapled, ask->p)) {
         use(ask, &fresh);
         staple = &fresh;
     }
@@ -402,7 +377,7 @@ static md_task_next_t succeed(ask_t *ask)
     at = md_ocsp_refresh_at(&validity, &refresh->all->reg->conf->staple_renew_window,
                             fresh_until(ask->response->headers, ask->now), ask->now, roll());
     rest_until(refresh, next_plan(refresh, at - ask->now, 0).due_at);
-    record_success(ask);
+    note_success(ask, is_new);
     return MD_TASK_REST;
 }
 
@@ -459,7 +434,7 @@ static md_task_next_t fail(ask_t *ask)
     wait = wait_after(ask, errors);
     tell_failure(ask, errors, wait);
     if (!is_delay(ask))
-        record_failure(ask, errors, wait);
+        note_failure(ask, errors, wait);
     return rest_until(refresh, next_plan(refresh, wait, errors).due_at);
 }
 
@@ -589,23 +564,10 @@ static void make_list(md_ocsp_t *all, apr_pool_t *p)
         refresh->all = all;
         refresh->stapled = md_staples_at(all->staples, i);
         refresh->responder = find_responder(responders, refresh->stapled->ocsp->responder_url, p);
+        refresh->record = md_ocsp_record_of(all->records, refresh->stapled->name);
         refresh->task.kind = &REFRESH;
         refresh->task.lane = refresh->responder->host;
     }
-}
-
-/* A percentage is one of the usual seven days. */
-static apr_time_t keep_since(const md_conf_t *conf, apr_time_t now)
-{
-    const md_window_t week = { now - apr_time_from_sec(7 * 24 * 3600), now };
-
-    return md_window_opens(&week, &conf->staple_keep);
-}
-
-static apr_status_t destroy_pool(void *pool)
-{
-    apr_pool_destroy(pool);
-    return APR_SUCCESS;
 }
 
 apr_status_t md_ocsp_create(md_ocsp_t **pocsp, const md_reg_t *reg, md_http_t *http,
@@ -619,16 +581,13 @@ apr_status_t md_ocsp_create(md_ocsp_t **pocsp, const md_reg_t *reg, md_http_t *h
     all->http = http;
     all->renewals = renewals;
     all->began_at = md_clock_steady();
-    all->p = md_engine_pool();
-    if (!all->p)
-        return md_fail(err, APR_ENOMEM, "no memory for stapling");
-    apr_pool_cleanup_register(p, all->p, destroy_pool, apr_pool_cleanup_null);
     rv = apr_thread_mutex_create(&all->mutex, APR_THREAD_MUTEX_DEFAULT, p);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot create a mutex for stapling");
-    all->fine = apr_hash_make(all->p);
+    rv = md_ocsp_records_make(&all->records, reg, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
     make_list(all, p);
-    md_staple_clean(reg->store, all->staples, keep_since(reg->conf, md_clock_now()), p);
     *pocsp = all;
     return APR_SUCCESS;
 }
@@ -638,6 +597,7 @@ void md_ocsp_add(md_ocsp_t *ocsp, md_engine_t *engine)
     int i;
 
     ocsp->engine = engine;
+    md_ocsp_records_add(ocsp->records, engine);
     for (i = 0; i < ocsp->count; ++i)
         md_engine_add(engine, &ocsp->list[i].task);
 }
@@ -663,5 +623,6 @@ void md_ocsp_close(void *ocsp)
 {
     md_ocsp_t *all = ocsp;
 
+    md_ocsp_records_settle(all->records);
     md_http_idle(all->http);
 }

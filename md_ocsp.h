@@ -18,7 +18,7 @@ typedef struct md_ocsp_t md_ocsp_t;
 void md_ocsp_load(const md_reg_t *reg, apr_pool_t *p);
 
 /* For all certificates of reg->staples. `renewals` (or NULL) are told of revocations, and have to
- * live as long. Removes what the store has from certificates of long ago. */
+ * live as long. */
 MD_MUST_CHECK
 apr_status_t md_ocsp_create(md_ocsp_t **pocsp, const md_reg_t *reg, md_http_t *http,
                             md_renewals_t *renewals, md_err_t *err, apr_pool_t *p);

@@ -2,6 +2,7 @@
 /* OCSP responses in the store. */
 #include "md_staple_file.h"
 
+#include <apr_hash.h>
 #include <apr_strings.h>
 
 #include "md_clock.h"
@@ -63,29 +64,51 @@ int md_staple_is_stored(const md_store_t *store, const md_stapled_t *stapled, ap
     return md_store_exists(store, MD_STORE_OCSP, stapled->name, file_of(stapled, p), p);
 }
 
-/* What a CA advises may be there, too. */
-static void remove_name(const md_store_t *store, const char *name, apr_pool_t *p)
+/* Who is configured, or has certificates that are stapled. */
+static int is_known(const md_reg_t *reg, apr_hash_t *configured, const char *name)
 {
-    md_job_remove(store, MD_STORE_OCSP, name, p);
-    if (md_store_files(store, MD_STORE_OCSP, name, p)->nelts == 0)
-        md_store_remove(store, MD_STORE_OCSP, name, NULL, p);
+    return apr_hash_get(configured, name, APR_HASH_KEY_STRING)
+           || (reg->staples && md_staples_of(reg->staples, name));
 }
 
-void md_staple_clean(const md_store_t *store, const md_staples_t *staples, apr_time_t before,
-                     apr_pool_t *p)
+static apr_hash_t *names_of(const apr_array_header_t *domains, apr_pool_t *p)
 {
-    apr_array_header_t *names = md_store_names(store, MD_STORE_OCSP, p);
+    apr_hash_t *names = apr_hash_make(p);
+    const md_domain_t *domain;
+    int i;
+
+    for (i = 0; i < domains->nelts; ++i) {
+        domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
+        apr_hash_set(names, domain->name, APR_HASH_KEY_STRING, domain);
+    }
+    return names;
+}
+
+/* A percentage is one of the usual seven days. */
+static apr_time_t keep_since(const md_conf_t *conf, apr_time_t now)
+{
+    const md_window_t week = { now - apr_time_from_sec(7 * 24 * 3600), now };
+
+    return md_window_opens(&week, &conf->staple_keep);
+}
+
+void md_staple_clean(const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
+{
+    apr_array_header_t *names = md_store_names(reg->store, MD_STORE_OCSP, p);
+    apr_hash_t *configured = names_of(reg->domains, p);
+    apr_time_t before = keep_since(reg->conf, now);
     apr_pool_t *iter;
     const char *name;
-    int i;
+    int i, known;
 
     apr_pool_create(&iter, p);
     for (i = 0; i < names->nelts; ++i) {
         apr_pool_clear(iter);
         name = APR_ARRAY_IDX(names, i, const char *);
-        if (md_store_remove_old(store, MD_STORE_OCSP, name, PREFIX, before, iter) == 0
-            && !md_staples_of(staples, name))
-            remove_name(store, name, iter);
+        known = is_known(reg, configured, name);
+        if (md_store_remove_old(reg->store, MD_STORE_OCSP, name, known ? PREFIX : "", before, iter)
+                == 0 && !known)
+            md_store_remove(reg->store, MD_STORE_OCSP, name, NULL, iter);
     }
     apr_pool_destroy(iter);
 }

@@ -3,8 +3,8 @@
 #ifndef MD_STAPLE_FILE_H
 #define MD_STAPLE_FILE_H
 
+#include "md_reg.h"
 #include "md_staples.h"
-#include "md_store.h"
 
 /* All of the response is checked again, as it may be damaged or have ended. APR_ENOENT when there
  * is none (not an md_fail). */
@@ -19,9 +19,8 @@ apr_status_t md_staple_save(const md_staple_t *staple, const md_store_t *store,
 
 int md_staple_is_stored(const md_store_t *store, const md_stapled_t *stapled, apr_pool_t *p);
 
-/* Remove responses that were not written since `before`, and what else there is of stapling for
- * names that have none and are not stapled any more. */
-void md_staple_clean(const md_store_t *store, const md_staples_t *staples, apr_time_t before,
-                     apr_pool_t *p);
+/* Remove what was not written for MDStaplingKeepResponse: responses; and of names that are neither
+ * configured nor stapled any more all else, too, such as what a CA suggested for them. */
+void md_staple_clean(const md_reg_t *reg, apr_time_t now, apr_pool_t *p);
 
 #endif

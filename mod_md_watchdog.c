@@ -13,6 +13,7 @@
 #include "md_key.h"
 #include "md_limits.h"
 #include "md_ocsp.h"
+#include "md_staple_file.h"
 
 APLOG_USE_MODULE(md);
 
@@ -68,6 +69,17 @@ static apr_status_t make_stapling(watch_t *w, md_err_t *err)
     return rv;
 }
 
+/* Here and not in the parent, as all that is there belongs to children. */
+static void clean(const md_reg_t *reg)
+{
+    apr_pool_t *tmp = md_engine_pool();
+
+    if (!tmp)
+        return;
+    md_staple_clean(reg, md_clock_now(), tmp);
+    apr_pool_destroy(tmp);
+}
+
 static apr_status_t make_engine(watch_t *w, md_err_t *err)
 {
     md_engine_host_t host = { w->reg->conf->renew_concurrency, md_renewals_open,
@@ -84,6 +96,7 @@ static apr_status_t make_engine(watch_t *w, md_err_t *err)
     if (rv != APR_SUCCESS)
         return rv;
     md_renewals_add(w->renewals, w->engine);
+    clean(w->reg);
     return w->reg->staples ? make_stapling(w, err) : APR_SUCCESS;
 }
 
@@ -173,12 +186,13 @@ static void watch_end(watch_t *w)
     ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, w->s, APLOGNO(10058) "md watchdog stopping");
     md_key_end();
     md_http_stop(w->http);
-    if (w->stapling) { /* it knows the renewals */
+    if (w->stapling)
         md_http_stop(w->stapling_http);
+    md_execs_stop(w->reg->events->execs, MD_MAX_LAST_WORK);
+    if (w->stapling) { /* it knows the renewals */
         md_engine_stop(w->stapling);
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, w->s, APLOGNO(10200) "md ocsp watchdog stopping");
     }
-    md_execs_stop(w->reg->events->execs, MD_MAX_LAST_WORK);
     md_engine_stop(w->engine);
     w->engine = w->stapling = NULL;
     apr_pool_destroy(w->pool);

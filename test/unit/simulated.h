@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* In place of the system, where a server lives for weeks by a clock that does not wait: a disk that
- * is full when a test says so, dice that fall the same each time, keys that are decoded once, and
- * threads that run one after the other. Include it once, after many_domains.h. */
+ * is in memory, and full when a test says so, dice that fall the same each time, keys and certificates
+ * that are decoded once, and threads that run one after the other. Include it once, after many_domains.h. */
 #ifndef SIMULATED_H
 #define SIMULATED_H
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,6 +21,14 @@
 #include "fake_clock.h"
 
 static int disk_is_full;
+
+/* As temp_dir_make, but nothing that the kernel writes to a disk. */
+static int memory_dir_make(void)
+{
+    if (!access("/dev/shm", W_OK | X_OK))
+        setenv("TMPDIR", "/dev/shm", 0);
+    return temp_dir_make();
+}
 static apr_uint64_t dice;
 
 ssize_t write(int fd, const void *data, size_t len)
@@ -68,7 +77,8 @@ int PEM_write_bio_PKCS8PrivateKey(BIO *bio, const EVP_PKEY *key, const EVP_CIPHE
     return ok;
 }
 
-static apr_hash_t *keys; /* by their PEM, while there is a server */
+/* What was decoded before, by its bytes, while there is a server: that takes longer than all else. */
+static apr_hash_t *decoded;
 
 static apr_status_t free_key(void *key)
 {
@@ -76,27 +86,51 @@ static apr_status_t free_key(void *key)
     return APR_SUCCESS;
 }
 
-/* Each is decoded once, which takes longer than all else. */
-EVP_PKEY *PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **pkey, pem_password_cb *ask, void *baton)
+static apr_status_t free_cert(void *x509)
 {
-    apr_pool_t *pool = apr_hash_pool_get(keys);
-    const char *pem;
-    EVP_PKEY *key;
-    char *data;
-    long len;
+    X509_free(x509);
+    return APR_SUCCESS;
+}
+
+static void keep_decoded(const unsigned char *der, long len, void *object,
+                         apr_status_t (*release)(void *))
+{
+    apr_pool_t *pool = apr_hash_pool_get(decoded);
+
+    apr_pool_cleanup_register(pool, object, release, apr_pool_cleanup_null);
+    apr_hash_set(decoded, apr_pmemdup(pool, der, (apr_size_t)len), len, object);
+}
+
+EVP_PKEY *d2i_PrivateKey(int type, EVP_PKEY **pkey, const unsigned char **der, long len)
+{
+    const unsigned char *bytes = *der;
+    EVP_PKEY *key = apr_hash_get(decoded, bytes, len);
 
     (void)pkey;
-    len = BIO_get_mem_data(bio, &data);
-    key = apr_hash_get(keys, data, len);
     if (!key) {
-        pem = apr_pstrmemdup(pool, data, (apr_size_t)len);
-        key = PEM_read_bio_PrivateKey_ex(bio, NULL, ask, baton, NULL, NULL);
-        assert_non_null(key);
-        apr_pool_cleanup_register(pool, key, free_key, apr_pool_cleanup_null);
-        apr_hash_set(keys, pem, len, key);
+        key = d2i_PrivateKey_ex(type, NULL, der, len, NULL, NULL);
+        if (!key)
+            return NULL;
+        keep_decoded(bytes, len, key, free_key);
     }
     EVP_PKEY_up_ref(key);
     return key;
+}
+
+X509 *d2i_X509(X509 **px509, const unsigned char **der, long len)
+{
+    const unsigned char *bytes = *der;
+    X509 *x509 = apr_hash_get(decoded, bytes, len);
+
+    (void)px509;
+    if (!x509) {
+        x509 = (X509 *)ASN1_item_d2i(NULL, der, len, ASN1_ITEM_rptr(X509));
+        if (!x509)
+            return NULL;
+        keep_decoded(bytes, len, x509, free_cert);
+    }
+    X509_up_ref(x509);
+    return x509;
 }
 
 /* Threads run when the engine has told what there is to do, one after the other. */

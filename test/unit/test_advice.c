@@ -140,14 +140,14 @@ static int setup(void **state)
     (void)state;
     apr_pool_create(&base, NULL);
     p = base;
-    keys = apr_hash_make(p);
+    decoded = apr_hash_make(p);
     md_err_init(&err, p);
     disk_is_full = 0;
     fake_clock_start(START);
     fake_ca_start(START);
     fake_http_reset(p);
     fake_http_serve(fake_ca_serve);
-    return temp_dir_make();
+    return memory_dir_make();
 }
 
 static int teardown(void **state)

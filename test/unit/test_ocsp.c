@@ -10,13 +10,16 @@
 #include <apr_thread_proc.h>
 
 #include "fake_clock.h"
+#include "fake_exec.h"
 #include "fake_http.h"
 #include "responder.h"
 
+#include "../../md_event.h"
 #include "../../md_file.h"
 #include "../../md_job.h"
 #include "../../md_ocsp.h"
 #include "../../md_staple_file.h"
+#include "../../md_text.h"
 #include "temp_dir.h"
 
 #define HOUR apr_time_from_sec(3600)
@@ -275,21 +278,41 @@ static void nonsense_in_shared_memory(void **state)
     assert_false(md_staples_get(&staple, reg->staples, the_one()) && staple.from == 0x55);
 }
 
+static int is_in_store(const char *name, const char *file)
+{
+    return md_store_exists(store, MD_STORE_OCSP, name, file, p);
+}
+
+static void put_in_store(const char *name, const char *file)
+{
+    assert_int_equal(md_store_save_text(store, MD_STORE_OCSP, name, file, "{}", &err, p),
+                     APR_SUCCESS);
+}
+
+/* Responses of certificates that are gone, and all of a domain that is; nothing else of others. */
 static void old_ones_and_orphans_go(void **state)
 {
+    const char *name = "here.test";
+    md_domain_t *domain = NULL;
+
     (void)state;
+    assert_null(md_config_define(&domain, 1, &name, p));
+    APR_ARRAY_PUSH(reg->domains, md_domain_t *) = domain; /* which is not stapled */
     pass(1);
-    assert_int_equal(md_store_save_text(store, MD_STORE_OCSP, "gone.test", "ocsp-12.json", "{}",
-                                        &err, p), APR_SUCCESS);
-    assert_int_equal(md_store_save_text(store, MD_STORE_OCSP, "gone.test", "job.json", "{}",
-                                        &err, p), APR_SUCCESS);
-    start();
-    assert_true(md_store_exists(store, MD_STORE_OCSP, "gone.test", "ocsp-12.json", p));
+    put_in_store("gone.test", "ocsp-12.json");
+    put_in_store("gone.test", "job.json");
+    put_in_store("left.test", "ari.json");
+    put_in_store(name, "ocsp-12.json");
+    put_in_store(name, "ari.json");
+    md_staple_clean(reg, md_clock_now(), p);
+    assert_true(is_in_store("gone.test", "ocsp-12.json") && is_in_store("left.test", "ari.json"));
     fake_clock_start(apr_time_now() + 8 * DAY); /* files have the date of this machine */
-    start();
-    assert_false(md_store_exists(store, MD_STORE_OCSP, "gone.test", NULL, p));
+    md_staple_clean(reg, md_clock_now(), p);
+    assert_false(is_in_store("gone.test", NULL) || is_in_store("left.test", NULL));
+    assert_false(is_in_store(name, "ocsp-12.json"));
+    assert_true(is_in_store(name, "ari.json"));
     assert_false(md_staple_is_stored(store, the_one(), p));
-    assert_true(md_store_exists(store, MD_STORE_OCSP, MD_STAPLES_OTHER, "job.json", p));
+    assert_true(is_in_store(MD_STAPLES_OTHER, "job.json"));
 }
 
 /* What CAs advise is in the same place, also for domains of which nothing is stapled. */
@@ -315,6 +338,119 @@ static void what_is_not_in_the_store_any_more_is_fetched_again(void **state)
     pass(1);
     assert_true(md_staple_is_stored(store, the_one(), p));
     assert_int_equal(requests(), 2);
+}
+
+/* ---- who is told ---- */
+
+static const char *failing; /* what is in the words of calls that fail; NULL: none */
+static int is_hanging;
+
+static md_exec_end_t end_of(const fake_call_t *call)
+{
+    md_exec_end_t end = { .state = is_hanging ? MD_EXEC_RUNS : MD_EXEC_EXITED, .said = "" };
+
+    if (failing && strstr(call->words, failing))
+        end.code = 5;
+    return end;
+}
+
+static void listen_to_events(void)
+{
+    static md_events_t events;
+
+    events = (md_events_t){ .message_cmd = "/bin/m", .store_dir = "/store", .log = -1 };
+    assert_int_equal(md_execs_create(&events.execs, &err, p), APR_SUCCESS);
+    reg->events = &events;
+    fake_exec_answer = end_of;
+    fake_call_count = 0;
+    failing = NULL;
+    is_hanging = 0;
+}
+
+static int has_entry(const char *type)
+{
+    const md_job_t *job = record();
+    int count = 0;
+    size_t i;
+
+    for (i = 0; i < md_json_size(job->log); ++i)
+        count += md_text_same(md_json_get_str(md_json_at(job->log, i, p), "type"), type);
+    return count;
+}
+
+static void a_new_response_is_told_once_a_day(void **state)
+{
+    (void)state;
+    listen_to_events();
+    r.answer.next_off = 4 * 3600;
+    pass(1);
+    assert_string_equal(fake_calls[0].words, "/bin/m|ocsp-renewed|other");
+    assert_int_equal(has_entry("message-ocsp-renewed"), 1);
+    start(); /* which forgets nothing */
+    pass(DAY - HOUR);
+    assert_true(requests() > 5);
+    assert_int_equal(fake_call_count, 1);
+    pass(3 * DAY);
+    assert_in_range(fake_call_count, 3, 4);
+    assert_int_equal(fake_exec_count("ocsp-renewed"), fake_call_count);
+}
+
+static void an_error_is_told_once_an_hour(void **state)
+{
+    (void)state;
+    listen_to_events();
+    r.is_away = 1;
+    pass(8 * HOUR);
+    assert_true(requests() > 8);
+    assert_in_range(fake_exec_count("/bin/m|ocsp-errored|other"), 4, 8);
+    assert_true(fake_call_count < requests());
+    assert_non_null(strstr(fake_calls[0].env, "MD_DETAIL=scripted failure\n"));
+    assert_non_null(strstr(fake_calls[0].env, "MD_NEXT_TRY=2026-02-02T08:0"));
+    r.is_away = 0;
+    pass(2 * HOUR);
+    assert_int_equal(fake_exec_count("ocsp-renewed"), 1);
+    assert_string_equal(fake_calls[fake_call_count - 1].words, "/bin/m|ocsp-renewed|other");
+    assert_int_equal(record()->errors, 0);
+}
+
+/* It says so, and the next response is told again, as nobody knows of the last one. */
+static void a_command_that_fails_is_on_record(void **state)
+{
+    (void)state;
+    listen_to_events();
+    failing = "ocsp-renewed";
+    r.answer.next_off = 4 * 3600;
+    pass(1);
+    assert_non_null(stapled());
+    assert_int_equal(fake_call_count, 1);
+    assert_string_equal(md_json_get_str(record()->last, "problem"),
+                        "urn:org:apache:httpd:log:AH10109:");
+    assert_int_equal(has_entry("message-error"), 1);
+    assert_int_equal(has_entry("message-ocsp-renewed"), 0);
+    failing = NULL;
+    pass(DAY / 2);
+    assert_int_equal(fake_call_count, 2);
+    assert_int_equal(has_entry("message-ocsp-renewed"), 1);
+}
+
+/* Neither a response nor what is told next is lost. */
+static void a_command_that_hangs_holds_up_nothing(void **state)
+{
+    (void)state;
+    listen_to_events();
+    is_hanging = 1;
+    r.answer.next_off = 200;
+    pass(apr_time_from_sec(300));
+    assert_non_null(stapled());
+    assert_true(requests() >= 3);
+    r.is_away = 1;
+    pass(apr_time_from_sec(240));
+    assert_true(record()->errors > 0);
+    assert_int_equal(fake_call_count, 1);
+    is_hanging = 0;
+    pass(HOUR);
+    assert_string_equal(fake_calls[1].words, "/bin/m|ocsp-errored|other");
+    assert_int_equal(has_entry("message-ocsp-renewed"), 1);
 }
 
 /* ---- when it is not ---- */
@@ -590,6 +726,10 @@ int main(void)
         TEST(old_ones_and_orphans_go),
         TEST(what_is_none_of_stapling_stays),
         TEST(what_is_not_in_the_store_any_more_is_fetched_again),
+        TEST(a_new_response_is_told_once_a_day),
+        TEST(an_error_is_told_once_an_hour),
+        TEST(a_command_that_fails_is_on_record),
+        TEST(a_command_that_hangs_holds_up_nothing),
         TEST(failures_keep_the_last_response),
         TEST(what_is_wrong_is_on_record),
         TEST(delays_are_no_errors),

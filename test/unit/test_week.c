@@ -34,6 +34,7 @@
 #define QUICK       apr_time_from_msec(50) /* an answer takes as long, */
 #define SLOW        apr_time_from_sec(1)   /* with LAG */
 #define NOT_YET     apr_time_from_sec(4)   /* with LAG */
+#define BLUR        MINUTES(1)             /* of the end of an excuse */
 #define RETRY_AFTER 7200                   /* seconds, where the CA tells */
 
 /* ---- what is to be simulated, and the limits of it ---- */
@@ -73,19 +74,22 @@ typedef enum { OF_NAMES, OF_ALL, GROUP_MAX } group_t;
 
 /* Domains with certificates of a lifetime, and how often somebody reloads their server: always, or
  * when something has been renewed. With trouble of names: a third of the domains have it from the
- * beginning for a while, a third for ever; these cannot have a certificate. */
+ * beginning for a while, a third for ever; these cannot have a certificate. Every other domain has
+ * a certificate to begin with. So six of them are all there are, and where life is short, there is
+ * no time for more than three: the first ones or the last ones. */
 static const struct life_t {
     const char *name;
     apr_interval_time_t lifetime, reload_every;
     int is_regular;
     apr_interval_time_t trouble;          /* of names */
     int domains[GROUP_MAX];               /* of a server */
+    int first;                            /* of the six */
     apr_interval_time_t after[GROUP_MAX]; /* the trouble, it is enough; or when the week is over */
 } LIVES[] = {
-    { "90 d", DAYS(90), DAYS(1), 1, DAYS(3), { 6, 6 }, { WEEK, WEEK } },
-    { "45 d", DAYS(45), HOURS(6), 0, DAYS(3), { 5, 5 }, { WEEK, WEEK } },
-    { "6 d", DAYS(6), HOURS(1), 0, DAYS(3), { 6, 6 }, { WEEK, WEEK } },
-    { "1 h", HOURS(1), MINUTES(5), 0, HOURS(6), { 3, 1 }, { HOURS(4), HOURS(6) } },
+    { "90 d", DAYS(90), DAYS(1), 1, DAYS(3), { 6, 3 }, 0, { WEEK, WEEK } },
+    { "45 d", DAYS(45), HOURS(6), 0, DAYS(3), { 3, 3 }, 3, { WEEK, WEEK } },
+    { "6 d", DAYS(6), HOURS(1), 0, DAYS(3), { 3, 3 }, 0, { WEEK, WEEK } },
+    { "1 h", HOURS(1), MINUTES(5), 0, HOURS(3), { 3, 1 }, 0, { HOURS(4), HOURS(6) } },
 };
 #define LIFE_COUNT (sizeof(LIVES) / sizeof(LIVES[0]))
 
@@ -98,7 +102,7 @@ typedef enum { NEVER, WHILE, LASTING } excuse_t;
 /* A kind of trouble, from then to then (of names: see above). What is counted is at most one for
  * each renewal, and for domains with trouble so many more and one for each reload, which tries
  * again what failed. In a week, back-off makes 12 attempts on its way from half a minute to a day
- * and 14 of half a day at least; in a day, 12 and 4. */
+ * and 14 of half a day at least; in a day, 12 and 4, or 24 where it grows to an hour. */
 typedef struct kind_t {
     const char *name;
     group_t group;
@@ -131,9 +135,9 @@ static const kind_t KINDS[] = {
     NAMES("chain refused", WRONG_CHAIN,              LASTING, 14,  0, 14),
 
     /*                                   hours: from, to, orders, refused, certificates, accounts */
-    ALL("none", AT_CA, NO_TROUBLE,               NEVER, 0, 168,  0,  0,  0, 1),
+    ALL("none", AT_CA, NO_TROUBLE,               NEVER, 0,  24,  0,  0,  0, 1),
     ALL("limit of all, told", AT_CA, ACCOUNT_LIMIT_TOLD, WHILE, 6, 30, 0, 16, 0, 1),
-    ALL("limit of all", AT_CA, ACCOUNT_LIMIT,    WHILE, 6,  30,  0, 16,  0, 1),
+    ALL("limit of all", AT_CA, ACCOUNT_LIMIT,    WHILE, 6,  30,  0, 24,  0, 1),
     ALL("CA down for a night", AT_CA, DOWN,      WHILE, 6,  42,  0,  0,  0, 1),
     ALL("CA down for two days", AT_CA, DOWN,     WHILE, 6,  54,  0,  0,  0, 1),
     ALL("503, told", AT_CA, BUSY_TOLD,           WHILE, 6,  54,  0,  0,  0, 1),
@@ -358,11 +362,17 @@ static void start(void)
     assert_int_equal(make_engine(), 0);
 }
 
-/* Half of the domains with long lives have a certificate already, that is to be renewed soon. */
+/* Which of the six? */
+static int nth(int i)
+{
+    return server.life->first + i;
+}
+
+/* A certificate that is to be renewed soon. */
 static void save_live(int i)
 {
     static const md_key_spec_t P256 = { .type = MD_KEY_EC, .curve = "P-256" };
-    apr_time_t end = START + server.life->lifetime / 3 + HOURS(6) + i / 2 * HOURS(4);
+    apr_time_t end = START + server.life->lifetime / 3 + HOURS(6) + nth(i) / 2 * HOURS(4);
     const char *name = server.domains[i].name, *pem;
     apr_array_header_t *chain;
     md_key_t *key;
@@ -387,7 +397,7 @@ static void save_failures(int i, int errors)
 /* Does it have trouble for ever? */
 static int is_hopeless(int i)
 {
-    return server.kind->group == OF_NAMES && i % 3 == 2;
+    return server.kind->group == OF_NAMES && nth(i) % 3 == 2;
 }
 
 static void make_domain(int i)
@@ -397,15 +407,15 @@ static void make_domain(int i)
 
     server.domains[i].name = name_of(i);
     server.domains[i].needed_from = START;
-    if (i % 2 && server.life->lifetime > DAYS(1))
+    if (nth(i) % 2 && server.life->lifetime > DAYS(1))
         save_live(i);
     else
         server.domains[i].needed_from += server.life->reload_every + MINUTES(10);
-    if (kind->group == OF_NAMES && i % 3 == 0)
+    if (kind->group == OF_NAMES && nth(i) % 3 == 0)
         return;
     if (is_hopeless(i))
         has.to = START + 2 * WEEK;
-    if (is_hopeless(i) && i > 2)
+    if (is_hopeless(i) && nth(i) > 2)
         save_failures(i, 1000);
     if (kind->excuse != NEVER) {
         server.domains[i].excused_from = has.from;
@@ -430,7 +440,7 @@ static void setup_server(const kind_t *kind, const struct life_t *life)
     server.seen_until = START;
     apr_pool_create(&server.p, NULL);
     p = server.p;
-    keys = apr_hash_make(p);
+    decoded = apr_hash_make(p);
     md_err_init(&err, p);
     dice = (apr_uint64_t)(kind - KINDS);
     disk_is_full = 0;
@@ -440,10 +450,11 @@ static void setup_server(const kind_t *kind, const struct life_t *life)
     fake_ca.lifetime = life->lifetime;
     fake_ca.ari_from = 65; /* percent */
     fake_ca.ari_to = 75;
+    fake_ca.ari_retry_after = 24 * 3600; /* test_advice.c has what polls are worth */
     fake_ca.processing = QUICK / 2;
     fake_http_reset(p);
     fake_http_serve(fake_ca_serve);
-    assert_int_equal(temp_dir_make(), 0);
+    assert_int_equal(memory_dir_make(), 0);
     assert_int_equal(make_domains(server.count), 0);
     fake_ca.store = store;
     for (i = 0; i < server.count; ++i)
@@ -613,7 +624,7 @@ static void judge(int i)
     assert_true(server.domains[i].refused <= (is_sound ? 0 : kind->refused + extra));
     assert_true(orders_of(i, 1) <= renewals_due() + (is_sound ? 0 : kind->certs + extra));
     if (!is_hopeless(i))
-        assert_int_equal(server.domains[i].missing, 0);
+        assert_true(server.domains[i].missing < BLUR);
 }
 
 static int most(int a, int b)
