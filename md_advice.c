@@ -125,6 +125,19 @@ int md_advice_is_known(const md_advice_t *advice)
     return 0;
 }
 
+int md_advice_is_offered(const md_advice_t *advice)
+{
+    const md_hint_t *hint;
+    int i;
+
+    for (i = 0; i < advice->hints->nelts; ++i) {
+        hint = &APR_ARRAY_IDX(advice->hints, i, md_hint_t);
+        if (hint->ari.poll_at && !hint->asked_at)
+            return 0;
+    }
+    return 1;
+}
+
 static md_json_t *hint_to_json(const md_hint_t *hint, apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p);

@@ -43,6 +43,9 @@ const md_hint_t *md_advice_first(const md_advice_t *advice);
 /* Was a CA asked for any? */
 int md_advice_is_known(const md_advice_t *advice);
 
+/* 0: a CA was asked, and has none for anybody. */
+int md_advice_is_offered(const md_advice_t *advice);
+
 /* When the next poll is due; APR_INT64_MAX: never. */
 apr_time_t md_advice_poll_at(const md_advice_t *advice);
 

@@ -569,6 +569,19 @@ static md_task_next_t heed_request(renewal_t *renewal, md_job_t *job)
     return renewal->is_poll ? MD_TASK_AGAIN : ask(renewal, job);
 }
 
+static void tell_not_due(const md_domain_t *domain, const md_advice_t *advice, const md_due_t *due,
+                         apr_time_t now, apr_pool_t *tmp)
+{
+    if (!md_log_is(MD_LOG_DEBUG))
+        return;
+    md_log(MD_LOG_DEBUG, MD_LOGNO(10513) "md[%s]: ARI is %senabled", domain->name,
+           domain->ari_renewals ? "" : "not ");
+    if (!md_text_same(due->reason, "ari"))
+        md_log(MD_LOG_DEBUG, MD_LOGNO(10514) "md[%s]: %sup for configured renewal in %s",
+               domain->name, md_advice_is_offered(advice) ? "" : "its CA offers no ARI, ",
+               md_duration_print(due->at - now, tmp));
+}
+
 /* What there is to do for the domain by its record. */
 static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
 {
@@ -599,6 +612,7 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
         return MD_TASK_AGAIN;
     if (due.at <= now)
         return ask(renewal, job);
+    tell_not_due(domain, advice, &due, now, tmp);
     at = next_poll(renewal, advice, now);
     next_run = steady + wait_for(domain, due.at - now);
     return rest_or_warn(renewal, at < next_run ? at : next_run, job);

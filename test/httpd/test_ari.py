@@ -99,6 +99,8 @@ def test_off_is_off(env):
     status = env.md_status(NAME)
     assert not status["ari-renewals"] and status["renew-reason"] == "window" and "renewal" not in status
     assert env.ca.count(r"GET /draft-ietf-acme-ari-03/renewalInfo/") == 0
+    assert re.search(rf"\[md:debug\].*AH10513: md\[{NAME}\]: ARI is not enabled\n", env.error_log())
+    assert re.search(rf"\[md:debug\].*AH10514: md\[{NAME}\]: up for configured renewal in \d+ days", env.error_log())
 
 
 # ---- what Pebble cannot play
