@@ -167,10 +167,10 @@ static const char *store_advice(const char *dir, apr_status_t rv, apr_pool_t *p)
 
     if (!dir || !(rv == EROFS || (is_denied && geteuid() == 0)))
         return "";
-    return apr_psprintf(p, ". The server must be able to write there: set MDStoreDir to a place "
-                        "such as /var/lib/apache2/md, and move there what is in the store already; "
-                        "or, where systemd forbids it, allow it with 'ReadWritePaths=%s' in the "
-                        "unit of the service", dir);
+    return apr_psprintf(p, ". The server must be able to write there: set MDStoreDir to a "
+                        "directory such as /var/lib/apache2/md and move the contents of the store "
+                        "there; or, if systemd forbids it, allow it with 'ReadWritePaths=%s' in "
+                        "the service's unit file", dir);
 }
 
 static void tell_store(const start_t *start, const char *dir, apr_status_t rv)
@@ -206,9 +206,9 @@ static const char *store_problem(const start_t *start, const char *dir)
     barrier = mod_md_store_barrier(dir, start->tmp);
     if (!barrier)
         return NULL;
-    return apr_psprintf(start->p, "no certificate can be obtained, as the user '%s' of the "
-                        "server's children cannot enter %s, which is on the way to the store: "
-                        "'chmod a+x %s', or set MDStoreDir to another place",
+    return apr_psprintf(start->p, "no certificate can be obtained, as the server's children run as "
+                        "user '%s', who cannot enter %s on the path to the store: run 'chmod a+x "
+                        "%s', or set MDStoreDir to another directory",
                         ap_unixd_config.user_name, barrier, barrier);
 }
 
@@ -374,8 +374,8 @@ static apr_status_t step_activate(start_t *start)
     if (md_store_lock(&start->lock, start->store, wait > 0 ? wait : LOCK_WAIT, &start->err,
                       start->tmp) != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, APLOGNO(10398)
-                     "unable to obtain global registry lock, nothing staged is activated until the "
-                     "next restart: %s", start->err.detail);
+                     "unable to obtain global registry lock, nothing staged will be activated "
+                     "until the next restart: %s", start->err.detail);
         start->lock = NULL;
         return APR_SUCCESS;
     }
@@ -463,7 +463,7 @@ static apr_status_t step_make_board(start_t *start)
         md_reg_use_board(start->reg, md_board_make(apr_shm_baseaddr_get(shm), count));
     else
         ap_log_error(APLOG_MARK, APLOG_WARNING, rv, start->s, "status pages will be slow, as there "
-                     "is no shared memory for what the server's processes know of domains");
+                     "is no shared memory for the state of the managed domains");
     return APR_SUCCESS;
 }
 
@@ -597,8 +597,8 @@ static void check_challenges(const start_t *start, const md_domain_t *domain)
     if (domain->ca_challenges && domain->ca_challenges->nelts > 0
         && !md_solver_knows_one(domain->ca_challenges))
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s,
-                     "md[%s]: MDCAChallenges '%s' has no challenge type that is known: no "
-                     "certificate can be obtained", domain->name,
+                     "md[%s]: MDCAChallenges '%s' names no known challenge type, so no certificate "
+                     "can be obtained", domain->name,
                      apr_array_pstrcat(start->tmp, domain->ca_challenges, ' '));
     else if (doubt)
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s, "md[%s]: %s", domain->name,

@@ -84,7 +84,7 @@ static const char *likely_domains(apr_pool_t *p)
         ++found;
     }
     if (!found)
-        return "every MDomain belongs to other vhosts";
+        return "every MDomain already belongs to another vhost";
     return apr_psprintf(p, "MDomain without a vhost: %s", md_text_printable(list, p));
 }
 
@@ -250,13 +250,13 @@ static const char *contact_slip(const md_domain_t *domain, apr_pool_t *p)
     int i;
 
     if (domain->contacts->nelts == 0)
-        return "there is no contact, and CAs want one for an account: set MDContactEmail";
+        return "no contact is configured, but CAs require one for an account: set MDContactEmail";
     for (i = 0; i < domain->contacts->nelts; ++i) {
         contact = APR_ARRAY_IDX(domain->contacts, i, const char *);
         wrong = md_contact_check(contact, p);
         if (wrong)
-            return apr_psprintf(p, "the contact '%s' is of no use to a CA (%s): set "
-                                "MDContactEmail", contact, wrong);
+            return apr_psprintf(p, "a CA cannot use the contact '%s' (%s): set MDContactEmail",
+                                contact, wrong);
     }
     return NULL;
 }
@@ -269,8 +269,9 @@ static const char *ca_slip(const md_domain_t *domain, apr_pool_t *p)
     for (i = 0; domain->ca_urls && i < domain->ca_urls->nelts; ++i) {
         url = APR_ARRAY_IDX(domain->ca_urls, i, const char *);
         if (!strncasecmp(url, "http:", 5))
-            return apr_psprintf(p, "MDCertificateAuthority %s: a CA is reached by https: (RFC 8555 "
-                                "6.1); by http:, anybody on the way can change what is said", url);
+            return apr_psprintf(p, "MDCertificateAuthority %s: ACME requires https: (RFC 8555 "
+                                "6.1); with http:, anybody on the path can change the messages",
+                                url);
     }
     return NULL;
 }
@@ -298,7 +299,7 @@ static void warn_of_domain(slips_t *slips, const md_domain_t *domain)
     const char *why = why_unused(slips->reg, domain, use, slips->iter);
 
     if (why)
-        warn(slips, domain, apr_pstrcat(slips->iter, "a certificate is obtained, but no https "
+        warn(slips, domain, apr_pstrcat(slips->iter, "a certificate will be obtained, but no https "
                                         "vhost uses it: ", why, NULL));
     why = contact_slip(domain, slips->iter);
     if (why)
@@ -318,12 +319,12 @@ static void warn_of_ignored(server_rec *main_server)
     for (i = 0; i < ignored->nelts && i < MD_TELL_AT_MOST; ++i) {
         directive = APR_ARRAY_IDX(ignored, i, const ap_directive_t *);
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "%s at %s:%d has no effect inside "
-                     "<VirtualHost>: write it outside, for all managed domains, or into an "
-                     "<MDomain> section for one", directive->directive, directive->filename,
+                     "<VirtualHost>: move it outside to apply to all managed domains, or into an "
+                     "<MDomain> section to apply to one", directive->directive, directive->filename,
                      directive->line_num);
     }
     if (ignored->nelts > MD_TELL_AT_MOST)
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "%d more directives of managed "
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "%d more directives for managed "
                      "domains have no effect inside <VirtualHost>",
                      ignored->nelts - MD_TELL_AT_MOST);
 }

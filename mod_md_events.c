@@ -40,8 +40,8 @@ static int open_log(const char *path, const server_rec *s, apr_pool_t *p)
                        APR_FPROT_OS_DEFAULT, p);
     if (rv == APR_SUCCESS && apr_os_file_get(&fd, file) == APR_SUCCESS)
         return fd;
-    ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "MDEventLog %s cannot be opened, events are not "
-                 "written to it", path);
+    ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "MDEventLog %s cannot be opened, so no events will "
+                 "be written to it", path);
     return -1;
 }
 
@@ -128,8 +128,8 @@ void mod_md_events_tell_installed(const md_reg_t *reg, const server_rec *s, apr_
     if (rv == APR_INCHILD)
         be_teller(reg, p);
     if (rv != APR_INPARENT) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "there is no process to tell which certificates "
-                     "were installed; the next start tries again");
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "cannot start the process that reports "
+                     "installed certificates; the next start will try again");
         return;
     }
     apr_proc_other_child_register(&teller->proc, teller_has_ended, teller, NULL, p);

@@ -213,7 +213,7 @@ static void show_challenge(SSL *ssl, conn_rec *c, const char *server_name)
     if (pairs->nelts > 0 && used == 0)
         ap_log_cerror(APLOG_MARK, APLOG_WARNING, 0, c,
                       "%s: no tls-alpn-01 certificate in the store's directory 'challenges' can be "
-                      "used with its key; the next attempt to renew makes new ones",
+                      "used with its key; the next renewal attempt will make new ones",
                       md_text_printable(server_name, tmp));
     ERR_clear_error();
     apr_pool_destroy(tmp);

@@ -396,7 +396,7 @@ static int is_made_up(const server_rec *s, const char *name)
 static const char *objection(const server_rec *s, md_domain_t *domain, const char *name)
 {
     if (is_made_up(s, name))
-        return "httpd made it up, as there is no ServerName";
+        return "httpd made it up, as the vhost has no ServerName";
     return md_domain_objection(domain, name);
 }
 
@@ -466,9 +466,9 @@ static const char *advice(const server_rec *s, const char *name, apr_pool_t *p)
     const char *proper = md_dns_name_proper(name, p);
 
     if (is_made_up(s, name))
-        return "Give it a ServerName";
-    return proper ? apr_psprintf(p, "Write %s in its place", proper)
-                  : "If your CA takes such a name, write it into the MDomain";
+        return "Give the vhost a ServerName";
+    return proper ? apr_psprintf(p, "Write %s instead", proper)
+                  : "If your CA accepts such a name, add it to the MDomain";
 }
 
 static void warn_of_left_out(teller_t *teller, const server_rec *s, md_domain_t *domain,
@@ -518,8 +518,8 @@ void mod_md_adopt_names(md_reg_t *reg, server_rec *main_server, apr_pool_t *tmp)
             warn_of_lacking(&teller, s, domain, lacking);
     }
     if (teller.left_out > MD_TELL_AT_MOST)
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "%d more names of vhosts are left "
-                     "out of certificates: 'LogLevel md:info' shows them all",
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "%d more vhost names are left out "
+                     "of certificates: 'LogLevel md:info' shows them all",
                      teller.left_out - MD_TELL_AT_MOST);
 }
 

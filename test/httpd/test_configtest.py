@@ -41,9 +41,9 @@ def test_mistakes_that_harm_one_domain(httpd):
         "AH10173: md.proxy.test.: MDHttpProxyCACertificateFile /no/proxy.pem cannot be read: No such",
         "AH10173: md.roots.test.: MDCACertificateFile /no/roots.pem cannot be read: No such file",
         ".*md.files.test.: MDCertificateFile .*no.pem cannot be read",
-        "md.types.test.: MDCAChallenges 'htpp-01 later-99' has no challenge type that is known",
-        "md.plain.test.: a certificate is obtained, but no https vhost uses it: the vhost at .* is for http",
-        "md.plain-ca.test.: MDCertificateAuthority http://127.0.0.1:1/dir: a CA is reached by https:",
+        "md.types.test.: MDCAChallenges 'htpp-01 later-99' names no known challenge type",
+        "md.plain.test.: a certificate will be obtained, but no https vhost uses it: the vhost at .* is for http",
+        "md.plain-ca.test.: MDCertificateAuthority http://127.0.0.1:1/dir: ACME requires https:",
     ]
     assert len(told) == len(expected), done.stderr
     for pattern in expected:
@@ -78,7 +78,7 @@ def test_all_fatal_mistakes_are_told(httpd):
         "AH10045: No VirtualHost matches Managed Domain nowhere.test",
         "AH10172: md.proto1.test.: .* 'other' is not known",
         "AH10172: md.proto2.test.: .* 'another' is not known",
-        "md.types.test.: MDCAChallenges 'later-99' has no challenge type",
+        "md.types.test.: MDCAChallenges 'later-99' names no known challenge type",
         ".*md.pair2.test.: MDCertificateFile .*no.pem cannot be read",
         ".*md.files.test.: MDCertificateFile .*no.pem cannot be read",
     ]

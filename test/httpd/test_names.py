@@ -11,15 +11,15 @@ from servers import READY
 ODD = {
     "192.0.2.7": "it is an address. If your CA",
     "[2001:db8::7]": "it is an address",
-    "intranet": "it has no dot. If your CA takes such a name, write it into the MDomain",
+    "intranet": "it has no dot. If your CA accepts such a name, add it to the MDomain",
     "localhost": "it has no dot",
     "printer.local": "its top-level domain is not known on the internet",
     "my_dev.example.org": "only letters, digits, '-' and '.' are allowed",
     "-x.example.org": "a label begins or ends with '-'",
     "a..example.org": "a label is empty",
-    "example.org.": "it ends with a dot. Write example.org in its place",
-    "café.example.org": "only letters, .* Write xn--caf-dma.example.org in its place",
-    "Bücher.example.org.": "only letters, .* Write xn--bcher-kva.example.org in its place",
+    "example.org.": "it ends with a dot. Write example.org instead",
+    "café.example.org": "only letters, .* Write xn--caf-dma.example.org instead",
+    "Bücher.example.org.": "only letters, .* Write xn--bcher-kva.example.org instead",
     b"caf\xe9.example.org".decode("utf-8", "surrogateescape"): "only letters, .* If your CA",
     "www.example.org:443": "only letters",
     "host.123": "its last label is a number",
@@ -76,7 +76,7 @@ def test_odd_names_of_vhosts_are_left_out(env):
 NAMELESS = {  # what is in the vhost -> the name that is left out
     "_": ("ServerName _\nServerAlias www.example.org", "'_' of the vhost at .*: only letters, .* If your CA"),
     "of the main server": ("ServerAlias www.example.org",
-                           "'base.test' of the vhost at .*: httpd made it up, as there is no ServerName. Give it a"),
+                           "'base.test' of the vhost at .*: httpd made it up, as the vhost has no ServerName. Give the vhost a"),
 }
 
 
@@ -132,7 +132,7 @@ def test_many_are_told_in_short(httpd):
     httpd.add_md_conf("MDInitialDelay 1h\nMDContactEmail admin@example.org")
     write(httpd, "www.example.org", "ServerName www.example.org\nServerAlias " + " ".join(f"n{i}" for i in range(30)))
     text = httpd.configtest().stderr
-    assert text.count("[md:warn]") == 21 and "10 more names of vhosts are left out of certificates" in text
+    assert text.count("[md:warn]") == 21 and "10 more vhost names are left out of certificates" in text
     assert all(text.count(f"'n{i}'") == 1 for i in range(30))
 
 

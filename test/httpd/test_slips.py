@@ -72,7 +72,7 @@ WARNINGS = {
     "ignored": ("MDomain a.test", TLS.replace("SSLEngine", "MDCertificateAuthority letsencrypt-test\nSSLEngine"),
                 r"MDCertificateAuthority at .*httpd.conf:\d+ has no effect inside <VirtualHost>"),
     "http: CA": ("MDCertificateAuthority http://localhost:14000/dir\nMDomain a.test", TLS,
-                 "a CA is reached by https:"),
+                 "ACME requires https:"),
     "no dns-01": ("MDomain *.a.test", TLS.replace("a.test", "b.a.test"),
                   r"md\[\*\.a\.test\]: no certificate .* the wildcard name \*\.a\.test by the challenge type dns-01"),
     "no port 80": ("MDPortMap http:99\nMDomain a.test", TLS, r"AH10173: .*Listen 80.*MDPortMap"),
@@ -92,8 +92,8 @@ def test_other_slips_are_warnings(httpd, slip):
 
 
 @pytest.mark.parametrize("contact, told", [
-    ("", "there is no contact"),
-    ("MDContactEmail nobody", "the contact 'mailto:nobody' is of no use to a CA"),
+    ("", "no contact is configured"),
+    ("MDContactEmail nobody", "a CA cannot use the contact 'mailto:nobody'"),
     ("ServerAdmin webmaster@localhost", "whose host has no dot"),
 ])
 def test_contacts(httpd, contact, told):
@@ -181,7 +181,7 @@ def test_a_store_that_children_cannot_enter(httpd):
     closed = httpd.dir / "closed"
     closed.mkdir(mode=0o700)
     write(httpd, f"MDStoreDir {closed}/md\nMDomain a.test", TLS)
-    told = f"the user 'www-data' of the server's children cannot enter {closed}"
+    told = f"the server's children run as user 'www-data', who cannot enter {closed}"
     done = httpd.configtest()
     assert done.returncode == 0 and told in done.stderr, done.stderr
     httpd.start()
@@ -212,7 +212,7 @@ def test_a_directory_on_the_way_that_is_closed(httpd, closed):
     directory.mkdir(parents=True)
     directory.chmod(0o700)
     write(httpd, "MDStoreDir a/b/md\nMDomain a.test", TLS)
-    told = f"cannot enter {directory}/, which is on the way to the store: 'chmod a+x {directory}/'"
+    told = f"cannot enter {directory}/ on the path to the store: run 'chmod a+x {directory}/'"
     done = httpd.configtest()
     assert done.returncode == 0 and told in done.stderr, done.stderr
     httpd.start()
