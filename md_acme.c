@@ -590,7 +590,7 @@ static apr_status_t post_signed(md_reply_t **preply, md_acme_t *acme, const sign
 
     *preply = NULL;
     if (!md_acme_directory(acme))
-        return md_fail(err, APR_EINVAL, "%s: the directory of the CA is not known", s->url);
+        return md_fail(err, APR_EINVAL, "%s: the CA's directory has not been fetched", s->url);
     do {
         md_err_clear(err);
         rv = send_signed(preply, acme, s, err, p);

@@ -86,7 +86,7 @@ static apr_status_t use_key(md_acct_t *acct, const md_key_t *key, md_err_t *err,
     acct->key = key;
     acct->thumbprint = md_jwk_thumbprint(key, p);
     if (!acct->thumbprint)
-        return md_fail(err, APR_ENOTIMPL, "the account's key is of a kind that cannot sign");
+        return md_fail(err, APR_ENOTIMPL, "the account's key is of a type that cannot sign");
     return APR_SUCCESS;
 }
 
@@ -145,7 +145,7 @@ void md_acct_repair(const md_store_t *store, md_store_group_t group, const char 
     if (APR_STATUS_IS_EACCES(rv)) /* of no more use than a damaged one */
         rv = APR_EINVAL;
     repair_file(store, group, name, MD_ACCT_JSON, rv, &err, group == MD_STORE_STAGING
-                    ? "the CA is asked for the account by its key"
+                    ? "the CA will be asked for the account by its key"
                     : "the account is not used until you repair it; its key stays in place", p);
     md_err_clear(&err);
     rv = md_store_load_key(&key, store, group, name, MD_ACCT_KEY, &err, p);
@@ -389,7 +389,7 @@ static apr_status_t verify_by_key(md_reply_t **preply, md_acme_t *acme, md_acct_
 {
     apr_status_t rv;
 
-    md_log(MD_LOG_DEBUG, "account %s: %s; the CA is asked by its key", acct->url,
+    md_log(MD_LOG_DEBUG, "account %s: %s; looking the account up by its key", acct->url,
            err->detail);
     md_err_clear(err);
     rv = look_up(preply, acme, acct->key, err, p);

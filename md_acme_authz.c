@@ -341,7 +341,7 @@ static apr_status_t setup_one(const char **psetup, const md_challenge_t *challen
     apr_status_t rv;
 
     if (is_failed(challenge))
-        return md_fail(err, APR_EINVAL, "the CA has found it wanting before");
+        return md_fail(err, APR_EINVAL, "the CA has already rejected this challenge");
     if (challenge->objection)
         return md_fail(err, APR_EGENERAL, "%s", challenge->objection);
     /* RFC 8555 8.3: the token becomes part of answers, so it is what it has to be or nothing. */

@@ -204,7 +204,7 @@ static md_step_t wait_till_passed(md_issue_t *issue, apr_time_t now, md_err_t *e
     issue->wake_at = now + (PASSING_FIRST << issue->passing++);
     if (hold_until > issue->wake_at)
         issue->wake_at = hold_until;
-    md_log(MD_LOG_DEBUG, "md[%s]: tried again: %s", issue->name,
+    md_log(MD_LOG_DEBUG, "md[%s]: trying again: %s", issue->name,
            md_text_line(err->detail, MD_MAX_TEXT, err->p));
     md_err_clear(err);
     return MD_STEP_WAIT;
@@ -247,8 +247,8 @@ static md_step_t give_up_order(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp
     if (!was_resumed)
         return MD_STEP_FAILED;
     if (md_store_exists(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON, tmp)) {
-        md_fail(err, APR_EGENERAL, "cannot remove %s, the document of an order that is of no use "
-                "any more", md_store_path(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON,
+        md_fail(err, APR_EGENERAL, "cannot remove %s, the record of an order that is no longer "
+                "needed", md_store_path(issue->store, MD_STORE_STAGING, issue->name, ORDER_JSON,
                                           tmp));
         return MD_STEP_FAILED; /* or it would be resumed again and again */
     }
@@ -326,8 +326,8 @@ static md_step_t wait_for_ca(md_issue_t *issue, apr_time_t now, apr_time_t retry
         retry_after = 0;
     }
     if (now - issue->poll_since > POLL_TOTAL) {
-        md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %d seconds; it is "
-                "checked again at the next attempt", issue->order->url,
+        md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %d seconds; it will "
+                "be checked again at the next attempt", issue->order->url,
                 ORDER_STATUS[issue->order->status], (int)apr_time_sec(POLL_TOTAL));
         return MD_STEP_FAILED;
     }
@@ -347,8 +347,8 @@ static md_step_t wait_long(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
     if (!order->waiting_since || order->waiting_since > now)
         order->waiting_since = now;
     else if (now - order->waiting_since > LONG_WAIT) {
-        md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %s; it is checked "
-                "again at the next attempt", order->url, ORDER_STATUS[order->status],
+        md_fail(err, APR_TIMEUP, "the CA still reports order %s as '%s' after %s; it will be "
+                "checked again at the next attempt", order->url, ORDER_STATUS[order->status],
                 md_duration_print(now - order->waiting_since, tmp));
         order->waiting_since = now;
     }

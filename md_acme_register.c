@@ -24,8 +24,8 @@ apr_status_t md_acct_check_terms(md_acme_t *acme, const char *agreement, md_err_
     if (!terms || !agreement || !strcmp(agreement, MD_TERMS_ACCEPTED) || !strcmp(agreement, terms))
         return APR_SUCCESS;
     return md_fail(err, APR_EINVAL, "the CA requires you to accept the terms-of-service as "
-                   "specified in <%s>, but those accepted are at <%s>. Read them, then set "
-                   "MDCertificateAgreement to their URL or to 'accepted'", terms, agreement);
+                   "specified in <%s>, but you accepted those at <%s>. Read the CA's terms, then "
+                   "set MDCertificateAgreement to their URL or to 'accepted'", terms, agreement);
 }
 
 static apr_status_t check_wish(md_acme_t *acme, const md_acct_wish_t *wish, md_err_t *err,
@@ -215,8 +215,8 @@ static void put_key_aside(const md_store_t *store, const char *name, const md_er
     const char *aside = "";
 
     if (md_store_put_aside(&aside, store, MD_STORE_STAGING, name, MD_ACCT_KEY, p) == APR_SUCCESS)
-        md_log(MD_LOG_WARNING, "the CA does not accept the account of the key %s any more: %s; "
-               "a new account is registered", aside, why->detail);
+        md_log(MD_LOG_WARNING, "the CA no longer accepts the account with the key %s: %s; "
+               "registering a new account", aside, why->detail);
 }
 
 /* The account that the CA has for a key. APR_ENOENT: none, so the key is as good as a new one;

@@ -52,7 +52,7 @@ apr_status_t md_ari_parse(md_ari_t *pari, const md_json_t *json, const md_window
     md_window_t window = { md_time_parse_rfc3339(start), md_time_parse_rfc3339(end) };
 
     if (!window.start || !window.end)
-        return md_fail(err, APR_EINVAL, "the answer has no suggested window that can be read");
+        return md_fail(err, APR_EINVAL, "the answer has no readable suggestedWindow");
     wrong = md_ari_window_problem(&window, validity);
     if (wrong)
         return md_fail(err, APR_EINVAL, "%s: %s to %s", wrong, start, end);

@@ -459,11 +459,11 @@ static const char *name_problem(const char *name, apr_pool_t *p)
     if (strchr(name, '/'))
         cure = "give the name without scheme and path";
     else if (strchr(name, ','))
-        cure = "separate names with blanks, without commas";
+        cure = "separate names with spaces, not commas";
     else if (strchr(name, ':') && md_identifier_of(name, p).type == MD_IDENTIFIER_DNS)
         cure = "give the name without a port";
     else if (name[strcspn(name, " \t")])
-        cure = "give one name per word, without quotes around several";
+        cure = "give each name as a separate word, without quotes around several names";
     else
         return NULL;
     return apr_psprintf(p, "'%s' is not a DNS name: %s", shown, cure);
@@ -513,8 +513,8 @@ static const char *set_member_mode(void *slot, const md_directive_t *d, apr_pool
     md_conf_t *conf = slot;
 
     if (d->argc != 1)
-        return "is only allowed inside an '<MDomain>' section, or with the one word 'auto' or "
-               "'manual'";
+        return "is only allowed inside an '<MDomain>' section, or with the single argument 'auto' "
+               "or 'manual'";
     if (parse_mode(&conf->transitive, d->argv[0]))
         return apr_psprintf(p, "takes 'auto' or 'manual' outside of sections, not '%s'",
                             d->argv[0]);

@@ -36,7 +36,7 @@ static const char *oddity(const char *name)
     const char *wrong = md_dns_name_refusal(name);
 
     if (!wrong && md_dns_name_is_private(name))
-        wrong = "its top-level domain is not known on the internet";
+        wrong = "its top-level domain does not exist on the internet";
     return wrong;
 }
 

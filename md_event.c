@@ -122,7 +122,7 @@ static void write_line(const md_telling_t *telling, const md_json_t *line)
 
     text = apr_pstrcat(telling->p, text, "\n", NULL);
     if (write(telling->events->log, text, strlen(text)) < 0)
-        md_log(MD_LOG_DEBUG, "cannot write to the file of MDEventLog");
+        md_log(MD_LOG_DEBUG, "cannot write to the MDEventLog file");
 }
 
 static int has_log(const md_telling_t *telling)

@@ -319,7 +319,7 @@ static const char *cure_of(CURLcode code, const md_request_t *request, apr_pool_
         return apr_pstrcat(p, ". Check ", from, " and the DNS settings of this server", NULL);
     case CURLE_COULDNT_CONNECT:
     case CURLE_OPERATION_TIMEDOUT:
-        return ". Check that no firewall stops this server, or set MDHttpProxy";
+        return ". Check that no firewall blocks this server, or set MDHttpProxy";
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:
@@ -390,7 +390,7 @@ static apr_status_t explain(CURL *curl, const exchange_t *x, const md_request_t 
         return md_err_blame(err, MD_SCOPE_SELF, 0);
     }
     if (code == CURLE_ABORTED_BY_CALLBACK && x->is_stuck) {
-        md_fail(err, APR_TIMEUP, "the answer stopped in the middle for %d seconds", STALL_TIMEOUT);
+        md_fail(err, APR_TIMEUP, "the response stalled for %d seconds", STALL_TIMEOUT);
         return md_err_blame(err, MD_SCOPE_CA, 0);
     }
     if (code == CURLE_WRITE_ERROR && x->header_bytes > MD_MAX_HEADERS)
@@ -431,7 +431,7 @@ apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
 
     *presponse = NULL;
     if (is_stopped(http))
-        return md_fail(err, APR_EINTR, "not asked, as the server is stopping");
+        return md_fail(err, APR_EINTR, "no request was sent, as the server is stopping");
     curl = handle_take(http);
     if (!curl)
         return md_fail(err, APR_ENOMEM, "no memory for a request");

@@ -50,8 +50,8 @@ static void save_names(const md_reg_t *reg, const apr_array_header_t *names, apr
     md_err_init(&err, p);
     md_json_set_strings(json, "names", names);
     if (md_store_save_base_json(reg->store, INSTALLED_JSON, json, &err, p) != APR_SUCCESS)
-        md_log(MD_LOG_ERR, "cannot note which certificates are in service now, so that they might "
-               "not be told of: %s", err.detail);
+        md_log(MD_LOG_ERR, "cannot record which certificates have been put into service, so their "
+               "'installed' events may be lost: %s", err.detail);
 }
 
 void md_installed_note(const md_reg_t *reg, const apr_array_header_t *names, apr_pool_t *p)

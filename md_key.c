@@ -629,8 +629,8 @@ apr_status_t md_key_from_pem(md_key_t **pkey, const char *pem, apr_size_t len,
         read = read_key(&is_slow, bio, &baton);
     BIO_free(bio);
     if (is_slow)
-        return md_fail(err, APR_ENOTIMPL, "it is encrypted in another way than this module does, "
-                       "or with more than %d rounds of PBKDF2", MD_MAX_KEY_ROUNDS);
+        return md_fail(err, APR_ENOTIMPL, "its encryption is not one that this module uses, or has "
+                       "more than %d iterations of PBKDF2", MD_MAX_KEY_ROUNDS);
     if (!read)
         return md_openssl_fail(err, APR_EINVAL, "cannot read a private key");
     ERR_clear_error();

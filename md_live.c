@@ -99,8 +99,8 @@ static apr_status_t load_stored(apr_array_header_t **pchain, const load_t *load,
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv) && load->tell == MD_LIVE_TELL_ALL)
         md_log(MD_LOG_ERR, "md[%s]: certificate(%s) cannot be %s: %s", domain->name,
                md_key_spec_name(spec),
-               md_is_lack(rv) ? "read now and is not served until the server is reloaded"
-                              : "used and is ordered anew", err.detail);
+               md_is_lack(rv) ? "read now and will not be served until the server is reloaded"
+                              : "used and will be ordered again", err.detail);
     return rv;
 }
 
@@ -156,7 +156,7 @@ static apr_status_t load_static(apr_array_header_t **pchain, const load_t *load,
     rv = read_static(pchain, load, cert_file, APR_ARRAY_IDX(domain->pkey_files, i, const char *),
                      &err);
     if (rv != APR_SUCCESS && load->tell != MD_LIVE_TELL_NONE)
-        md_log(MD_LOG_ERR, "md[%s]: %s; it is not served until that is repaired and the "
+        md_log(MD_LOG_ERR, "md[%s]: %s; it will not be served until that is repaired and the "
                "server reloaded", domain->name, err.detail);
     return rv;
 }

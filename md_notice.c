@@ -59,7 +59,7 @@ static void save(const md_notice_t *notice, md_job_t *job)
          ? md_job_save(job, notice->reg->store, &err, notice->pool)
          : md_job_save_volatile(job, notice->reg->store, &err, notice->pool);
     if (rv != APR_SUCCESS)
-        md_log(MD_LOG_ERR, "md[%s]: cannot save what was told of it: %s", notice->domain->name,
+        md_log(MD_LOG_ERR, "md[%s]: cannot save the record of its events: %s", notice->domain->name,
                err.detail);
 }
 
@@ -111,12 +111,12 @@ static void tell_veto(md_notice_t *notice)
 /* Who looks at the record finds that telling failed, and what it was about. */
 static void note_failure(const md_notice_t *notice, md_job_t *job)
 {
-    const char *activity = apr_psprintf(job->p, "Telling of '%s'",
+    const char *activity = apr_psprintf(job->p, "Reporting event '%s'",
                                         md_event_name(notice->telling));
     md_err_t err = notice->result;
 
     if (notice->kind == MD_EVENT_ERRORED && notice->detail)
-        err.detail = apr_pstrcat(notice->pool, err.detail, " What it was to tell: ",
+        err.detail = apr_pstrcat(notice->pool, err.detail, " The error to be reported: ",
                                  notice->detail, NULL);
     md_job_result(job, activity, &err, notice->pool);
 }

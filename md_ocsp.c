@@ -413,7 +413,7 @@ static void tell_failure(const ask_t *ask, apr_int64_t errors, apr_interval_time
     md_log(level, "md[%s]: no new OCSP response for the certificate with serial %s from %s: %s. "
            "%s, trying again in %s", stapled->name, stapled->ocsp->serial,
            stapled->ocsp->responder_url, ask->err.detail,
-           ask->known.len > 0 ? "The last one is kept" : "There is none to be stapled",
+           ask->known.len > 0 ? "The last response stays in use" : "There is no response to staple",
            md_duration_print(wait, ask->p));
 }
 

@@ -69,7 +69,7 @@ static void save(const md_ocsp_record_t *record, const md_job_t *job, apr_pool_t
 
     md_err_init(&err, p);
     if (md_job_save_volatile(job, record->all->reg->store, &err, p) != APR_SUCCESS)
-        md_log(MD_LOG_ERR, "md[%s]: cannot save how refreshing OCSP responses goes: %s",
+        md_log(MD_LOG_ERR, "md[%s]: cannot save the progress of refreshing OCSP responses: %s",
                record->name, err.detail);
 }
 

@@ -164,7 +164,7 @@ static apr_status_t fill_cert(md_ocsp_cert_t *ocsp, const parts_t *parts, md_err
     ocsp->issued_at = md_cert_time(parts->not_before);
     ocsp->cert_id = cert_id_of(&ocsp->cert_id_len, parts, ocsp->issuer, p);
     if (!ocsp->sha1 || !ocsp->sha256 || !ocsp->cert_id)
-        return md_fail(err, APR_ENOMEM, "no memory for what a responder needs to know");
+        return md_fail(err, APR_ENOMEM, "no memory for the data of an OCSP request");
     return APR_SUCCESS;
 }
 
@@ -323,7 +323,7 @@ static apr_status_t check_success(OCSP_RESPONSE *response, md_err_t *err)
         return APR_SUCCESS;
     case OCSP_RESPONSE_STATUS_TRYLATER:
     case OCSP_RESPONSE_STATUS_INTERNALERROR:
-        return md_fail(err, APR_EAGAIN, "the responder wants to be asked later (%s)",
+        return md_fail(err, APR_EAGAIN, "the responder asks to be queried again later (%s)",
                        OCSP_response_status_str(status));
     case OCSP_RESPONSE_STATUS_UNAUTHORIZED:
         return md_fail(err, APR_ENOENT, "the responder has no answer for this certificate "
@@ -345,7 +345,7 @@ static apr_status_t decode(OCSP_BASICRESP **pbasic, const unsigned char *der, ap
         response = d2i_OCSP_RESPONSE(NULL, &end, (long)len);
     if (!response || end != der + len) {
         OCSP_RESPONSE_free(response);
-        return md_fail(err, APR_EINVAL, "what the responder says is no OCSP response");
+        return md_fail(err, APR_EINVAL, "the responder's answer is not an OCSP response");
     }
     rv = check_success(response, err);
     if (rv == APR_SUCCESS) {
@@ -371,7 +371,8 @@ static apr_status_t check_nonce(const check_t *check, const md_ocsp_request_t *r
     differs = !req || OCSP_check_nonce(req, check->basic) == 0;
     OCSP_REQUEST_free(req);
     if (differs)
-        return md_fail(check->err, APR_EINVAL, "the response has another nonce than the request");
+        return md_fail(check->err, APR_EINVAL, "the nonce in the response differs from that in the "
+                       "request");
     return APR_SUCCESS;
 }
 
@@ -392,12 +393,12 @@ static const char *delegation_problem(X509 *signer, X509 *issuer)
 
     if (!key || X509_NAME_cmp(X509_get_issuer_name(signer), X509_get_subject_name(issuer))
         || X509_verify(signer, key) != 1)
-        return "the certificate of its signer is not from the issuer";
+        return "its signer's certificate was not issued by the issuer of this certificate";
     if (flags & EXFLAG_INVALID)
-        return "the certificate of its signer is malformed";
+        return "its signer's certificate is malformed";
     if (!(flags & EXFLAG_XKUSAGE) || !(X509_get_extended_key_usage(signer) & XKU_OCSP_SIGN)
         || !(X509_get_key_usage(signer) & KU_DIGITAL_SIGNATURE))
-        return "the certificate of its signer is not for signing OCSP responses";
+        return "its signer's certificate is not for signing OCSP responses";
     return NULL;
 }
 
@@ -427,18 +428,18 @@ static apr_status_t check_signer(const check_t *check)
     sk_X509_free(known);
     if (!is_found)
         return md_fail(check->err, APR_EINVAL, "the response is signed neither by the issuer nor "
-                       "by somebody whose certificate it has");
+                       "by a signer whose certificate it contains");
     if (!is_same_ca(signer, issuer))
         problem = delegation_problem(signer, issuer);
     if (problem)
-        return md_fail(check->err, APR_EINVAL, "the response cannot be believed: %s", problem);
+        return md_fail(check->err, APR_EINVAL, "the response cannot be trusted: %s", problem);
     if (md_cert_time(X509_get0_notBefore(signer)) > check->now + CLOCK_SKEW)
         return md_fail(check->err, APR_EINVAL, "the certificate of the response's signer is not "
                        "valid yet");
     ends_at = md_cert_time(X509_get0_notAfter(signer));
     if (ends_at <= check->now)
-        return md_fail(check->err, APR_EINVAL, "the certificate of the response's signer ended on "
-                       "%s", md_time_http(ends_at, check->p));
+        return md_fail(check->err, APR_EINVAL, "the certificate of the response's signer expired "
+                       "on %s", md_time_http(ends_at, check->p));
     check->answer->ends_at = ends_at;
     return check_signature(check, signer);
 }
@@ -448,15 +449,15 @@ static apr_status_t check_times(const check_t *check)
     md_ocsp_answer_t *answer = check->answer;
 
     if (!answer->this_update || answer->this_update > check->now + CLOCK_SKEW)
-        return md_fail(check->err, APR_EINVAL, "the response is of the future (%s); check the "
-                       "clock", md_time_http(answer->this_update, check->p));
+        return md_fail(check->err, APR_EINVAL, "the response is dated in the future (%s); check "
+                       "the clock", md_time_http(answer->this_update, check->p));
     if (answer->next_update && answer->next_update <= check->now)
-        return md_fail(check->err, APR_EINVAL, "the response was valid until %s only",
+        return md_fail(check->err, APR_EINVAL, "the response was valid only until %s",
                        md_time_http(answer->next_update, check->p));
     if (answer->next_update && answer->next_update <= answer->this_update)
         return md_fail(check->err, APR_EINVAL, "the response ends before it begins");
     if (!answer->next_update && answer->this_update < check->now - TODAY)
-        return md_fail(check->err, APR_EINVAL, "the response is of %s, and does not say how long "
+        return md_fail(check->err, APR_EINVAL, "the response is dated %s and does not say how long "
                        "it is valid", md_time_http(answer->this_update, check->p));
     if (answer->next_update && answer->next_update < answer->ends_at)
         answer->ends_at = answer->next_update;

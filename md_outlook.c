@@ -136,7 +136,7 @@ static int tell_ready(md_outlook_t *outlook, const md_status_t *status, apr_pool
     outlook->what = "A new certificate is ready";
     outlook->next = "Reload the server to put it into service";
     if (job->valid_from > status->now) {
-        outlook->next = "To be put into service by a reload";
+        outlook->next = "A reload can put it into service";
         outlook->next_at = job->valid_from;
     }
     return 1;
@@ -151,7 +151,7 @@ static int tell_working(md_outlook_t *outlook, const md_status_t *status, apr_po
     outlook->tone = job->errors > 0 ? MD_TONE_WARN : MD_TONE_BUSY;
     outlook->what = has_certificate(status) ? "Being renewed" : "Being obtained";
     if (job->errors > 0)
-        outlook->what = apr_pstrcat(p, "Failed ", times(job->errors, p), ", being tried again",
+        outlook->what = apr_pstrcat(p, "Failed ", times(job->errors, p), ", trying again",
                                     NULL);
     outlook->detail = activity(job);
     if (job->next_run > status->now)
@@ -177,8 +177,8 @@ static int tell_due(md_outlook_t *outlook, const md_status_t *status, apr_pool_t
     outlook->what = neglect(status->domain);
     outlook->tone = outlook->what ? MD_TONE_WARN : MD_TONE_BUSY;
     if (!outlook->what)
-        outlook->what = has_certificate(status) ? "Its renewal is due, and begins shortly"
-                                               : "One is to be obtained, which begins shortly";
+        outlook->what = has_certificate(status) ? "Its renewal is due and will begin shortly"
+                                               : "The server will request one shortly";
     return 1;
 }
 

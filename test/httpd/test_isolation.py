@@ -18,7 +18,7 @@ SPOILT = {  # what the section has, or what is done to the store; what the log s
                     r"md\[static\.test\]: MDCertificateFile \S+/none\.pem cannot be read: No such file or directory; it is "
                     r"not served until that is repaired and the server reloaded"),
     "unsuitable.test": ("MDCAChallenges later-99", r"AH10056: processing unsuitable\.test: "),
-    "cert.test": ("", r"md\[cert\.test\]: certificate\(rsa\) cannot be used and is ordered anew: "
+    "cert.test": ("", r"md\[cert\.test\]: certificate\(rsa\) cannot be used and will be ordered again: "
                   r".*domains/cert\.test/pubcert\.pem"),
     "document.test": ("", r"md\[document\.test\]: .*md\.json.*; kept as \S+, it is written anew "
                       r"from the configuration"),
@@ -170,7 +170,7 @@ def test_what_the_tls_module_cannot_use_is_not_given_to_it(env, workdir):
     for name in "weak.test", "encrypted.test", "fallback.test", "static.test":
         assert "Fallback" in env.tls_cert(name).issuer.rfc4514_string(), name
         assert env.md_status(name)["state"] == 1
-    env.wait_log(r"md\[weak\.test\]: certificate\(rsa\) cannot be used and is ordered anew: the key of "
+    env.wait_log(r"md\[weak\.test\]: certificate\(rsa\) cannot be used and will be ordered again: the key of "
                  r"certificate 1 of the chain is too weak")
     env.wait_log(r"md\[encrypted\.test\]: .*privkey\.pem is encrypted")
     env.wait_log(r"md\[static\.test\]: MDCertificateFile .*too weak")

@@ -269,7 +269,7 @@ def test_a_staged_key_whose_account_is_ended(server, ca):
     server.start()
     server.await_md("one.example.org")
     assert len(ca.accounts) == 2
-    assert server.error_log().count("the CA does not accept the account of the key ") == 1
+    assert server.error_log().count("the CA no longer accepts the account with the key ") == 1
 
 
 # ---- challenges ----

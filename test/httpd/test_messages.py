@@ -20,7 +20,7 @@ def slips(env):
     at = env.ca.directory_url
     return {
         "terms.test": ("MDCertificateAgreement https://other.test/terms",
-                       r"accept the terms-of-service as specified in <data:.*>, but those accepted are at "
+                       r"accept the terms-of-service as specified in <data:.*>, but you accepted those at "
                        r"<https://other\.test/terms>.* MDCertificateAgreement"),
         "roots.test": ("MDCACertificateFile none", r"self.signed certificate.*\. .* MDCACertificateFile"),
         "no-pem.test": (f"MDCACertificateFile {no_pem}",

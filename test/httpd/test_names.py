@@ -13,7 +13,7 @@ ODD = {
     "[2001:db8::7]": "it is an address",
     "intranet": "it has no dot. If your CA accepts such a name, add it to the MDomain",
     "localhost": "it has no dot",
-    "printer.local": "its top-level domain is not known on the internet",
+    "printer.local": "its top-level domain does not exist on the internet",
     "my_dev.example.org": "only letters, digits, '-' and '.' are allowed",
     "-x.example.org": "a label begins or ends with '-'",
     "a..example.org": "a label is empty",

@@ -79,18 +79,18 @@ def test_who_gets_which(server, accept, query, kind):
 @pytest.mark.parametrize("name, tone, text", [
     ("none-manual.test", "bad", "No certificate Not renewed by this server, as MDRenewMode is manual."),
     ("refused.test", "bad", f"No certificate Failed 3 times: {states.DETAIL} Next attempt <in> ."),
-    ("expired.test", "bad", "Expired <ago> Its renewal is due, and begins shortly."),
+    ("expired.test", "bad", "Expired <ago> Its renewal is due and will begin shortly."),
     ("later.test", "bad", "Not valid yet <in> Renews <in> ."),
     ("first.test", "warn", "No certificate A new certificate is ready. Reload the server to put it into service."),
-    ("expiring.test", "warn", "Ends soon expires <in> Its renewal is due, and begins shortly."),
+    ("expiring.test", "warn", "Ends soon expires <in> Its renewal is due and will begin shortly."),
     ("manual.test", "warn", "Ends soon expires <in> Not renewed by this server, as MDRenewMode is manual."),
     ("old-static.test", "warn", "Ends soon expires <in> Its files are renewed by somebody else."),
     ("failing.test", "warn", f"Valid expires <in> Failed 3 times: {states.DETAIL} Next attempt <in> ."),
     ("damaged.test", "warn", "Valid expires <in> The record of its renewal cannot be read: Invalid argument"),
-    ("none.test", "busy", "No certificate One is to be obtained, which begins shortly."),
+    ("none.test", "busy", "No certificate The server will request one shortly."),
     ("renewing.test", "busy", "No certificate Being obtained: the order is processed"),
     ("staged.test", "busy", "Valid expires <in> A new certificate is ready. Reload the server to put it into service."),
-    ("half.test", "busy", "Incomplete certificate(P-384) is missing expires <in> Its renewal is due, and begins shortly."),
+    ("half.test", "busy", "Incomplete certificate(P-384) is missing expires <in> Its renewal is due and will begin shortly."),
     ("static.test", "good", "Valid expires <in> Its files are renewed by somebody else. Due <in> ."),
     ("good.test", "good", "and 1 more name Valid expires <in> Renews <in> .")])
 def test_words(server, name, tone, text):

@@ -992,7 +992,7 @@ static void contact_and_terms_are_asked_for(void **state)
                                        "specified in"));
     issue->wish.agreement = "https://ca.test/other";
     assert_int_equal(run(issue, NULL), MD_STEP_FAILED);
-    assert_non_null(strstr(err.detail, "as specified in <" CA "/tos>, but those accepted are at "
+    assert_non_null(strstr(err.detail, "as specified in <" CA "/tos>, but you accepted those at "
                                        "<https://ca.test/other>"));
     issue->wish.contacts = md_strings_make(p);
     assert_int_equal(run(issue, NULL), MD_STEP_FAILED);

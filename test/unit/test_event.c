@@ -380,7 +380,7 @@ static void test_errored(void **state)
     assert_string_equal(md_json_get_str(job_of(1)->last, "problem"),
                         "urn:org:apache:httpd:log:AH10109:");
     assert_non_null(strstr(md_json_get_str(job_of(1)->last, "detail"),
-                           "failed with exit code 5. What it was to tell: CAA forbids it"));
+                           "failed with exit code 5. The error to be reported: CAA forbids it"));
     assert_int_equal(count_of("errored", 0) + count_of("errored", 2), 0);
 }
 
