@@ -170,8 +170,8 @@ static const char *bar(const page_t *page, const md_window_t *valid)
     if (lifetime <= 0)
         return "";
     percent = over <= 0 ? 0 : over >= lifetime ? 100 : (int)(over * 100 / lifetime);
-    return apr_psprintf(page->p, "<span class=\"bar\" title=\"%d%% of the lifetime are over\">"
-                        "<span style=\"width:%d%%\"></span></span>", percent, percent);
+    return apr_psprintf(page->p, "<span class=\"bar\" title=\"%d%% of the lifetime is over\"><span "
+                        "style=\"width:%d%%\"></span></span>", percent, percent);
 }
 
 /* ---- all domains ---- */
@@ -283,7 +283,7 @@ void md_page_all(md_out_t *out, const md_reg_t *reg, const char *base, apr_time_
     if (reg && reg->domains->nelts > 0)
         put_rows(&page, reg);
     else
-        md_out_put(out, "<p>No domain is managed: the configuration has no MDomain.</p>\n");
+        md_out_put(out, "<p>No domains are managed: the configuration has no MDomain.</p>\n");
     end_page(&page);
 }
 
@@ -400,7 +400,7 @@ static void put_renewal(const page_t *page, const md_status_t *status)
     put_time(page, "Last attempt", job->last_run);
     put_time(page, "Next attempt", job->next_run);
     if (job->errors > 0)
-        put_term(page, "Failed in a row", apr_itoa(page->p, job->errors));
+        put_term(page, "Consecutive failures", apr_itoa(page->p, job->errors));
     put_text(page, "Step", md_json_get_str(job->last, "activity"));
     put_text(page, "Problem", md_json_get_str(job->last, "problem"));
     put_text(page, "Details", md_json_get_str(job->last, "detail"));

@@ -183,7 +183,7 @@ void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
         take_from_store(domain, md_domain_from_json(stored, tmp), p);
     else if (!APR_STATUS_IS_ENOENT(rv) && !md_is_lack(rv))
         md_reg_put_aside(reg, MD_STORE_DOMAINS, domain->name, MD_DOMAIN_JSON,
-                  "it is written anew from the configuration", &err, tmp);
+                  "it will be rewritten from the configuration", &err, tmp);
     if (!md_is_lack(rv)) /* else it may be there, with what only the store knows */
         rv = keep_document(reg, domain, stored, &err, tmp);
     if (rv != APR_SUCCESS)
@@ -280,7 +280,7 @@ void md_reg_save_note(const md_reg_t *reg, apr_pool_t *p)
         return;
     md_err_init(&err, p);
     if (md_store_save_base_json(reg->store, HTTPD_JSON, json, &err, p) != APR_SUCCESS)
-        md_log(MD_LOG_WARNING, "cannot note for a2md what this server knows: %s", err.detail);
+        md_log(MD_LOG_WARNING, "cannot save the settings of this server for a2md: %s", err.detail);
 }
 
 /* ---- files for the TLS module ---- */

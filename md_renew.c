@@ -251,9 +251,10 @@ static const char *names_problem(const md_domain_t *domain, apr_pool_t *p)
         len += strlen(APR_ARRAY_IDX(domain->names, i, const char *));
     if (count <= MD_MAX_NAMES && len <= MD_MAX_NAMES_TEXT)
         return NULL;
-    return apr_psprintf(p, "its %d names, %lu bytes in all, are too many for a certificate (CAs "
-                        "often take 100; here %d and %d bytes are the most): make several domains "
-                        "of them", count, (unsigned long)len, MD_MAX_NAMES, MD_MAX_NAMES_TEXT);
+    return apr_psprintf(p, "its %d names (%lu bytes in all) are too many for one certificate (many "
+                        "CAs accept up to 100 names; the limits here are %d names and %d bytes): "
+                        "split them into several domains", count, (unsigned long)len, MD_MAX_NAMES,
+                        MD_MAX_NAMES_TEXT);
 }
 
 static const char *wildcard_of(const md_domain_t *domain)
@@ -277,7 +278,7 @@ const char *md_renew_doubt(const md_reg_t *reg, const md_domain_t *domain, apr_p
 
     if (wildcard_of(domain))
         return apr_psprintf(p, "no certificate can be obtained: CAs validate the wildcard name %s "
-                            "by the challenge type dns-01 alone, which this version does not "
+                            "by the challenge type dns-01 only, which this version does not "
                             "support", wildcard_of(domain));
     if (!domain->ca_challenges || domain->ca_challenges->nelts == 0 || !domain->is_used)
         return NULL;
@@ -327,7 +328,7 @@ static apr_status_t staged_ca(const char **purl, md_renew_t *renew, apr_pool_t *
     if (md_is_lack(rv))
         return rv;
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_WARNING, "md[%s]: %s; starting the renewal anew", renew->domain->name,
+        md_log(MD_LOG_WARNING, "md[%s]: %s; starting the renewal again", renew->domain->name,
                renew->err.detail);
     md_err_clear(&renew->err);
     if (rv != APR_SUCCESS)
@@ -431,7 +432,7 @@ static apr_status_t announce(void *baton, const char *setup, apr_interval_time_t
         return rv;
     }
     if (APR_STATUS_IS_EINTR(rv))
-        md_fail(err, rv, "the server stops");
+        md_fail(err, rv, "the server is stopping");
     else
         md_event_record(renew->job, renew->telling, rv == APR_SUCCESS ? NULL : err,
                         md_clock_now());
@@ -581,7 +582,7 @@ static void note_account(md_renew_t *renew)
     md_err_init(&err, renew->tmp);
     rv = save_account(renew, acct, &err);
     if (rv != APR_SUCCESS)
-        md_log(MD_LOG_WARNING, "md[%s]: cannot note which account is in use: %s",
+        md_log(MD_LOG_WARNING, "md[%s]: cannot record which account is in use: %s",
                renew->domain->name, err.detail ? err.detail : "nothing is staged");
 }
 
@@ -665,7 +666,7 @@ static const char *whole_text(const md_renew_t *renew)
 {
     if (renew->reg->is_tool)
         return "";
-    return apr_psprintf(renew->tmp, " (the whole text is in %s and on the page of md-status)",
+    return apr_psprintf(renew->tmp, " (the full text is in %s and on the md-status page)",
                         md_store_path(renew->reg->store, MD_STORE_STAGING, renew->domain->name,
                                       "job.json", renew->tmp));
 }
@@ -737,9 +738,9 @@ static void fail(md_renew_t *renew, apr_time_t now, unsigned char dice)
 void md_renew_overdue(md_renew_t *renew, apr_time_t now, unsigned char dice)
 {
     apr_pool_clear(renew->tmp);
-    md_fail(&renew->err, APR_TIMEUP, "the CA at %s was asked and waited for again and again, but "
-            "did not come to an end. What has been done so far is kept; the next attempt goes on "
-            "from there", renew->ca_url);
+    md_fail(&renew->err, APR_TIMEUP, "the CA at %s was asked again and again, but the renewal was "
+            "not completed. What has been done so far is kept; the next attempt will continue from "
+            "there", renew->ca_url);
     fail(renew, now, dice);
 }
 

@@ -367,7 +367,7 @@ static md_job_t *load_job(renewal_t *renewal, apr_pool_t *p)
     }
     renewal->has_record = !APR_STATUS_IS_ENOENT(rv);
     if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_WARNING, "md[%s]: %s; the record begins anew", name, err.detail);
+        md_log(MD_LOG_WARNING, "md[%s]: %s; starting a new record", name, err.detail);
     if (rv != APR_SUCCESS || !md_renew_is_plausible(reg, renewal->domain, job, p))
         job = md_job_make(MD_STORE_STAGING, name, p);
     if (job->errors < renewal->errors)
@@ -519,8 +519,8 @@ static void heed_veto(renewal_t *renewal)
     renewal->notice.is_vetoed = 0;
     renewal->not_before = next_round(renewal->all, md_clock_steady());
     if (is_asked_to(renewal, MD_WISH_RENEW))
-        answer(renewal, APR_EACCES, "the command of MDNotifyCmd or MDMessageCmd that was told of "
-               "the event 'renewing' refused it");
+        answer(renewal, APR_EACCES, "the MDNotifyCmd or MDMessageCmd command refused it at the "
+               "event 'renewing'");
     if (renewal->has_claim)
         leave_ring(renewal);
 }
@@ -539,7 +539,7 @@ static md_task_next_t ask(renewal_t *renewal, md_job_t *job)
 static const char *objection(const md_domain_t *domain, const md_job_t *job, apr_pool_t *p)
 {
     if (domain->cert_files && domain->renew_mode != MD_RENEW_ALWAYS)
-        return "its certificates are those of MDCertificateFile";
+        return "its certificates come from MDCertificateFile";
     if (job->retry_after > md_clock_now())
         return apr_pstrcat(p, "its CA asked not to be contacted before ",
                            md_time_http(job->retry_after, p), NULL);
@@ -696,7 +696,7 @@ static void save_advice(const renewal_t *renewal, const md_advice_t *advice)
     md_err_init(&err, renewal->pool);
     rv = md_advice_save(advice, renewal->all->reg->store, &err, renewal->pool);
     if (rv != APR_SUCCESS)
-        md_log(MD_LOG_DEBUG, "md[%s]: what the CA advises cannot be saved: %s",
+        md_log(MD_LOG_DEBUG, "md[%s]: cannot save the renewal information of the CA: %s",
                renewal->domain->name, err.detail);
 }
 
@@ -739,7 +739,7 @@ static const char *tell_why(const renewal_t *renewal, const md_due_t *due, int i
     const char *name = renewal->domain->name;
 
     if (is_asked_to(renewal, MD_WISH_RENEW)) {
-        md_log(MD_LOG_INFO, "md[%s]: renewing now, as it was requested by a2md", name);
+        md_log(MD_LOG_INFO, "md[%s]: renewing now, as requested by a2md", name);
         return "requested by a2md";
     }
     if (md_text_same(due->reason, "revoked")) {
@@ -749,7 +749,7 @@ static const char *tell_why(const renewal_t *renewal, const md_due_t *due, int i
     }
     if (!md_text_same(due->reason, "ari")) {
         md_log(MD_LOG_DEBUG, MD_LOGNO(10512) "md[%s]: need to renew now (%s)", name,
-               due->reason ? due->reason : "nothing is known of its certificate");
+               due->reason ? due->reason : "nothing is known about its certificate");
         return due->reason;
     }
     if (!due->explanation_url) {
@@ -902,8 +902,8 @@ static void end(md_task_t *task, md_task_why_t why)
         renewal->not_before = task->due_at;
         rest_until(renewal, task->due_at);
         if (is_asked_to(renewal, MD_WISH_RENEW))
-            answer(renewal, APR_EAGAIN, "the CA wants to be asked again later; the renewal goes on "
-                   "by itself then");
+            answer(renewal, APR_EAGAIN, "the CA asked for a longer wait; the renewal will continue "
+                   "by itself after that");
         if (renewal->all->reg->is_tool) {
             md_renew_give_up(renewal->renew);
             keep_result(renewal, md_renew_result(renewal->renew));

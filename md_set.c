@@ -65,7 +65,7 @@ static apr_status_t check_settings(const md_set_t *set, const md_domain_t *domai
                                    const md_cert_info_t *cert, md_err_t *err)
 {
     if (domain->ca_urls && !md_strings_has(domain->ca_urls, set->ca_url))
-        return md_fail(err, APR_EINVAL, "it is from %s, which is not a configured CA any more",
+        return md_fail(err, APR_EINVAL, "it is from %s, which is no longer a configured CA",
                        set->ca_url);
     if (domain->must_staple ? !set->must_staple : cert->must_staple)
         return md_fail(err, APR_EINVAL, "MDMustStaple has changed since it was ordered");

@@ -36,7 +36,7 @@ static apr_status_t load_pair(md_set_t *set, const md_reg_t *reg, const char *na
     if (APR_STATUS_IS_ENOENT(rv) && md_store_exists(reg->store, MD_STORE_STAGING, name, file, p)) {
         md_fail(err, APR_EINVAL, "there is no certificate in %s",
                 md_store_path(reg->store, MD_STORE_STAGING, name, file, p));
-        md_reg_put_aside(reg, MD_STORE_STAGING, name, file, "it is ordered anew", err, p);
+        md_reg_put_aside(reg, MD_STORE_STAGING, name, file, "it will be ordered again", err, p);
     }
     if (rv != APR_SUCCESS)
         return rv;
@@ -135,9 +135,9 @@ static apr_status_t write_set(const md_set_t *set, const char *account, const md
     job->group = MD_STORE_TMP;
     job->lacks_must_staple = lacks_must_staple(set, domain, p);
     if (job->lacks_must_staple)
-        md_log(MD_LOG_WARNING, "md[%s]: the CA leaves out 'must-staple', which MDMustStaple "
-               "requests; the certificate is used as it is, and the CA is asked again when it is "
-               "renewed", name);
+        md_log(MD_LOG_WARNING, "md[%s]: the CA left out 'must-staple', which MDMustStaple "
+               "requests; the certificate is used as it is, and the CA will be asked again at the "
+               "next renewal", name);
     if (!reg->is_tool && !md_installed_is_wanted(reg)) /* nobody listens: it counts as told */
         md_job_log(job, md_clock_now(), "message-installed", NULL, NULL);
     return md_job_save(job, reg->store, err, p);
@@ -147,8 +147,8 @@ static apr_status_t write_set(const md_set_t *set, const char *account, const md
  * certificate. */
 static apr_status_t keep_staged(apr_status_t rv, md_err_t *err, apr_pool_t *p)
 {
-    return rv == APR_SUCCESS ? rv : md_fail(err, APR_EGENERAL, "%s. It stays staged, and "
-                                            "the next start tries again",
+    return rv == APR_SUCCESS ? rv : md_fail(err, APR_EGENERAL, "%s. It stays staged, and the next "
+                                            "start will try again",
                                             apr_pstrdup(p, err->detail));
 }
 
@@ -352,8 +352,8 @@ static void open_to_children(const md_reg_t *reg, md_store_group_t group, const 
     for (i = 0; i < files->nelts; ++i) {
         file = APR_ARRAY_IDX(files, i, const char *);
         if (md_store_open_to_children(reg->store, group, name, file, p))
-            md_log(MD_LOG_WARNING, "%s could not be read by the processes that renew "
-                   "certificates: its mode is corrected",
+            md_log(MD_LOG_WARNING, "%s could not be read by the processes that renew certificates: "
+                   "its mode has been corrected",
                    md_store_path(reg->store, group, name, file, p));
     }
 }
@@ -572,7 +572,8 @@ static void try_again(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t
     job->next_run = job->retry_after;
     rv = md_job_save(job, reg->store, &err, p);
     if (rv != APR_SUCCESS)
-        md_log(MD_LOG_WARNING, "md[%s]: %s; the next attempt comes when it was planned", name,
+        md_log(MD_LOG_WARNING, "md[%s]: %s; the next attempt will be made when it was planned",
+               name,
                err.detail);
 }
 

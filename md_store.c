@@ -191,7 +191,7 @@ apr_status_t md_store_check_key(const md_store_t *store, md_store_group_t group,
     else if (!md_cert_fits_pem(cert, pem, len)) {
         rv = decode_key(&key, pem, len, store, path, err, p);
         if (rv == APR_SUCCESS && !md_cert_fits_key(cert, key))
-            rv = md_fail(err, APR_EINVAL, "private key %s is not that of the certificate", path);
+            rv = md_fail(err, APR_EINVAL, "private key %s does not match the certificate", path);
     }
     md_wipe(pem, len);
     return rv;
@@ -254,7 +254,8 @@ static apr_status_t save(const md_store_t *store, md_store_group_t group, const 
     md_place_t place;
 
     if (len > MD_MAX_FILE) /* nobody could read it */
-        return md_fail(err, APR_EINVAL, "cannot write %s: it would have %lu bytes, of %d at most",
+        return md_fail(err, APR_EINVAL, "cannot write %s: it would have %lu bytes; the maximum is "
+                       "%d",
                        md_store_path(store, group, name, file, p), (unsigned long)len,
                        MD_MAX_FILE);
     rv = md_place_check(name, file, err);
@@ -400,7 +401,7 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
         if (!APR_STATUS_IS_EEXIST(rv))
             return md_fail_system(err, rv, "cannot create %s/%s", id, file);
     }
-    return md_fail(err, APR_EGENERAL, "all numbers for %s are taken", prefix);
+    return md_fail(err, APR_EGENERAL, "all numbers for %s are in use", prefix);
 }
 
 /* ---- removing ---- */
@@ -432,7 +433,7 @@ apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, co
 
     if (rv == ENOTEMPTY)
         md_log(MD_LOG_ERR, "%s cannot be removed: there are more than %d files in it, or "
-               "directories more than %d deep, which this module does not make. Find out who put "
+               "directories more than %d deep, which this module never creates. Find out who put "
                "them there, and remove it by hand", md_store_path(store, group, name, file, p),
                MD_MAX_TREE_FILES, MD_MAX_TREE_DEPTH);
     else if (APR_STATUS_IS_EACCES(rv) && store->has_owner)

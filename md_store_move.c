@@ -295,7 +295,7 @@ static void recover_work(const md_store_t *store, const char *work, const char *
                                                     archive_slot(store, name, p), NULL, p), &err)
                     != APR_SUCCESS)
         md_log(MD_LOG_ERR, "md[%s]: the set that was in service before cannot be moved to the "
-               "archive: %s. The next start tries again", name, err.detail);
+               "archive: %s. The next start will try again", name, err.detail);
 }
 
 void md_store_recover(const md_store_t *store, apr_pool_t *p)

@@ -55,9 +55,9 @@ static apr_status_t store_file_create(const char *path, apr_pool_t *p)
 static apr_status_t unusable(md_err_t *err, apr_status_t rv, const char *path, const char *why)
 {
     return md_fail(err, rv, "The central store file md/md_store.json seems to exist, but %s. It "
-                   "holds the key to the private keys in the store: repair %s or restore it from "
-                   "a backup. If it is removed, a new one is made, and new ACME accounts are "
-                   "registered", why, path);
+                   "holds the key to the private keys in the store: repair %s or restore it from a "
+                   "backup. If it is removed, a new one will be created and new ACME accounts will "
+                   "be registered", why, path);
 }
 
 /* Nothing is wrong with the content: it is for another user to read, or modes forbid it. */
@@ -424,7 +424,7 @@ const char *md_store_danger(const char *base, apr_pool_t *p)
                             "store. Give it back to root with '%s'", flaw, repair);
     flaw = geteuid() == 0 ? flaw_on_ways(&repair, base, p) : NULL;
     return flaw ? apr_psprintf(p, "%s, who could put another directory in the place of the store "
-                               "%s. Give it to root with '%s', or move the store to another place",
+                               "%s. Give it to root with '%s', or move the store elsewhere",
                                flaw, base, repair) : NULL;
 }
 

@@ -128,8 +128,9 @@ apr_status_t md_place_check(const char *name, const char *file, md_err_t *err)
 
 apr_status_t md_place_check_move(const md_store_t *store, md_err_t *err)
 {
-    return store->is_in_danger ? md_fail(err, APR_EACCES, "nothing is moved in the store %s, where "
-                                         "not only root can write", store->base) : APR_SUCCESS;
+    return store->is_in_danger ? md_fail(err, APR_EACCES, "nothing is moved in the store %s, as "
+                                         "users other than root can write to it", store->base)
+                               : APR_SUCCESS;
 }
 
 int md_place_is_unfinished(const char *file)

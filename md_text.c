@@ -280,7 +280,7 @@ const char *md_dns_name_check(const char *name)
 
     if (strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.")
         != strlen(host))
-        return "only letters, digits, '-' and '.' are allowed, and '*.' in front";
+        return "only letters, digits, '-' and '.' are allowed, and '*.' at the beginning";
     if (*host == '.' || strstr(host, ".."))
         return "a label is empty";
     return dot && dot[1] ? NULL : "it has no dot";
@@ -321,7 +321,7 @@ const char *md_dns_name_refusal(const char *name)
     size_t len = 0;
 
     if (is_address(host))
-        return "it is an address";
+        return "it is an IP address";
     wrong = md_dns_name_check(name);
     if (wrong)
         return wrong;
@@ -590,7 +590,7 @@ const char *md_terms_check(const char *terms, apr_pool_t *p)
     const char *wrong = strcmp(terms, MD_TERMS_ACCEPTED) ? md_uri_check_http(terms, p) : NULL;
 
     return wrong ? apr_psprintf(p, "'%s' is neither '" MD_TERMS_ACCEPTED "' nor a URL: %s. Write '"
-                                MD_TERMS_ACCEPTED "' to accept the terms of service that the CA "
+                                MD_TERMS_ACCEPTED "' to accept whatever terms of service the CA "
                                 "has, or the URL of those that you accept", terms, wrong) : NULL;
 }
 

@@ -126,7 +126,7 @@ static const char *parse_percent(md_window_spec_t *pspec, const char *text, cons
     if (end != sign || end == text || sign[1] || errno)
         return apr_psprintf(p, "has unrecognized format: '%s'", text);
     if (n < 0 || n > MAX_PERCENT)
-        return "a percentage must be 0 or more, and not huge";
+        return "must not be a negative or huge percentage";
     pspec->percent = (int)n;
     pspec->length = 0;
     return NULL;
@@ -142,7 +142,7 @@ const char *md_window_spec_parse_any(md_window_spec_t *pspec, const char *text, 
     if (md_duration_parse(&length, text, "d") != APR_SUCCESS)
         return apr_psprintf(p, "has unrecognized format: '%s'", text);
     if (length < 0)
-        return "a negative length is not possible";
+        return "must not be negative";
     *pspec = (md_window_spec_t){ .length = length, .percent = -1 };
     return NULL;
 }

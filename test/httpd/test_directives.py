@@ -12,7 +12,7 @@ from servers import wait_for
 ON_OFF = ("sometimes", "supported parameter values are 'on' and 'off'")
 DURATION = ("1d12h", "has unrecognized duration format")
 WINDOW = [("1y", "has unrecognized format"), ("100%", "a length of 100% or more is not allowed."),
-          ("-5d", "a negative length")]
+          ("-5d", "must not be negative")]
 CA_NAMES = "LetsEncrypt LetsEncrypt-Test Buypass Buypass-Test"
 
 

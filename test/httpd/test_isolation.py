@@ -15,12 +15,12 @@ SPOILT = {  # what the section has, or what is done to the store; what the log s
     "curve.test": ("MDPrivateKeys rsa2048 no-such-curve", r"AH10173: md\[curve\.test\]: "
                    "MDPrivateKeys: the key type 'no-such-curve' is not known"),
     "static.test": ("MDCertificateFile none.pem\nMDCertificateKeyFile none.key",
-                    r"md\[static\.test\]: MDCertificateFile \S+/none\.pem cannot be read: No such file or directory; it is "
-                    r"not served until that is repaired and the server reloaded"),
+                    r"md\[static\.test\]: MDCertificateFile \S+/none\.pem cannot be read: No such file or directory; it will "
+                    r"not be served until that is repaired and the server reloaded"),
     "unsuitable.test": ("MDCAChallenges later-99", r"AH10056: processing unsuitable\.test: "),
     "cert.test": ("", r"md\[cert\.test\]: certificate\(rsa\) cannot be used and will be ordered again: "
                   r".*domains/cert\.test/pubcert\.pem"),
-    "document.test": ("", r"md\[document\.test\]: .*md\.json.*; kept as \S+, it is written anew "
+    "document.test": ("", r"md\[document\.test\]: .*md\.json.*; kept as \S+, it will be rewritten "
                       r"from the configuration"),
     "file.test": ("MDPrivateKeys P-256", r"domains/file\.test is not a directory; kept as \S+/file\.test\.damaged"),
 }

@@ -168,7 +168,7 @@ def test_a_long_text_is_kept_whole(server, ca):
     assert last(server)["detail"] == detail
     renewal = server.md_status("one.example.org")["renewal"]
     assert renewal["last"]["detail"] == detail
-    server.wait_log(r"AH10056: processing one.example.org: .*\[\.\.\.\] \(the whole text is in "
+    server.wait_log(r"AH10056: processing one.example.org: .*\[\.\.\.\] \(the full text is in "
                     r"\S+staging/one.example.org/job.json")
 
 
@@ -182,7 +182,7 @@ def test_subproblems_are_kept_and_bounded(server, ca):
     kept = last(server)["subproblems"]
     assert kept == subs[:100]
     server.graceful()
-    assert "the record begins anew" not in server.error_log()
+    assert "starting a new record" not in server.error_log()
 
 
 def test_too_many_names(server, ca):
@@ -194,14 +194,14 @@ def test_too_many_names(server, ca):
     server.log_level = "info"  # it is not for each name
     told = server.configtest()
     assert told.returncode == 0
-    assert "AH10173: md[many.example.org]: its 1401 names, 278906 bytes in all, are too many" in told.stderr
-    assert "make several domains of them" in told.stderr
+    assert "AH10173: md[many.example.org]: its 1401 names (278906 bytes in all) are too many" in told.stderr
+    assert "split them into several domains" in told.stderr
     domain(server, "one.example.org")
     server.start()
     server.await_md("one.example.org")
     assert last(server, "many.example.org")["detail"].startswith("its 1401 names")
     server.graceful()
-    assert "begins anew" not in server.error_log()
+    assert "starting a new record" not in server.error_log()
     assert server.store_json("domains", "many.example.org", "md.json")["domains"][1:] == names
     assert ca.count("newOrder") == 1
 
@@ -343,7 +343,7 @@ def test_a_ca_that_leaves_out_must_staple(server, ca):
         server.graceful()
         wait_for(lambda: server.md_status("one.example.org")["state"] == 2, what="a complete set")
         assert server.watchdog_pid()
-    assert server.error_log().count("the CA leaves out 'must-staple'") == 1
+    assert server.error_log().count("the CA left out 'must-staple'") == 1
     assert ca.count("newOrder") == 1
     server.md_conf = [text.replace("MDMustStaple on", "") for text in server.md_conf]
     server.graceful()

@@ -9,8 +9,8 @@ from servers import READY
 
 # Name in the vhost -> what is said of it.
 ODD = {
-    "192.0.2.7": "it is an address. If your CA",
-    "[2001:db8::7]": "it is an address",
+    "192.0.2.7": "it is an IP address. If your CA",
+    "[2001:db8::7]": "it is an IP address",
     "intranet": "it has no dot. If your CA accepts such a name, add it to the MDomain",
     "localhost": "it has no dot",
     "printer.local": "its top-level domain does not exist on the internet",
@@ -137,8 +137,8 @@ def test_many_are_told_in_short(httpd):
 
 
 WRITTEN = {  # in MDomain: what is said of it
-    "192.0.2.7": "it is an address",
-    "2001:db8::7": "it is an address",
+    "192.0.2.7": "it is an IP address",
+    "2001:db8::7": "it is an IP address",
     "intranet": "it has no dot",
     "my_dev.example.org": "only letters",
     "-x.example.org": "a label begins",

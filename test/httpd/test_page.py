@@ -179,8 +179,8 @@ def test_hostile_names(httpd, extra):
 
 def test_without_domains(httpd):
     httpd.start()
-    assert "No domain is managed" in page(httpd).text
-    assert "No domain is managed" in page(httpd, "/a.test").text
+    assert "No domains are managed" in page(httpd).text
+    assert "No domains are managed" in page(httpd, "/a.test").text
 
 
 def test_below_another_path(httpd):

@@ -49,7 +49,7 @@ def test_renewed_on_request(served):
     assert time.monotonic() - began < 20
     assert f"{A}: a new certificate is ready; reload the server to put it into service\n" in told.stderr
     assert f"{A}: requested by a2md\n" in told.stderr
-    assert count(served, rf"\[md:info\].*md\[{A}\]: renewing now, as it was requested by a2md") == 1
+    assert count(served, rf"\[md:info\].*md\[{A}\]: renewing now, as requested by a2md") == 1
     assert count(served, "AH10059") == 2 and not left(served)
     served.graceful()
     assert serials(served) != before
@@ -131,7 +131,7 @@ def test_domains_that_are_not_renewed_by_themselves(env):
     told = tool("renew", A, B)
     assert told.returncode == 1
     assert f"{A}: a new certificate is ready" in told.stderr
-    assert f"{B}: no new certificate: its certificates are those of MDCertificateFile" in told.stderr
+    assert f"{B}: no new certificate: its certificates come from MDCertificateFile" in told.stderr
     env.graceful()
     assert (env.store / "domains" / A / "pubcert.p-256.pem").exists()
 

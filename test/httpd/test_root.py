@@ -198,8 +198,8 @@ def test_key_that_takes_long(served):
                f"-out {key}")
     assert made.returncode == 0, made.stderr
     served.graceful()
-    served.wait_log(r"AH10069: a\.test: .*privkey\.p-256\.pem: it is encrypted in another way than this module "
-                    "does, or with more than 10000 rounds of PBKDF2")
+    served.wait_log(r"AH10069: a\.test: .*privkey\.p-256\.pem: its encryption is not one that this module uses, "
+                    "or has more than 10000 iterations of PBKDF2")
     assert "AH10068" not in served.error_log()
 
 
@@ -250,7 +250,7 @@ REFUSED = {  # what a child staged for a.test, and why it does not go into servi
     "future": ({"days": (5, 95)}, "is not valid before "),
     "other-key": ({"key": "other"}, "is for another private key"),
     "old": ({"days": (-80, 10)}, "before the one in service"),
-    "other-ca": ({"ca": "https://ca.example/"}, "https://ca.example/, which is not a configured CA"),
+    "other-ca": ({"ca": "https://ca.example/"}, "https://ca.example/, which is no longer a configured CA"),
 }
 
 

@@ -295,7 +295,7 @@ static void refused(void **state)
         { S | M, "MDRenewWindow %", WINDOW },
         { S | M, "MDRenewWindow 100%", "a length of 100% or more is not allowed." },
         { S | M, "MDRenewWindow 102%", "a length of 100% or more is not allowed." },
-        { S | M, "MDRenewWindow -1%", "MDRenewWindow a percentage must be" },
+        { S | M, "MDRenewWindow -1%", "MDRenewWindow must not be a negative" },
         { S, "MDAccountKey rsa", "'p256' and 'rsa3072'" },
         { S, "MDActivationDelay soon", "has unrecognized duration format" },
         { M, "MDBaseServer on", "not allowed inside" },
@@ -319,7 +319,7 @@ static void refused(void **state)
         { S, "MDStoreLocks -1s", "'on', 'off' and a duration" },
         { S | M, "MDStaplingRenewWindow 100%", "a length of 100% or more is not allowed." },
         { S | M, "MDWarnWindow 100%", "a length of 100% or more is not allowed." },
-        { S | M, "MDRenewWindow -5d", "MDRenewWindow a negative length" },
+        { S | M, "MDRenewWindow -5d", "MDRenewWindow must not be negative" },
     };
     const char *wrong, *name;
     md_conf_t *conf;

@@ -1379,7 +1379,7 @@ static void nothing_is_written_that_cannot_be_read(void **state)
     text[MD_MAX_FILE] = 'x';
     assert_int_equal(md_store_save_text(store, MD_STORE_STAGING, "a.org", "text", text, &err, p),
                      APR_EINVAL);
-    assert_non_null(strstr(err.detail, "it would have 1048577 bytes, of 1048576 at most"));
+    assert_non_null(strstr(err.detail, "it would have 1048577 bytes; the maximum is 1048576"));
     assert_int_equal(md_store_load_text(&there, &len, store, MD_STORE_STAGING, "a.org", "text",
                                         MD_MAX_FILE, &err, p), 0);
 }
