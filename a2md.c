@@ -23,19 +23,19 @@ static const a2md_command_t COMMANDS[] = {
       0, a2md_update },
     { "list", "[name...]", "show all managed domains, or those with these names", "", 0, 0, 0,
       a2md_list },
-    { "drive", "[name...]", "obtain certificates for these managed domains, or all, and put them "
-      "into service", "cfr", 0, 0, 0, a2md_drive },
-    { "status", "[name...]", "show how all managed domains are, or those with these names, and "
-      "what happens next", "", 0, 0, 0, a2md_status },
-    { "renew", "name [name...]", "ask the running server to renew these managed domains now", "n",
+    { "drive", "[name...]", "obtain certificates for these managed domains, or for all, and put "
+      "them into service", "cfr", 0, 0, 0, a2md_drive },
+    { "status", "[name...]", "show the state of all managed domains, or of those with these names, "
+      "and what happens next", "", 0, 0, 0, a2md_status },
+    { "renew", "name [name...]", "have the running server renew these managed domains now", "n",
       1, 0, 0, a2md_renew },
-    { "check", "name [name...]", "ask the running server to ask CA and OCSP responder about these "
-      "managed domains now", "n", 1, 0, 0, a2md_check },
-    { "acme newreg", "contact...", "register an account at the CA of -a", "", 1, 0, 1,
+    { "check", "name [name...]", "have the running server query the CA and the OCSP responders "
+      "about these managed domains now", "n", 1, 0, 0, a2md_check },
+    { "acme newreg", "contact...", "register an account at the CA given with -a", "", 1, 0, 1,
       a2md_acme_newreg },
-    { "acme validate", "id...", "ask the CA of -a whether it knows these accounts", "", 1, 0, 0,
-      a2md_acme_validate },
-    { "acme agree", "id...", "agree to the terms of service of the CA of -a", "", 1, 0, 0,
+    { "acme validate", "id...", "ask the CA given with -a whether it knows these accounts", "",
+      1, 0, 0, a2md_acme_validate },
+    { "acme agree", "id...", "agree to the terms of service of the CA given with -a", "", 1, 0, 0,
       a2md_acme_agree },
     { "acme delreg", "id...", "deactivate accounts at their CA and remove them", "", 1, 0, 0,
       a2md_acme_delreg },
@@ -51,8 +51,8 @@ static const a2md_command_t COMMANDS[] = {
 
 static const apr_getopt_option_t MAIN_OPTIONS[] = {
     { "acme", 'a', 1, "URL of the CA's directory" },
-    { "cafile", 'C', 1, "PEM file of trusted roots for the CA; 'none': those of the system" },
-    { "dir", 'd', 1, "directory of the store, required; commands that add something create it" },
+    { "cafile", 'C', 1, "PEM file of trusted roots for the CA; 'none' uses those of the system" },
+    { "dir", 'd', 1, "directory of the store, required; created by commands that add something" },
     { "help", 'h', 0, "show this text" },
     { "json", 'j', 0, "print the result as JSON" },
     { "proxy", 'p', 1, "URL of a proxy for outgoing connections" },
@@ -190,9 +190,9 @@ static apr_status_t find_store(const a2md_t *tool, int argc, md_err_t *err)
 
     if (rv == APR_SUCCESS || (rv == APR_EOF && argc == 0))
         return rv;
-    return md_fail(err, APR_ENOENT, "there is no store in %s (it has no md_store.json). Give -d "
-                   "the directory that MDStoreDir names in the server's configuration, by default "
-                   "'md' in its ServerRoot",
+    return md_fail(err, APR_ENOENT, "there is no store in %s (it has no md_store.json). Use -d "
+                   "with the directory that MDStoreDir names in the server's configuration; the "
+                   "default is 'md' in its ServerRoot",
                    tool->dir);
 }
 
@@ -288,7 +288,7 @@ static int run_command(a2md_t *tool, const a2md_command_t *command, int argc,
     if (argc - getopt->ind < command->min_args)
         return command_usage(command, options, "an argument is missing");
     if (!tool->dir)
-        return command_usage(command, options, "no directory of a store is given: use a2md -d");
+        return command_usage(command, options, "no store directory is given: use a2md -d");
     wrong = tool->conf->proxy_url ? md_uri_check_http(tool->conf->proxy_url, tool->p) : NULL;
     if (wrong)
         return command_usage(command, options, apr_psprintf(tool->p, "the proxy is not a URL: %s",

@@ -29,7 +29,8 @@ static apr_status_t open_ca(md_acme_t **pacme, a2md_t *tool, const char *url, md
 static apr_status_t check_ca(const a2md_t *tool, md_err_t *err)
 {
     return tool->ca_url ? APR_SUCCESS
-                        : md_fail(err, APR_EINVAL, "no URL of a CA is given: use a2md -a");
+                        : md_fail(err, APR_EINVAL, "no CA is given: use a2md -a with the URL of "
+                                  "its directory");
 }
 
 static apr_status_t load(md_acct_t **pacct, a2md_t *tool, const char *id, md_err_t *err)
@@ -39,7 +40,7 @@ static apr_status_t load(md_acct_t **pacct, a2md_t *tool, const char *id, md_err
     if (APR_STATUS_IS_ENOENT(rv))
         return md_fail(err, rv, "there is no such account");
     if (rv == APR_SUCCESS && tool->ca_url && !md_text_same((*pacct)->ca_url, tool->ca_url))
-        return md_fail(err, APR_EINVAL, "it is an account at %s, not at %s", (*pacct)->ca_url,
+        return md_fail(err, APR_EINVAL, "it is registered at %s, not at %s", (*pacct)->ca_url,
                        tool->ca_url);
     return rv;
 }
@@ -163,8 +164,8 @@ static apr_status_t forget(a2md_t *tool, const char *id, const md_err_t *why, md
 
     rv = md_store_archive(&archived, tool->reg->store, MD_STORE_ACCOUNTS, id, err, tool->p);
     if (rv == APR_SUCCESS)
-        md_log(MD_LOG_WARNING, "%s may still be an account at its CA: %s. It was moved to %s", id,
-               why->detail, archived);
+        md_log(MD_LOG_WARNING, "account %s may still be valid at its CA: %s. It was moved to %s",
+               id, why->detail, archived);
     return rv;
 }
 

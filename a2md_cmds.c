@@ -204,7 +204,7 @@ static apr_status_t make(md_domain_t **pdomain, a2md_t *tool, int argc, const ch
     *pdomain = domain;
     if (md_store_exists(tool->reg->store, MD_STORE_DOMAINS, domain->name, MD_DOMAIN_JSON, tool->p))
         return tool->output ? APR_EEXIST
-               : md_fail(err, APR_EEXIST, "%s: there is already such a managed domain",
+               : md_fail(err, APR_EEXIST, "%s: there is already a managed domain with this name",
                          domain->name);
     if (tool->ca_url)
         domain->ca_urls = words(1, &tool->ca_url, tool->p);

@@ -25,8 +25,8 @@ static apr_status_t check_challenge(const char *type, md_err_t *err, apr_pool_t 
 
     APR_ARRAY_PUSH(types, const char *) = type;
     return md_solver_knows_one(types) ? APR_SUCCESS
-           : md_fail(err, APR_EINVAL, "'%s' is not a challenge type that is known here, which are: "
-                     "%s", type, md_solver_types(p));
+           : md_fail(err, APR_EINVAL, "'%s' is not a known challenge type; those known are: %s",
+                     type, md_solver_types(p));
 }
 
 /* What only the server gives to domains by itself. */
@@ -57,7 +57,7 @@ static apr_status_t choose(a2md_t *tool)
     for (i = 0; i < all->nelts; ++i) {
         domain = APR_ARRAY_IDX(all, i, md_domain_t *);
         if (!tool->is_forced && md_renew_look(tool->reg, domain, now, tool->p).at > now) {
-            md_log(MD_LOG_INFO, "%s: is not up for renewal", domain->name);
+            md_log(MD_LOG_INFO, "%s: not due for renewal", domain->name);
             continue;
         }
         rv = check(domain, &err);
@@ -181,7 +181,7 @@ static void keep_accounts(a2md_t *tool)
 
     md_err_init(&err, tool->p);
     if (md_store_lock(&lock, tool->reg->store, A2MD_LOCK_WAIT, &err, tool->p) != APR_SUCCESS) {
-        md_log(MD_LOG_WARNING, "staged accounts are not kept now: %s", err.detail);
+        md_log(MD_LOG_WARNING, "staged accounts cannot be kept now: %s", err.detail);
         return;
     }
     for (i = 0; i < tool->reg->domains->nelts; ++i)

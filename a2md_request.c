@@ -162,7 +162,7 @@ static ask_t *make_requests(a2md_t *tool, md_wish_kind_t kind)
                                      &err, tool->p);
         asks[i].is_done = asks[i].rv != APR_SUCCESS;
         if (asks[i].is_done)
-            md_log(MD_LOG_ERR, "%s: the request cannot be made: %s", asks[i].name, err.detail);
+            md_log(MD_LOG_ERR, "%s: cannot make the request: %s", asks[i].name, err.detail);
         md_err_clear(&err);
     }
     return asks;
@@ -229,8 +229,8 @@ static void look(a2md_t *tool, ask_t *ask, apr_interval_time_t waited, apr_pool_
         conclude(tool, ask, answer.rv);
     }
     else if (!ask->is_taken && waited > TAKEN_MOST) {
-        md_log(MD_LOG_ERR, "%s: no server has taken up the request within %s. Is one running that "
-               "manages this domain and has the store %s?", ask->name,
+        md_log(MD_LOG_ERR, "%s: no server has taken up the request within %s. Is a server running "
+               "that manages this domain and uses the store %s?", ask->name,
                md_duration_print(TAKEN_MOST, tmp), tool->dir);
         conclude(tool, ask, APR_TIMEUP);
     }

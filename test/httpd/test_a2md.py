@@ -236,7 +236,7 @@ def test_add_twice(tool):
     done = tool("add", "a.test", options=["-j"])
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout) == {"output": [], "status": 17, "description": "File exists"}
-    assert "there is already such a managed domain" in tool.fails("add", "a.test")
+    assert "there is already a managed domain with this name" in tool.fails("add", "a.test")
 
 
 def test_list(tool):
@@ -630,7 +630,7 @@ def test_delreg_when_the_ca_cannot_be_told(at_ca):
     before = stores.private_keys(at_ca.store)
     done = Tool(at_ca.store)("acme", "delreg", account)
     assert (done.returncode, done.stdout) == (0, "")
-    assert "may still be an account at its CA" in done.stderr
+    assert "may still be valid at its CA" in done.stderr
     assert not (at_ca.store / "accounts" / account).exists()
     assert stores.private_keys(at_ca.store).keys() == before.keys()
 
@@ -789,7 +789,7 @@ def test_drive(beside):
     assert not list((beside.store / "tmp").iterdir())
     # not due: nothing happens; forced: it does
     first = serial(beside, "a.test")
-    assert "not up for renewal" in beside("drive", "a.test").stderr
+    assert "not due for renewal" in beside("drive", "a.test").stderr
     assert serial(beside, "a.test") == first
     beside.ok("drive", "-f", "a.test")
     assert serial(beside, "a.test") != first
@@ -820,7 +820,7 @@ def test_drive_with_one_challenge_type(beside):
 def test_drive_with_an_unknown_challenge_type(at_scripted, challenge):
     add(at_scripted, "a.test")
     told = at_scripted.fails("drive", "-c", challenge)
-    assert f"'{challenge}' is not a challenge type that is known here, which are: http-01, tls-alpn-01" in told
+    assert f"'{challenge}' is not a known challenge type; those known are: http-01, tls-alpn-01" in told
     assert not at_scripted.ca.requests
     assert not (at_scripted.store / "staging").exists()
 
@@ -868,10 +868,10 @@ def test_drive_waits_for_others(at_scripted):
     rule = tool.ca.script("newOrder", ca_is.hold())
     with subprocess.Popen([TOOL, *map(str, tool.options), "drive"]) as first:
         tool.ca.wait_held(rule)
-        assert "b.test: is not up for renewal" in tool("drive", "b.test").stderr
+        assert "b.test: not due for renewal" in tool("drive", "b.test").stderr
         assert "nix.test" in tool.fails("drive", "a.test", "nix.test")
         with subprocess.Popen([TOOL, *map(str, tool.options), "drive"], stderr=subprocess.PIPE, text=True) as second:
-            assert "b.test: is not up for renewal" in second.stderr.readline()
+            assert "b.test: not due for renewal" in second.stderr.readline()
             assert "waiting for the renewals that a server or another a2md has in progress" in second.stderr.readline()
             tool.ca.calm()
             assert (first.wait(60), second.wait(60)) == (0, 0)

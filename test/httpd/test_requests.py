@@ -107,7 +107,7 @@ def test_nobody_is_there(served):
     served.stop()
     began = time.monotonic()
     told = served.tool.fails("renew", A)
-    assert "no server has taken up the request within 30 seconds. Is one running" in told
+    assert "no server has taken up the request within 30 seconds. Is a server running" in told
     assert time.monotonic() - began < 40 and not left(served)
 
 
