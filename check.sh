@@ -3,8 +3,8 @@
 # Every test there is; the last line is `N passed, N failed, N skipped` for all of them together.
 usage="usage: ./check.sh [PART...]
 
-Installs what it needs (Debian, Ubuntu: packages, as root or with sudo), builds and tests. Without arguments all parts,
-about half an hour on two cores, and some for the packages of the first time:
+Installs what it needs (Debian, Ubuntu: packages, as root or with sudo), builds and tests. Without arguments, it runs all parts:
+about half an hour on two cores, plus the time to install packages on the first run.
   build      with gcc and clang without warnings, with sanitizers; layers; make dist   2 minutes
   unit       unit tests, also with sanitizers; known inputs of the fuzz targets        6 minutes
   module     the module in a real httpd against a real CA                              11 minutes

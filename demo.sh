@@ -47,7 +47,7 @@ trap 'exit 130' INT TERM HUP
 
 await() { until "$@" >/dev/null 2>&1; do sleep 0.1; done; } # as long as the step may take
 
-step 1900 "1. What is needed to build: packages, a minute or two the first time"
+step 1900 "1. Packages that are needed to build, a minute or two the first time"
 test/prepare.sh build
 pebble=$(test/pebble-setup.sh)
 

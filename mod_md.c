@@ -146,7 +146,7 @@ static apr_status_t step_init_http(start_t *start)
     apr_status_t rv = md_http_init();
 
     if (rv != APR_SUCCESS)
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, "the HTTP client cannot be initialised");
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, start->s, "the HTTP client cannot be initialized");
     return rv;
 }
 
@@ -617,7 +617,7 @@ static apr_status_t step_check_challenges(start_t *start)
 /* ---- the hooks of a start ---- */
 
 static const step_t BEFORE_TLS[] = {
-    { "initialise the HTTP client", step_init_http },
+    { "initialize the HTTP client", step_init_http },
     { "open the store", step_open_store },
     { "prepare the store", step_prepare_store },
     { "make the registry", step_make_registry },
