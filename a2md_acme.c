@@ -22,7 +22,7 @@ static apr_status_t open_ca(md_acme_t **pacme, a2md_t *tool, const char *url, md
     rv = md_http_create(&http, A2MD_USER_AGENT, err, tool->p);
     if (rv != APR_SUCCESS)
         return rv;
-    *pacme = md_acme_create(http, url, &route, tool->p);
+    *pacme = md_acme_create(http, url, &route, NULL, tool->p);
     return md_acme_load_directory(*pacme, md_clock_now(), err, tool->p);
 }
 

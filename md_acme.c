@@ -33,6 +33,7 @@ struct md_acme_t {
     const char *url;
     md_route_t route;
     apr_pool_t *p;
+    md_meter_t *meter;               /* or NULL */
     apr_thread_mutex_t *mutex;       /* guards all below */
     md_directory_t *dir;             /* kept when forgotten: requests may still use it */
     int dir_is_known;
@@ -46,13 +47,14 @@ struct md_acme_t {
 };
 
 md_acme_t *md_acme_create(md_http_t *http, const char *url, const md_route_t *route,
-                          apr_pool_t *p)
+                          md_meter_t *meter, apr_pool_t *p)
 {
     md_acme_t *acme = apr_pcalloc(p, sizeof(*acme));
     apr_pool_t *err_pool;
 
     acme->p = p;
     acme->http = http;
+    acme->meter = meter;
     acme->url = apr_pstrdup(p, url);
     acme->route.ca_file = apr_pstrdup(p, route->ca_file);
     acme->route.proxy_url = apr_pstrdup(p, route->proxy_url);
@@ -178,6 +180,7 @@ static const struct {
     { "unsupportedIdentifier", APR_BADARG, MD_SCOPE_DOMAIN, 1 },
     { "userActionRequired", APR_EGENERAL, MD_SCOPE_ACCOUNT, 1 },
 };
+_Static_assert(sizeof(PROBLEMS) / sizeof(PROBLEMS[0]) == MD_PROBLEM_COUNT, "all of them");
 
 static const char *bare_type(const char *type)
 {
@@ -208,6 +211,16 @@ static int problem_row(const char *type)
         if (!strcasecmp(bare_type(type) + 11, PROBLEMS[i].type))
             return (int)i;
     return -1;
+}
+
+const char *md_problem_name(int number)
+{
+    return PROBLEMS[number].type;
+}
+
+int md_problem_number(const md_err_t *err)
+{
+    return problem_row(err->type);
 }
 
 static apr_status_t status_of_http(int status)
@@ -346,15 +359,18 @@ static const char *words_of(const md_reply_t *reply, apr_pool_t *p)
 static void slow_down(md_acme_t *acme, apr_time_t retry_after)
 {
     apr_time_t now = md_clock_now(), until;
+    int is_new;
 
     lock(acme);
-    if (acme->hold_until <= now)
+    is_new = acme->hold_until <= now;
+    if (is_new)
         acme->pace = acme->pace ? acme->pace * 2 : PACE_FIRST;
     if (acme->pace > PACE_MOST)
         acme->pace = PACE_MOST;
     until = retry_after > now ? retry_after : now + acme->pace;
     if (until > acme->hold_until)
         acme->hold_until = until;
+    md_meter_hold(acme->meter, MD_HOLD_REQUESTS, acme->hold_until, is_new);
     unlock(acme);
 }
 
@@ -425,8 +441,15 @@ static apr_status_t exchange(md_response_t **presponse, md_acme_t *acme,
                              const md_request_t *request, md_err_t *err, apr_pool_t *p)
 {
     apr_status_t rv = md_acme_check_url(acme, request->url, err, p);
+    apr_time_t began = md_clock_steady();
 
-    return rv == APR_SUCCESS ? md_http_exchange(presponse, acme->http, request, err, p) : rv;
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = md_http_exchange(presponse, acme->http, request, err, p);
+    if (!APR_STATUS_IS_EINTR(rv)) /* else we ended it */
+        md_meter_request(acme->meter, rv == APR_SUCCESS ? (*presponse)->status : 0,
+                         md_clock_steady() - began);
+    return rv;
 }
 
 /* What goes wrong is told with the URL. */

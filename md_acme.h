@@ -9,6 +9,7 @@
 #include "md_json.h"
 #include "md_key.h"
 #include "md_limits.h"
+#include "md_meter.h"
 
 /* RFC 8555 7.1.1. */
 typedef struct md_directory_t {
@@ -39,9 +40,10 @@ typedef struct md_reply_t {
     const apr_table_t *headers;
 } md_reply_t;
 
-/* A CA that was not asked yet, to be reached by `route`. */
+/* A CA that was not asked yet, to be reached by `route`. Its requests and holds are counted in
+ * `meter`, or nowhere (NULL). */
 md_acme_t *md_acme_create(md_http_t *http, const char *url, const md_route_t *route,
-                          apr_pool_t *p);
+                          md_meter_t *meter, apr_pool_t *p);
 
 const char *md_acme_url(const md_acme_t *acme);
 /* Is it this CA, reached by this route? */
@@ -116,6 +118,12 @@ const char *md_acme_url_member(const md_json_t *json, const char *member, const 
 #define MD_PROBLEM_UNAUTHORIZED            "acme:error:unauthorized"
 #define MD_PROBLEM_UNSUPPORTED_IDENTIFIER  "acme:error:unsupportedIdentifier"
 int md_problem_is(const md_err_t *err, const char *type);
+
+/* The types that RFC 8555 6.7 and its successors define, by number: the name, without prefix
+ * ("rateLimited"). And the number of a failure's, -1 for another one or none. */
+#define MD_PROBLEM_COUNT 27
+const char *md_problem_name(int number);
+int md_problem_number(const md_err_t *err);
 
 /* Fail as a problem document tells (6.7), of an answer or in a resource: type, detail (or what is
  * there in its place) behind `prefix`, sub-problems, whom it blames. */

@@ -21,6 +21,7 @@
 
 struct md_acct_use_t {
     apr_pool_t *p;
+    md_meter_t *meter;         /* or NULL */
     apr_thread_mutex_t *mutex; /* guards all below */
     const md_acct_t *acct;
     int in_setup;
@@ -32,11 +33,12 @@ struct md_acct_use_t {
     int limits;                /* different ones in a row */
 };
 
-md_acct_use_t *md_acct_use_create(apr_pool_t *p)
+md_acct_use_t *md_acct_use_create(md_meter_t *meter, apr_pool_t *p)
 {
     md_acct_use_t *use = apr_pcalloc(p, sizeof(*use));
 
     use->p = p;
+    use->meter = meter;
     if (apr_thread_mutex_create(&use->mutex, APR_THREAD_MUTEX_DEFAULT, p) != APR_SUCCESS)
         return NULL;
     return use;
@@ -121,15 +123,18 @@ int md_acct_use_is_fresh(md_acct_use_t *use, apr_time_t now)
 void md_acct_use_hold(md_acct_use_t *use, apr_time_t retry_after, apr_time_t now)
 {
     apr_interval_time_t delay;
+    int is_new;
 
     lock(use);
-    if (use->hold_until <= now || use->first[0]) /* else it is one of many that asked at once */
+    is_new = use->hold_until <= now || use->first[0]; /* not one of many that asked at once */
+    if (is_new)
         ++use->holds;
     delay = HOLD_FIRST << (use->holds < 7 ? use->holds - 1 : 6);
     if (retry_after > now)
         delay = retry_after - now;
     use->hold_until = now + (delay < HOLD_MOST ? delay : HOLD_MOST);
     use->first[0] = '\0';
+    md_meter_hold(use->meter, MD_HOLD_ORDERS, use->hold_until, is_new);
     unlock(use);
 }
 
@@ -158,6 +163,7 @@ void md_acct_use_served(md_acct_use_t *use)
     use->hold_until = 0;
     use->holds = use->limits = 0;
     use->first[0] = use->limited[0] = '\0';
+    md_meter_hold(use->meter, MD_HOLD_ORDERS, 0, 0);
     unlock(use);
 }
 

@@ -10,8 +10,8 @@
 typedef struct md_acct_use_t md_acct_use_t;
 
 /* None in use yet. Lives in `p`, of which it takes memory at any time: for many threads it has to
- * be one of its own. NULL without memory. */
-md_acct_use_t *md_acct_use_create(apr_pool_t *p);
+ * be one of its own. Holds are counted in `meter`, or nowhere (NULL). NULL without memory. */
+md_acct_use_t *md_acct_use_create(md_meter_t *meter, apr_pool_t *p);
 
 /* The one in use; NULL while there is none, and while somebody is about to settle which. */
 const md_acct_t *md_acct_use_get(md_acct_use_t *use);

@@ -24,6 +24,7 @@ typedef struct md_board_row_t {
     int has_advice;                /* of its CA, in the store */
     int errors;                    /* failed attempts in a row */
     apr_time_t last_run, next_run; /* 0: not known */
+    apr_time_t renew_at;           /* when a renewal is due as the engine sees it, 0: not known */
     int status;                    /* of the latest step, 0: it went well */
     char problem[96], detail[160]; /* that it met, in short; "" for none */
 } md_board_row_t;

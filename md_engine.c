@@ -172,6 +172,7 @@ apr_status_t md_engine_create(md_engine_t **pengine, const md_engine_host_t *hos
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot create the engine that renews certificates");
     engine->lanes = make_lane(NULL, engine->p);
+    md_load_note(host->load, 0, 0); /* one before may have been killed */
     apr_pool_pre_cleanup_register(p, engine, destroy_engine);
     *pengine = engine;
     return APR_SUCCESS;
@@ -209,6 +210,19 @@ void md_engine_wake(md_engine_t *engine, md_task_t *task)
         pthread_cond_signal(&engine->changed);
     }
     unlock(engine);
+}
+
+/* For those who watch. Called locked. */
+static void note_load(const md_engine_t *engine)
+{
+    int in_flight = 0, waiting = 0;
+    const lane_t *lane;
+
+    for (lane = engine->lanes->next; lane; lane = lane->next) {
+        in_flight += lane->in_flight;
+        waiting += (int)apr_skiplist_size(lane->waiting);
+    }
+    md_load_note(engine->host.load, in_flight, waiting);
 }
 
 /* ---- which task is next; called locked ---- */
@@ -256,6 +270,7 @@ static md_task_t *take_from(md_engine_t *engine, lane_t *lane)
     task = apr_skiplist_pop(lane->waiting, NULL);
     task->at = lane;
     ++lane->in_flight;
+    note_load(engine);
     return task;
 }
 
@@ -370,6 +385,7 @@ static void work_on(md_engine_t *engine, md_task_t *task)
     --engine->working;
     --lane->working;
     put_back(engine, task, next);
+    note_load(engine);
 }
 
 /* ---- threads ---- */
@@ -609,4 +625,5 @@ void md_engine_stop(md_engine_t *engine)
     for (lane = engine->lanes->next; lane; lane = lane->next)
         while ((task = apr_skiplist_pop(lane->timed, NULL)))
             task->kind->end(task, MD_TASK_STOPPED);
+    md_load_note(engine->host.load, 0, 0);
 }

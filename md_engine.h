@@ -9,6 +9,7 @@
 #define MD_ENGINE_H
 
 #include "md_err.h"
+#include "md_meter.h"
 
 #define MD_TASK_NEVER APR_INT64_MAX
 
@@ -64,6 +65,7 @@ typedef struct md_engine_host_t {
                                     * not. NULL: nothing to open */
     void (*close)(void *);         /* there is no more for the time being, and no thread */
     void *baton;                   /* of both */
+    md_load_t *load;               /* where it notes what it has to do, or NULL */
 } md_engine_host_t;
 
 /* An engine without tasks. It starts nothing by itself. */

@@ -40,6 +40,7 @@
 #define MD_MAX_COMMANDS     64            /* that run at the same time */
 #define MD_MAX_COMMAND_TIME apr_time_from_sec(600) /* of each */
 #define MD_MAX_COMMAND_OUTPUT (16 * 1024) /* on its standard error, that is logged */
+#define MD_MAX_CAS          32            /* that metrics tell apart */
 #define MD_MAX_KEY_ROUNDS   10000         /* of PBKDF2 in an encrypted key; ours have 2048 */
 
 #endif

@@ -310,6 +310,7 @@ static void note_failure(const ask_t *ask, apr_int64_t errors, apr_interval_time
                                                         MOST_WAIT, roll());
     }
     unlock(refresh->all);
+    md_staples_count_failure(refresh->all->staples, refresh->stapled);
     md_ocsp_record_failure(refresh->record, &ask->err,
                            errors > MD_MAX_ERRORS ? MD_MAX_ERRORS : (int)errors, ask->now + wait,
                            ask->now, ask->p);

@@ -19,11 +19,14 @@ md_reg_t *md_reg_make(md_store_t *store, const md_conf_t *conf, apr_array_header
                       apr_pool_t *p)
 {
     md_reg_t *reg = apr_pcalloc(p, sizeof(*reg));
+    int i;
 
     reg->store = store;
     reg->conf = conf;
     reg->domains = domains;
     reg->http_reachable = reg->https_reachable = 1;
+    for (i = 0; i < domains->nelts; ++i)
+        md_reg_domain(reg, i)->number = i;
     return reg;
 }
 
@@ -159,7 +162,6 @@ void md_reg_use_board(md_reg_t *reg, md_board_t *board)
 
     for (i = 0; i < reg->domains->nelts; ++i) {
         domain = md_reg_domain(reg, i);
-        domain->number = i;
         live = md_live_of(domain);
         row.state = live->state;
         row.validity = md_cert_common_validity(live->certs);

@@ -10,6 +10,7 @@
 #include "md_live.h"
 #include "md_staples.h"
 #include "md_store.h"
+#include "md_tally.h"
 
 typedef struct md_reg_t {
     md_store_t *store;
@@ -20,6 +21,7 @@ typedef struct md_reg_t {
     const char *store_problem;       /* why nobody can be renewed at all, or NULL */
     md_known_t *known;               /* what starts before found, or NULL */
     md_board_t *board;               /* a row per domain, NULL: there is none */
+    md_tally_t *tally;               /* what is counted, NULL: nothing */
     const md_events_t *events;       /* who is told what happens, or NULL */
     int is_dry_run;                  /* the real start follows: what stays as it is is told there */
     int is_reload;                   /* not the first start of the process */
@@ -29,6 +31,7 @@ typedef struct md_reg_t {
     md_route_t noted;                /* to CAs, as the server noted it; in the server: nothing */
 } md_reg_t;
 
+/* The domains are numbered. */
 md_reg_t *md_reg_make(md_store_t *store, const md_conf_t *conf, apr_array_header_t *domains,
                       apr_pool_t *p);
 
@@ -64,7 +67,7 @@ apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, 
 /* Read what is served of all domains (md_live_load), for the life of `reg`. */
 void md_reg_load(md_reg_t *reg, apr_pool_t *p);
 
-/* Note on the board what is served of each domain, whose number becomes that of its row. */
+/* Note on the board what is served of each domain. */
 void md_reg_use_board(md_reg_t *reg, md_board_t *board);
 
 /* Settle the state (after md_reg_load), take over what only the store knows (contacts, account, CA

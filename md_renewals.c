@@ -35,6 +35,7 @@ typedef struct renewal_t {
     int has_advice;        /* and what its CA advises */
     int has_setups;        /* without claim: answers to challenges are left in place */
     int errors;            /* failed attempts in a row, though they could not be saved */
+    apr_time_t renew_at;   /* when it is due, as last seen; 0: not known */
     apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
     apr_time_t polled_at;  /* steady: the CA was last asked when to renew, 0: never; */
     apr_time_t poll_after; /* and, though that could not be saved, is not asked again before */
@@ -125,7 +126,8 @@ static md_acme_t *find_acme(md_renewals_t *all, const char *url, const md_route_
         if (md_acme_is(ca->acme, url, route))
             return ca->acme;
     pool = own_pool(all);
-    return pool ? md_acme_create(all->http, url, route, pool) : NULL;
+    return pool ? md_acme_create(all->http, url, route, md_tally_meter(all->reg->tally, url), pool)
+                : NULL;
 }
 
 /* CA and account each take memory under a lock of their own, from a pool of their own. Called
@@ -139,7 +141,7 @@ static ca_t *add_ca(md_renewals_t *all, const char *url, const md_route_t *route
     ca->eab_kid = domain->eab_kid;
     ca->eab_hmac = domain->eab_hmac;
     ca->acme = find_acme(all, url, route);
-    ca->use = pool ? md_acct_use_create(pool) : NULL;
+    ca->use = pool ? md_acct_use_create(md_tally_meter(all->reg->tally, url), pool) : NULL;
     if (!ca->acme || !ca->use)
         return NULL;
     ca->next = all->cas;
@@ -393,6 +395,7 @@ static void post(const renewal_t *renewal, const md_job_t *job, int is_running)
     row.errors = job->errors;
     row.last_run = job->last_run;
     row.next_run = job->next_run;
+    row.renew_at = renewal->renew_at;
     row.status = (int)md_json_get_int(job->last, "status", APR_SUCCESS);
     md_text_fit(row.problem, md_json_get_str(job->last, "problem"), sizeof(row.problem));
     md_text_fit(row.detail, md_json_get_str(job->last, "detail"), sizeof(row.detail));
@@ -606,6 +609,7 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
         return announce(renewal, job);
     advice = md_advice_load(reg->store, domain, now, tmp);
     due = md_renew_when(reg, domain, advice, now);
+    renewal->renew_at = due.at;
     renewal->has_advice = md_advice_is_known(advice);
     renewal->is_poll = is_poll_due(renewal, job, advice, &due, now);
     if (renewal->is_poll)
@@ -827,6 +831,8 @@ static md_task_next_t conclude(renewal_t *renewal)
 
     renewal->errors = renewal->job->errors;
     renewal->has_record = 1;
+    md_tally_renewal(renewal->all->reg->tally, renewal->domain->number,
+                     md_renew_result(renewal->renew));
     post(renewal, renewal->job, 0);
     renewal->not_before = steady;
     if (renewal->job->next_run)

@@ -464,7 +464,7 @@ static void put_staplings(md_out_t *out, const md_staples_t *staples, apr_pool_t
     md_staple_t staple;
 
     for (i = 0; i < total; ++i)
-        if (md_staples_get(&staple, staples, md_staples_at(staples, i)))
+        if (md_staples_look(&staple, staples, md_staples_at(staples, i)))
             ++known[staple.status == MD_OCSP_REVOKED];
     md_out_printf(out, p, "ManagedStaplingsTotal: %d\nManagedStaplingsOK: %d\n"
                   "ManagedStaplingsRenew: %d\nManagedStaplingsErrored: %d\n", total, known[0],

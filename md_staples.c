@@ -22,6 +22,7 @@ typedef struct slot_t {
     apr_int64_t number;   /* of the last response; 0: there was none */
     apr_int64_t is_ready; /* the store was read */
     apr_int64_t due_at, errors;
+    apr_int64_t failures; /* since the server was started */
     md_staple_t copies[2];
 } slot_t;
 
@@ -131,6 +132,16 @@ const md_stapled_t *md_staples_of(const md_staples_t *staples, const char *name)
     return apr_hash_get(staples->by_name, name, APR_HASH_KEY_STRING);
 }
 
+const md_stapled_t *md_staples_find(const md_staples_t *staples, const char *name,
+                                    const char *fingerprint)
+{
+    const md_stapled_t *one = staples ? md_staples_of(staples, name) : NULL;
+
+    while (one && strcmp(one->ocsp->sha256, fingerprint))
+        one = one->next;
+    return one;
+}
+
 /* ---- words that processes share ---- */
 
 static apr_int64_t load(const apr_int64_t *word)
@@ -169,18 +180,19 @@ static apr_size_t der_words(apr_int64_t len)
 }
 
 /* Whole, if nothing was put meanwhile: the copy after the next one is written over it. */
-static int load_copy(md_staple_t *staple, const slot_t *slot, apr_int64_t number)
+static int load_copy(md_staple_t *staple, const slot_t *slot, apr_int64_t number, int with_der)
 {
     const md_staple_t *copy = &slot->copies[number & 1];
 
     load_words(staple, copy, HEAD_WORDS);
     if (staple->len < 0 || staple->len > MD_MAX_OCSP_BODY)
         return 0;
-    load_words(staple->der, copy->der, der_words(staple->len));
+    if (with_der)
+        load_words(staple->der, copy->der, der_words(staple->len));
     return load(&slot->number) == number;
 }
 
-static int load_staple(md_staple_t *staple, const slot_t *slot)
+static int load_staple(md_staple_t *staple, const slot_t *slot, int with_der)
 {
     apr_int64_t number;
     int i;
@@ -189,7 +201,7 @@ static int load_staple(md_staple_t *staple, const slot_t *slot)
         number = load(&slot->number);
         if (number == 0)
             return 0;
-        if (load_copy(staple, slot, number))
+        if (load_copy(staple, slot, number, with_der))
             return staple->len > 0;
     }
     return 0;
@@ -213,7 +225,12 @@ static slot_t *slot_of(const md_staples_t *staples, const md_stapled_t *stapled)
 
 int md_staples_get(md_staple_t *staple, const md_staples_t *staples, const md_stapled_t *stapled)
 {
-    return staples->board && load_staple(staple, slot_of(staples, stapled));
+    return staples->board && load_staple(staple, slot_of(staples, stapled), 1);
+}
+
+int md_staples_look(md_staple_t *staple, const md_staples_t *staples, const md_stapled_t *stapled)
+{
+    return staples->board && load_staple(staple, slot_of(staples, stapled), 0);
 }
 
 void md_staple_fill(md_staple_t *staple, const md_ocsp_answer_t *answer, const unsigned char *der,
@@ -263,6 +280,16 @@ void md_staples_set_plan(md_staples_t *staples, const md_stapled_t *stapled,
     store(&slot->errors, plan->errors);
 }
 
+void md_staples_count_failure(md_staples_t *staples, const md_stapled_t *stapled)
+{
+    __atomic_fetch_add(&slot_of(staples, stapled)->failures, 1, __ATOMIC_RELAXED);
+}
+
+apr_uint64_t md_staples_failures(const md_staples_t *staples, const md_stapled_t *stapled)
+{
+    return staples->board ? (apr_uint64_t)load(&slot_of(staples, stapled)->failures) : 0;
+}
+
 const md_stapled_t *md_staples_claim(md_staples_t *staples)
 {
     apr_int64_t i = __atomic_fetch_add(&staples->board->claimed, 1, __ATOMIC_ACQ_REL);
@@ -286,7 +313,7 @@ int md_staples_has_revoked(const md_staples_t *staples, const char *name)
     md_staple_t staple;
 
     for (; stapled; stapled = stapled->next)
-        if (md_staples_get(&staple, staples, stapled) && staple.status == MD_OCSP_REVOKED)
+        if (md_staples_look(&staple, staples, stapled) && staple.status == MD_OCSP_REVOKED)
             return 1;
     return 0;
 }
@@ -300,9 +327,10 @@ static void take_over(slot_t *slot, const slot_t *before)
 {
     md_staple_t staple;
 
-    if (load_staple(&staple, before))
+    if (load_staple(&staple, before, 1))
         put_staple(slot, &staple);
     slot->errors = load(&before->errors);
+    slot->failures = load(&before->failures);
     if (slot->errors) /* else the window says so, and it may be another one now */
         slot->due_at = load(&before->due_at);
 }

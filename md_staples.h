@@ -63,11 +63,17 @@ apr_status_t md_staples_share(md_staples_t *staples, apr_pool_t *process, md_err
 int md_staples_count(const md_staples_t *staples);
 const md_stapled_t *md_staples_at(const md_staples_t *staples, int i);
 const md_stapled_t *md_staples_of(const md_staples_t *staples, const char *name); /* or NULL */
+/* The one of this name with this SHA-256 fingerprint, or NULL. `staples` may be NULL. */
+const md_stapled_t *md_staples_find(const md_staples_t *staples, const char *name,
+                                    const char *fingerprint);
 
 /* ---- in children ---- */
 
 /* A copy of the response, 0 if there is none. Waits for nobody. */
 int md_staples_get(md_staple_t *staple, const md_staples_t *staples, const md_stapled_t *stapled);
+
+/* The same without `der`. */
+int md_staples_look(md_staple_t *staple, const md_staples_t *staples, const md_stapled_t *stapled);
 
 /* From what a response says. Pure. */
 void md_staple_fill(md_staple_t *staple, const md_ocsp_answer_t *answer, const unsigned char *der,
@@ -85,6 +91,10 @@ void md_staples_put(md_staples_t *staples, const md_stapled_t *stapled, const md
 md_staple_plan_t md_staples_plan(const md_staples_t *staples, const md_stapled_t *stapled);
 void md_staples_set_plan(md_staples_t *staples, const md_stapled_t *stapled,
                          const md_staple_plan_t *plan);
+
+/* One more attempt brought no response; how many did not, reloads included. */
+void md_staples_count_failure(md_staples_t *staples, const md_stapled_t *stapled);
+apr_uint64_t md_staples_failures(const md_staples_t *staples, const md_stapled_t *stapled);
 
 /* Once after a start, children read the store, each what nobody else has begun with: NULL when
  * nothing is left. */

@@ -152,21 +152,12 @@ const char *md_status_cert_label(const md_status_t *status, const apr_array_head
     return md_domain_cert_label(status->domain, i, p);
 }
 
-static const md_stapled_t *find_stapled(const md_status_t *status, const md_cert_info_t *cert)
-{
-    const md_staples_t *staples = status->reg->staples;
-    const md_stapled_t *one = staples ? md_staples_of(staples, status->domain->name) : NULL;
-
-    while (one && !md_text_same(one->ocsp->sha256, cert->fingerprint))
-        one = one->next;
-    return one;
-}
-
 /* NULL: it is not stapled. */
 static md_json_t *ocsp_to_json(const md_status_t *status, const md_cert_info_t *cert,
                                apr_pool_t *p)
 {
-    const md_stapled_t *stapled = find_stapled(status, cert);
+    const md_stapled_t *stapled = md_staples_find(status->reg->staples, status->domain->name,
+                                                  cert->fingerprint);
     md_json_t *json = md_json_object(p);
     md_staple_t staple;
     md_job_t *job;
@@ -174,7 +165,7 @@ static md_json_t *ocsp_to_json(const md_status_t *status, const md_cert_info_t *
     if (!stapled)
         return NULL;
     md_json_set_str(json, "status", "unknown");
-    if (md_staples_get(&staple, status->reg->staples, stapled)) {
+    if (md_staples_look(&staple, status->reg->staples, stapled)) {
         md_json_set_str(json, "status", md_staple_status(&staple));
         md_json_set(json, "valid", window_to_json(&(md_window_t){ staple.from, staple.until }, p));
     }

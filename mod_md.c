@@ -467,6 +467,16 @@ static apr_status_t step_make_board(start_t *start)
     return APR_SUCCESS;
 }
 
+/* What is counted is no reason to do without a server. */
+static apr_status_t step_make_tally(start_t *start)
+{
+    if (md_tally_share(&start->reg->tally, start->reg->domains, start->s->process->pool,
+                       &start->err) != APR_SUCCESS)
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, start->s, "md-metrics will lack counters: %s",
+                     start->err.detail);
+    return APR_SUCCESS;
+}
+
 static apr_status_t step_choose_watched(start_t *start)
 {
     md_domain_t *domain;
@@ -639,6 +649,7 @@ static const step_t AFTER_TLS[] = {
     { "check the challenges", step_check_challenges },
     { "assess the certificates", step_assess },
     { "make the board", step_make_board },
+    { "make the counters", step_make_tally },
     { "choose whom to watch", step_choose_watched },
     { "test the renewals", step_test_renewals },
     { "warn of slips", step_warn },

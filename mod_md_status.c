@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where status is asked for: the handler `md-status`, certificate-status of a host, and
- * server-status. */
+/* Where status is asked for: the handlers `md-status` and `md-metrics`, certificate-status of a
+ * host, and server-status. */
 #include "mod_md.h"
 
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 
 #include "md_clock.h"
 #include "md_limits.h"
+#include "md_metrics.h"
 #include "md_page.h"
 #include "md_report.h"
 #include "md_text.h"
@@ -159,6 +160,38 @@ static int status_handler(request_rec *r)
     return OK;
 }
 
+/* ---- for monitoring ---- */
+
+/* Prometheus lists all formats that it knows, those it likes best first. */
+static md_metrics_format_t metrics_format(request_rec *r)
+{
+    const char *accept = apr_table_get(r->headers_in, "Accept");
+    int wish = accept ? preference(accept, "application/openmetrics-text", r->pool) : 0;
+
+    return wish > 0 && wish >= preference(accept, "text/plain", r->pool) ? MD_METRICS_OPEN
+                                                                         : MD_METRICS_TEXT;
+}
+
+static int metrics_handler(request_rec *r)
+{
+    static const char *const TYPES[] = {
+        [MD_METRICS_TEXT] = "text/plain; version=0.0.4; charset=utf-8",
+        [MD_METRICS_OPEN] = "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    };
+    md_out_t out = out_to(r);
+    md_metrics_format_t format;
+
+    if (!r->handler || strcmp(r->handler, "md-metrics"))
+        return DECLINED;
+    if (r->method_number != M_GET)
+        return HTTP_NOT_IMPLEMENTED;
+    format = metrics_format(r);
+    apr_table_mergen(r->headers_out, "Vary", "Accept");
+    set_type(r, TYPES[format]);
+    md_metrics_write(&out, format, mod_md_process()->reg, md_clock_now(), r->pool);
+    return OK;
+}
+
 /* ---- /.httpd/certificate-status ---- */
 
 #define CERT_STATUS "/.httpd/certificate-status"
@@ -223,6 +256,7 @@ void mod_md_status_hooks(void)
 
     APR_OPTIONAL_HOOK(ap, status_hook, server_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(status_handler, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(metrics_handler, NULL, NULL, APR_HOOK_MIDDLE);
     /* Before the TLS module, which may say 503, and before redirects to https. */
     ap_hook_post_read_request(cert_status, NULL, TLS, APR_HOOK_MIDDLE);
 }

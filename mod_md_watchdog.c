@@ -52,7 +52,8 @@ static watch_t *watch; /* of the configuration in service */
 
 static apr_status_t make_stapling(watch_t *w, md_err_t *err)
 {
-    md_engine_host_t host = { w->reg->conf->renew_concurrency, NULL, md_ocsp_close, NULL };
+    md_engine_host_t host = { .places = w->reg->conf->renew_concurrency, .close = md_ocsp_close,
+                              .load = md_tally_load(w->reg->tally, MD_LOAD_STAPLES) };
     apr_status_t rv;
 
     rv = md_http_create(&w->stapling_http, AP_SERVER_BASEVERSION, err, w->pool);
@@ -82,8 +83,9 @@ static void clean(const md_reg_t *reg)
 
 static apr_status_t make_engine(watch_t *w, md_err_t *err)
 {
-    md_engine_host_t host = { w->reg->conf->renew_concurrency, md_renewals_open,
-                              md_renewals_close, NULL };
+    md_engine_host_t host = { .places = w->reg->conf->renew_concurrency, .open = md_renewals_open,
+                              .close = md_renewals_close,
+                              .load = md_tally_load(w->reg->tally, MD_LOAD_RENEWALS) };
     apr_status_t rv;
 
     rv = md_http_create(&w->http, AP_SERVER_BASEVERSION " mod_md/" MD_VERSION, err, w->pool);

@@ -232,6 +232,7 @@ class Httpd:
                   f"DocumentRoot {self.docroot}", "TypesConfig /etc/mime.types",
                   f"<Directory {self.dir}>\nRequire all granted\n</Directory>",
                   "<Location /md-status>\nSetHandler md-status\n</Location>",
+                  "<Location /md-metrics>\nSetHandler md-metrics\n</Location>",
                   "<IfModule ssl_module>", f"SSLSessionCache shmcb:{self.dir}/ssl(512000)",
                   "</IfModule>",
                   *self.global_conf,

@@ -44,7 +44,8 @@ static md_job_t *job_of(int i)
 
 static int make_engine(void)
 {
-    md_engine_host_t host = { conf->renew_concurrency, md_renewals_open, md_renewals_close, NULL };
+    md_engine_host_t host = { conf->renew_concurrency, md_renewals_open, md_renewals_close, NULL,
+                              NULL };
 
     if (md_http_create(&http, "test", &err, p) != APR_SUCCESS
         || md_renewals_create(&renewals, reg, http, &err, p) != APR_SUCCESS)

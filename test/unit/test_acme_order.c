@@ -118,8 +118,8 @@ static md_issue_t *issue_make(void)
     issue->p = p;
     issue->store = store;
     issue->name = NAME;
-    issue->acme = md_acme_create(http, CA "/dir", &route, p);
-    issue->use = md_acct_use_create(p);
+    issue->acme = md_acme_create(http, CA "/dir", &route, NULL, p);
+    issue->use = md_acct_use_create(NULL, p);
     issue->wish.ca_url = CA "/dir";
     issue->wish.contacts = contacts;
     issue->wish.agreement = "accepted";
@@ -446,7 +446,7 @@ static void a_limit_holds_those_that_it_is_for(void **state)
 /* What is told to several different ones concerns all, whatever the text is. */
 static void limits_of_several_hold_all(void **state)
 {
-    md_acct_use_t *use = md_acct_use_create(p);
+    md_acct_use_t *use = md_acct_use_create(NULL, p);
     apr_time_t now = NOW;
 
     (void)state;
@@ -1616,7 +1616,7 @@ static void a_busy_ca_is_asked_slower_and_not_never(void **state)
 {
     static const char *const HEADERS[] = { NULL, "Retry-After: 0", "Retry-After: 1000000000" };
     fake_answer_t busy = { "POST", "/order/1", 503, 0, "text/plain", NULL, "", -1 };
-    md_acct_use_t *use = md_acct_use_create(p);
+    md_acct_use_t *use = md_acct_use_create(NULL, p);
     apr_time_t now = NOW;
     md_issue_t *issue;
     size_t i;
@@ -1648,7 +1648,7 @@ static void a_busy_ca_is_asked_slower_and_not_never(void **state)
 static void a_clock_that_is_set_back_holds_nobody(void **state)
 {
     const apr_interval_time_t years = apr_time_from_sec(APR_INT64_C(100000000));
-    md_acct_use_t *use = md_acct_use_create(p);
+    md_acct_use_t *use = md_acct_use_create(NULL, p);
     md_issue_t *issue = issue_make();
     apr_time_t now = NOW;
 

@@ -212,7 +212,7 @@ static md_acme_t *make_ca(const char *renewal_info)
                                   "\"renewalInfo\":\"%s\"}", renewal_info);
     fake_http_answer(directory);
     assert_int_equal(md_http_create(&http, "test", &err, p), APR_SUCCESS);
-    acme = md_acme_create(http, CA "/dir", &route, p);
+    acme = md_acme_create(http, CA "/dir", &route, NULL, p);
     assert_int_equal(md_acme_load_directory(acme, md_clock_now(), &err, p), APR_SUCCESS);
     return acme;
 }

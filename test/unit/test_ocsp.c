@@ -101,7 +101,7 @@ static const char *chain_pem(void)
 /* A start or a reload: the parent, the first child, its engine. */
 static void start(void)
 {
-    md_engine_host_t host = { 1, NULL, md_ocsp_close, NULL };
+    md_engine_host_t host = { 1, NULL, md_ocsp_close, NULL, NULL };
     md_http_t *http;
     md_ocsp_t *ocsp;
 

@@ -109,7 +109,7 @@ static void host_close(void *baton)
 
 static void make_engine(int places)
 {
-    const md_engine_host_t host = { places, host_open, host_close, NULL };
+    const md_engine_host_t host = { places, host_open, host_close, NULL, NULL };
 
     assert_int_equal(md_engine_create(&engine, &host, &err, p), APR_SUCCESS);
 }
