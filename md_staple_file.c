@@ -64,11 +64,9 @@ int md_staple_is_stored(const md_store_t *store, const md_stapled_t *stapled, ap
     return md_store_exists(store, MD_STORE_OCSP, stapled->name, file_of(stapled, p), p);
 }
 
-/* Who is configured, or has certificates that are stapled. */
-static int is_known(const md_reg_t *reg, apr_hash_t *configured, const char *name)
+static int is_stapled(const md_reg_t *reg, const char *name)
 {
-    return apr_hash_get(configured, name, APR_HASH_KEY_STRING)
-           || (reg->staples && md_staples_of(reg->staples, name));
+    return reg->staples && md_staples_of(reg->staples, name);
 }
 
 static apr_hash_t *names_of(const apr_array_header_t *domains, apr_pool_t *p)
@@ -105,7 +103,9 @@ void md_staple_clean(const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
     for (i = 0; i < names->nelts; ++i) {
         apr_pool_clear(iter);
         name = APR_ARRAY_IDX(names, i, const char *);
-        known = is_known(reg, configured, name);
+        if (!is_stapled(reg, name))
+            md_job_remove(reg->store, MD_STORE_OCSP, name, iter);
+        known = is_stapled(reg, name) || apr_hash_get(configured, name, APR_HASH_KEY_STRING);
         if (md_store_remove_old(reg->store, MD_STORE_OCSP, name, known ? PREFIX : "", before, iter)
                 == 0 && !known)
             md_store_remove(reg->store, MD_STORE_OCSP, name, NULL, iter);

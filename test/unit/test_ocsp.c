@@ -304,28 +304,16 @@ static void old_ones_and_orphans_go(void **state)
     put_in_store("left.test", "ari.json");
     put_in_store(name, "ocsp-12.json");
     put_in_store(name, "ari.json");
+    put_in_store(name, "job.json");
     md_staple_clean(reg, md_clock_now(), p);
     assert_true(is_in_store("gone.test", "ocsp-12.json") && is_in_store("left.test", "ari.json"));
     fake_clock_start(apr_time_now() + 8 * DAY); /* files have the date of this machine */
     md_staple_clean(reg, md_clock_now(), p);
     assert_false(is_in_store("gone.test", NULL) || is_in_store("left.test", NULL));
     assert_false(is_in_store(name, "ocsp-12.json"));
-    assert_true(is_in_store(name, "ari.json"));
+    assert_true(is_in_store(name, "ari.json") && !is_in_store(name, "job.json"));
     assert_false(md_staple_is_stored(store, the_one(), p));
     assert_true(is_in_store(MD_STAPLES_OTHER, "job.json"));
-}
-
-/* What CAs advise is in the same place, also for domains of which nothing is stapled. */
-static void what_is_none_of_stapling_stays(void **state)
-{
-    (void)state;
-    assert_int_equal(md_store_save_text(store, MD_STORE_OCSP, "plain.test", "ari.json", "{}", &err,
-                                        p), APR_SUCCESS);
-    assert_int_equal(md_store_save_text(store, MD_STORE_OCSP, "plain.test", "job.json", "{}", &err,
-                                        p), APR_SUCCESS);
-    start();
-    assert_true(md_store_exists(store, MD_STORE_OCSP, "plain.test", "ari.json", p));
-    assert_false(md_store_exists(store, MD_STORE_OCSP, "plain.test", "job.json", p));
 }
 
 static void what_is_not_in_the_store_any_more_is_fetched_again(void **state)
@@ -724,7 +712,6 @@ int main(void)
         TEST(what_is_damaged_is_fetched_again),
         TEST(nonsense_in_shared_memory),
         TEST(old_ones_and_orphans_go),
-        TEST(what_is_none_of_stapling_stays),
         TEST(what_is_not_in_the_store_any_more_is_fetched_again),
         TEST(a_new_response_is_told_once_a_day),
         TEST(an_error_is_told_once_an_hour),
