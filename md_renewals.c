@@ -522,8 +522,7 @@ static void heed_veto(renewal_t *renewal)
     renewal->notice.is_vetoed = 0;
     renewal->not_before = next_round(renewal->all, md_clock_steady());
     if (is_asked_to(renewal, MD_WISH_RENEW))
-        answer(renewal, APR_EACCES, "the MDNotifyCmd or MDMessageCmd command refused it at the "
-               "event 'renewing'");
+        answer(renewal, APR_EACCES, "MDMessageCmd refused it (event 'renewing')");
     if (renewal->has_claim)
         leave_ring(renewal);
 }

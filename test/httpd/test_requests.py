@@ -119,6 +119,17 @@ def test_asked_while_there_is_no_server(served):
     served.wait_log("AH10059", count=2)
 
 
+def test_a_veto(served):
+    program = served.dir / "message"
+    program.write_text('#!/bin/sh\n[ "$1" != renewing ]\n')
+    program.chmod(0o755)
+    served.add_md_conf(f"MDMessageCmd {program}")
+    served.graceful()
+    served.wait_log("AH10054", count=3)
+    assert f"{A}: no new certificate: MDMessageCmd refused it (event 'renewing')" in served.tool.fails("renew", A)
+    assert count(served, "AH10060") == 1 and count(served, "AH10059") == 1
+
+
 def test_domains_that_are_not_renewed_by_themselves(env):
     """MDRenewMode manual waits for a request; static files are nobody's but the administrator's."""
     cert, key = make_pair(env.dir, "static", f"DNS:{B}")
