@@ -22,6 +22,9 @@ APLOG_USE_MODULE(md);
 /* Requests are looked for that often. */
 #define HEAR_EVERY   apr_time_from_sec(1)
 
+/* Engines without tasks would wait for ever. */
+#define MOST_WAIT    apr_time_from_sec(24 * 3600)
+
 /* A wait of this length ends a regular round; shorter ones just keep work going. */
 #define REGULAR_WAIT apr_time_from_sec(10)
 
@@ -142,7 +145,8 @@ static apr_interval_time_t run_engines(watch_t *w)
 
     wait = w->stapling && delay > 0 ? delay : md_engine_run(w->engine);
     delay = w->stapling ? md_engine_run(w->stapling) : wait;
-    return delay < wait ? delay : wait;
+    wait = delay < wait ? delay : wait;
+    return wait < MOST_WAIT ? wait : MOST_WAIT;
 }
 
 /* Does somebody ask for something in the store? That is work for now. */
