@@ -561,6 +561,8 @@ static int has_request(renewal_t *renewal, const md_job_t *job, apr_pool_t *tmp)
         else if (why)
             answer(renewal, APR_EINVAL, why);
     }
+    if (is_asked_to(renewal, MD_WISH_CHECK) && !renewal->domain->ca_url) /* no CA to be asked */
+        answer(renewal, APR_SUCCESS, NULL);
     return renewal->request.id[0] != '\0';
 }
 

@@ -16,6 +16,7 @@
 #include "many_domains.h"
 #include "../../md_log.h"
 #include "../../md_renew.h"
+#include "../../md_wish.h"
 
 #define COUNT 50
 #define ONE   25 /* whom it concerns */
@@ -709,6 +710,25 @@ static void a_site_without_certificate_is_not_that_patient(void **state)
     assert_in_range(fake_ca_count("order", NULL), 2, 20);
 }
 
+/* ---- on request ---- */
+
+/* There is no certificate yet that any CA could say something about. */
+static void a_check_without_certificate(void **state)
+{
+    md_wish_answer_t answer = { .is_done = 0 };
+    md_wish_t wish;
+
+    (void)state;
+    start_one(forbid);
+    pass(apr_time_from_sec(5));
+    assert_int_equal(md_wish_make(&wish, store, name_of(0), MD_WISH_CHECK, md_clock_now(), &err, p),
+                     APR_SUCCESS);
+    assert_int_equal(md_renewals_hear(renewals, apr_hash_make(p), p), 1);
+    pass(apr_time_from_sec(5));
+    assert_true(md_wish_find_answer(&answer, store, name_of(0), &wish, p));
+    assert_true(answer.is_done);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -727,6 +747,7 @@ int main(void)
         TEST(a_run_without_an_end_is_a_failure),
         TEST(a_time_that_is_told_at_newOrder_is_obeyed),
         TEST(a_site_without_certificate_is_not_that_patient),
+        TEST(a_check_without_certificate),
     };
 
     apr_initialize();
