@@ -313,8 +313,8 @@ static apr_status_t run_command(md_telling_t *telling, md_err_t *err)
     if (APR_STATUS_IS_EAGAIN(rv) || APR_STATUS_IS_EINTR(rv))
         return rv;
     if (rv != APR_SUCCESS)
-        return fail(telling, APR_EINCOMPLETE, apr_pstrcat(telling->p, "failed with exit code 255. ",
-                                                         err->detail, NULL), err);
+        return fail(telling, md_is_lack(rv) ? rv : APR_EINCOMPLETE,
+                    apr_pstrcat(telling->p, "failed with exit code 255. ", err->detail, NULL), err);
     end = md_exec_poll(telling->exec);
     if (end.state != MD_EXEC_RUNS)
         return judge(telling, &end, err);

@@ -514,14 +514,18 @@ static md_task_next_t announce(renewal_t *renewal, md_job_t *job)
     return rest_until(renewal, notice->renewed_at);
 }
 
-/* A renewal that somebody does not want now is asked for again in the next regular round. */
+/* A renewal that somebody does not want now is asked for again in the next regular round; one that
+ * nobody could be asked about, soon. */
 static void heed_veto(renewal_t *renewal)
 {
+    int is_lack = md_is_lack(renewal->notice.result.rv);
+    apr_time_t steady = md_clock_steady();
+
     if (!renewal->notice.is_vetoed)
         return;
     renewal->notice.is_vetoed = 0;
-    renewal->not_before = next_round(renewal->all, md_clock_steady());
-    if (is_asked_to(renewal, MD_WISH_RENEW))
+    renewal->not_before = is_lack ? steady + BROKEN_AFTER : next_round(renewal->all, steady);
+    if (!is_lack && is_asked_to(renewal, MD_WISH_RENEW))
         answer(renewal, APR_EACCES, "MDMessageCmd refused it (event 'renewing')");
     if (renewal->has_claim)
         leave_ring(renewal);

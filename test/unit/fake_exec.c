@@ -20,6 +20,7 @@ struct md_exec_t {
 
 fake_call_t fake_calls[FAKE_CALLS];
 int fake_call_count;
+apr_status_t fake_exec_lack;
 md_exec_end_t (*fake_exec_answer)(const fake_call_t *call);
 
 static void append(char *text, apr_size_t size, const char *more, const char *between)
@@ -53,7 +54,8 @@ apr_status_t md_exec_start(md_exec_t **pexec, md_execs_t *execs, const char *con
                                                                     : FAKE_CALLS - 1];
     md_exec_t *exec = apr_pcalloc(p, sizeof(*exec));
 
-    (void)err;
+    if (fake_exec_lack != APR_SUCCESS)
+        return md_fail(err, fake_exec_lack, "cannot start a process");
     memset(call, 0, sizeof(*call));
     call->at = md_clock_steady();
     for (; *argv; ++argv)

@@ -19,6 +19,9 @@ extern int fake_call_count;
 /* How the call ends; MD_EXEC_RUNS: not yet. NULL: well. */
 extern md_exec_end_t (*fake_exec_answer)(const fake_call_t *call);
 
+/* Why no process can be started; APR_SUCCESS: they can. */
+extern apr_status_t fake_exec_lack;
+
 /* Calls whose words contain that. */
 int fake_exec_count(const char *part);
 

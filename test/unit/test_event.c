@@ -59,6 +59,7 @@ static int setup(void **state)
     fail_files.is_hasty = 1;
     fake_clock_start(DATE);
     failing = hanging = NULL;
+    fake_exec_lack = APR_SUCCESS;
     fake_exec_answer = answer;
     fake_call_count = 0;
     memset(&events, 0, sizeof(events));
@@ -348,6 +349,20 @@ static void test_veto(void **state)
     assert_int_equal(count_of("renewing", 1), rounds + 1);
 }
 
+/* Nobody refuses it, there is just no process for the command. */
+static void test_no_process_is_no_veto(void **state)
+{
+    (void)state;
+    fake_exec_lack = APR_ENOMEM;
+    start(1, NULL);
+    pass(apr_time_from_sec(30));
+    assert_int_equal(fake_ca_count("new-order", NULL), 0);
+    assert_non_null(strstr(md_json_get_str(job_of(0)->last, "detail"), "cannot start a process"));
+    fake_exec_lack = APR_SUCCESS;
+    pass(apr_time_from_sec(90));
+    assert_true(job_of(0)->notified_renewed);
+}
+
 static int refuse_one(fake_answer_t *answer_to, const char *kind, fake_order_t *order,
                       apr_pool_t *pool)
 {
@@ -582,6 +597,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_event_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_renewed_is_repeated, setup, teardown),
         cmocka_unit_test_setup_teardown(test_veto, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_process_is_no_veto, setup, teardown),
         cmocka_unit_test_setup_teardown(test_errored, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused_challenge, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hanging, setup, teardown),
