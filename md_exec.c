@@ -273,7 +273,7 @@ static apr_status_t begin(md_exec_t *exec, const char *const *argv, const char *
     exec->look_at = steady + LOOK_FIRST;
     rc = give_birth(exec, &birth);
     if (rc == EAGAIN) /* fork(2): to be told, unlike a place that is soon to be had */
-        return md_fail(err, APR_ENOMEM, "cannot start a process: the limit on processes is "
+        return md_fail(err, APR_ENOMEM, "cannot start a process: the limit on processes has been "
                        "reached");
     if (rc != 0)
         return md_fail_system(err, rc, "cannot start a process");
