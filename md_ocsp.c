@@ -12,6 +12,7 @@
 #include "md_clock.h"
 #include "md_job.h"
 #include "md_log.h"
+#include "md_ocsp_ask.h"
 #include "md_ocsp_record.h"
 #include "md_renew.h"
 #include "md_staple_file.h"
@@ -64,11 +65,8 @@ struct md_ocsp_t {
 /* An exchange with a responder. */
 typedef struct ask_t {
     refresh_t *refresh;
-    md_ocsp_request_t request;
-    md_response_t *response;
-    md_ocsp_answer_t answer;
+    md_ocsp_reply_t reply;
     md_staple_t known;         /* before it; len 0: nothing */
-    apr_time_t now;            /* when it was answered */
     md_err_t err;
     apr_pool_t *p;
 } ask_t;
@@ -292,7 +290,7 @@ static void note_success(const ask_t *ask, int is_new)
     refresh->responder->errors = 0;
     refresh->responder->held_until = 0;
     unlock(refresh->all);
-    md_ocsp_record_success(refresh->record, is_new, ask->now, ask->p);
+    md_ocsp_record_success(refresh->record, is_new, ask->reply.at, ask->p);
 }
 
 /* A responder that is out of reach is left alone, whoever wants to ask it. */
@@ -312,8 +310,8 @@ static void note_failure(const ask_t *ask, apr_int64_t errors, apr_interval_time
     unlock(refresh->all);
     md_staples_count_failure(refresh->all->staples, refresh->stapled);
     md_ocsp_record_failure(refresh->record, &ask->err,
-                           errors > MD_MAX_ERRORS ? MD_MAX_ERRORS : (int)errors, ask->now + wait,
-                           ask->now, ask->p);
+                           errors > MD_MAX_ERRORS ? MD_MAX_ERRORS : (int)errors,
+                           ask->reply.at + wait, ask->reply.at, ask->p);
 }
 
 /* ---- what an exchange came to ---- */
@@ -322,12 +320,12 @@ static void tell_revoked(const ask_t *ask)
 {
     const md_stapled_t *stapled = ask->refresh->stapled;
     int is_renewed = stapled->domain && md_renew_is_wanted(stapled->domain);
-    const char *reason = ask->answer.reason ? ask->answer.reason : "no reason given";
+    const char *reason = ask->reply.answer.reason ? ask->reply.answer.reason : "no reason given";
 
     if (ask->known.len > 0 && ask->known.status == MD_OCSP_REVOKED)
         return;
     md_log(MD_LOG_WARNING, "md[%s]: the CA revoked the certificate with serial %s on %s (%s)%s",
-           stapled->name, stapled->ocsp->serial, md_time_http(ask->answer.revoked_at, ask->p),
+           stapled->name, stapled->ocsp->serial, md_time_http(ask->reply.answer.revoked_at, ask->p),
            reason, is_renewed ? "; it is renewed at once" : "");
     if (is_renewed && ask->refresh->all->renewals)
         md_renewals_wake(ask->refresh->all->renewals, stapled->domain->name);
@@ -336,11 +334,11 @@ static void tell_revoked(const ask_t *ask)
 /* An old response out of a cache replaces nothing. */
 static int is_news(const ask_t *ask, apr_time_t steady)
 {
-    if (!ask->known.len || !md_staple_is_usable(&ask->known, ask->now, steady))
+    if (!ask->known.len || !md_staple_is_usable(&ask->known, ask->reply.at, steady))
         return 1;
-    if (ask->answer.this_update != ask->known.from)
-        return ask->answer.this_update > ask->known.from;
-    return ask->answer.status == MD_OCSP_REVOKED && ask->known.status != MD_OCSP_REVOKED;
+    if (ask->reply.answer.this_update != ask->known.from)
+        return ask->reply.answer.this_update > ask->known.from;
+    return ask->reply.answer.status == MD_OCSP_REVOKED && ask->known.status != MD_OCSP_REVOKED;
 }
 
 static void use(ask_t *ask, md_staple_t *staple)
@@ -348,8 +346,8 @@ static void use(ask_t *ask, md_staple_t *staple)
     const refresh_t *refresh = ask->refresh;
     md_ocsp_t *all = refresh->all;
 
-    md_staple_fill(staple, &ask->answer, (const unsigned char *)ask->response->body,
-                   ask->response->len, ask->now, md_clock_steady());
+    md_staple_fill(staple, &ask->reply.answer, (const unsigned char *)ask->reply.response->body,
+                   ask->reply.response->len, ask->reply.at, md_clock_steady());
     md_staples_put(all->staples, refresh->stapled, staple);
     if (md_staple_save(staple, all->reg->store, refresh->stapled, &ask->err, ask->p)
         != APR_SUCCESS)
@@ -358,7 +356,7 @@ static void use(ask_t *ask, md_staple_t *staple)
     md_log(MD_LOG_DEBUG, "md[%s]: new OCSP response for the certificate with serial %s: %s until "
            "%s", refresh->stapled->name, refresh->stapled->ocsp->serial, md_staple_status(staple),
            md_time_http(staple->until, ask->p));
-    if (ask->answer.status == MD_OCSP_REVOKED)
+    if (ask->reply.answer.status == MD_OCSP_REVOKED)
         tell_revoked(ask);
 }
 
@@ -368,7 +366,7 @@ static md_task_next_t succeed(ask_t *ask)
     md_staple_t *staple = &ask->known, fresh;
     md_window_t validity;
     int is_new = is_news(ask, md_clock_steady());
-    apr_time_t at;
+    apr_time_t now = ask->reply.at, at;
 
     if (is_new || !md_staple_is_stored(refresh->all->reg->store, refresh->stapled, ask->p)) {
         use(ask, &fresh);
@@ -376,8 +374,8 @@ static md_task_next_t succeed(ask_t *ask)
     }
     validity = validity_of(staple);
     at = md_ocsp_refresh_at(&validity, &refresh->all->reg->conf->staple_renew_window,
-                            fresh_until(ask->response->headers, ask->now), ask->now, roll());
-    rest_until(refresh, next_plan(refresh, at - ask->now, 0).due_at);
+                            fresh_until(ask->reply.response->headers, now), now, roll());
+    rest_until(refresh, next_plan(refresh, at - now, 0).due_at);
     note_success(ask, is_new);
     return MD_TASK_REST;
 }
@@ -387,21 +385,21 @@ static int is_delay(const ask_t *ask)
 {
     return APR_STATUS_IS_EAGAIN(ask->err.rv)
            || (APR_STATUS_IS_ENOENT(ask->err.rv)
-               && ask->now - ask->refresh->stapled->ocsp->issued_at < YOUNG);
+               && ask->reply.at - ask->refresh->stapled->ocsp->issued_at < YOUNG);
 }
 
 static apr_interval_time_t wait_after(const ask_t *ask, apr_int64_t errors)
 {
     apr_interval_time_t most = APR_STATUS_IS_ENOENT(ask->err.rv) && !is_delay(ask) ? LASTING_WAIT
                                                                                   : MOST_WAIT;
-    apr_interval_time_t left = ask->known.len > 0 ? ask->known.ends_at - ask->now : 0, wait;
+    apr_interval_time_t left = ask->known.len > 0 ? ask->known.ends_at - ask->reply.at : 0, wait;
 
     wait = md_job_backoff(errors < 100 ? (int)errors : 100,
                           ask->refresh->all->reg->conf->retry_delay, most, roll());
     if (left > 0 && wait > left / 2)
         wait = left / 2 > LEAST_WAIT ? left / 2 : LEAST_WAIT;
-    if (ask->err.retry_after - ask->now > wait)
-        wait = ask->err.retry_after - ask->now;
+    if (ask->err.retry_after - ask->reply.at > wait)
+        wait = ask->err.retry_after - ask->reply.at;
     return wait > 0 ? wait : BROKEN_AFTER;
 }
 
@@ -424,7 +422,7 @@ static md_task_next_t fail(ask_t *ask)
     apr_int64_t errors = md_staples_plan(refresh->all->staples, refresh->stapled).errors + 1;
     apr_interval_time_t wait;
 
-    if (ask->response && !refresh->by_post && !is_delay(ask)
+    if (ask->reply.response && !refresh->by_post && !is_delay(ask)
         && !APR_STATUS_IS_ENOENT(ask->err.rv)) {
         refresh->by_post = 1; /* what is in between may not know GET, or have old responses */
         return MD_TASK_AGAIN;
@@ -439,75 +437,17 @@ static md_task_next_t fail(ask_t *ask)
     return rest_until(refresh, next_plan(refresh, wait, errors).due_at);
 }
 
-/* ---- exchanges ---- */
-
-static apr_status_t send_request(ask_t *ask)
-{
-    const refresh_t *refresh = ask->refresh;
-    const char *responder = refresh->stapled->ocsp->responder_url;
-    md_request_t request = { .method = "GET", .accept = MD_OCSP_TYPE, .max_body = MD_MAX_OCSP_BODY,
-                             .url_from = "the URL of the responder in the certificate" };
-    unsigned char nonce[MD_OCSP_NONCE_LEN];
-    apr_status_t rv;
-
-    request.route = md_config_route(refresh->stapled->domain, refresh->all->reg->conf,
-                                    &refresh->all->reg->noted);
-    md_random_bytes(nonce, sizeof(nonce));
-    rv = md_ocsp_request_make(&ask->request, refresh->stapled->ocsp,
-                              refresh->by_post ? nonce : NULL, &ask->err, ask->p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    request.url = refresh->by_post ? NULL : md_ocsp_get_url(responder, &ask->request, ask->p);
-    if (!request.url) {
-        request.method = "POST";
-        request.url = responder;
-        request.content_type = MD_OCSP_REQUEST_TYPE;
-        request.body = (const char *)ask->request.der;
-        request.body_len = ask->request.len;
-    }
-    return md_http_exchange(&ask->response, refresh->all->http, &request, &ask->err, ask->p);
-}
-
-/* Parameters do not matter. */
-static int is_ocsp_type(const char *type)
-{
-    apr_size_t len = strlen(MD_OCSP_TYPE);
-
-    return type && !strncasecmp(type, MD_OCSP_TYPE, len) && strchr("; \t", type[len]);
-}
-
-static apr_status_t check_reply(ask_t *ask)
-{
-    const md_response_t *response = ask->response;
-    const char *type = apr_table_get(response->headers, "Content-Type");
-    apr_time_t retry_after;
-    apr_status_t rv;
-
-    retry_after = md_time_retry_after(apr_table_get(response->headers, "Retry-After"), ask->now);
-    if (response->status != 200)
-        rv = md_fail(&ask->err, APR_EGENERAL, "HTTP status %d", response->status);
-    else if (!is_ocsp_type(type))
-        rv = md_fail(&ask->err, APR_EGENERAL, "the answer is of type '%s'",
-                     type ? md_text_printable(type, ask->p) : "");
-    else
-        rv = md_ocsp_check(&ask->answer, ask->refresh->stapled->ocsp, &ask->request,
-                           (const unsigned char *)response->body, response->len, ask->now,
-                           &ask->err, ask->p);
-    if (rv != APR_SUCCESS)
-        ask->err.retry_after = retry_after;
-    return rv;
-}
-
 static md_task_next_t exchange(ask_t *ask)
 {
+    const refresh_t *refresh = ask->refresh;
+    const md_ocsp_t *all = refresh->all;
+    md_route_t route = md_config_route(refresh->stapled->domain, all->reg->conf, &all->reg->noted);
     apr_status_t rv;
 
-    if (!md_staples_get(&ask->known, ask->refresh->all->staples, ask->refresh->stapled))
+    if (!md_staples_get(&ask->known, all->staples, refresh->stapled))
         ask->known.len = 0;
-    rv = send_request(ask);
-    ask->now = md_clock_now();
-    if (rv == APR_SUCCESS)
-        rv = check_reply(ask);
+    rv = md_ocsp_ask(&ask->reply, refresh->stapled->ocsp, refresh->by_post, all->http, &route,
+                     &ask->err, ask->p);
     return rv == APR_SUCCESS ? succeed(ask) : fail(ask);
 }
 

@@ -14,6 +14,7 @@
 #include <apr_thread_mutex.h>
 
 #include "md_clock.h"
+#include "md_first_staple.h"
 #include "md_log.h"
 #include "md_notice.h"
 #include "md_renew.h"
@@ -22,6 +23,9 @@
 
 #define RUN_LIMIT    apr_time_from_sec(3600) /* a CA may take 100 s for each answer */
 #define BROKEN_AFTER apr_time_from_sec(60)   /* without memory or descriptors */
+#define STAPLE_LANE  "first OCSP responses"  /* of all responders */
+#define STAPLE_WAIT  apr_time_from_sec(60)   /* for them, and then for an exchange to end */
+#define STAPLE_TRIES 8                       /* or for so many, in half a minute */
 
 /* A domain. */
 typedef struct renewal_t {
@@ -39,7 +43,10 @@ typedef struct renewal_t {
     apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
     apr_time_t polled_at;  /* steady: the CA was last asked when to renew, 0: never; */
     apr_time_t poll_after; /* and, though that could not be saved, is not asked again before */
-    int is_poll;           /* what there is to do is to ask it */
+    int is_poll;           /* what there is to do is to ask it; */
+    int is_staple;         /* or the responder of staged certificates, */
+    apr_time_t staple_until; /* steady: before what is ready is told of. 0: it is not asked */
+    int staple_tries;
     md_advice_t *advice;   /* of such a run, NULL: it has not begun */
     md_acme_t *acme;       /* of it */
     md_renew_t *renew;     /* the run that renews, NULL: none */
@@ -514,6 +521,24 @@ static md_task_next_t announce(renewal_t *renewal, md_job_t *job)
     return rest_until(renewal, notice->renewed_at);
 }
 
+/* Certificates that must be stapled have responses before they are in service, if the responder
+ * has some; nobody waits for long. */
+static int is_staple_due(renewal_t *renewal, apr_pool_t *tmp)
+{
+    apr_time_t steady = md_clock_steady();
+
+    if (renewal->notice.renewed_at > steady
+        || !md_first_staple_is_missing(renewal->all->reg, renewal->domain, tmp)) {
+        renewal->staple_until = 0;
+        return 0;
+    }
+    if (!renewal->staple_until) {
+        renewal->staple_until = steady + STAPLE_WAIT;
+        renewal->staple_tries = 0;
+    }
+    return steady < renewal->staple_until && renewal->staple_tries < STAPLE_TRIES;
+}
+
 /* A renewal that somebody does not want now is asked for again in the next regular round; one that
  * nobody could be asked about, soon. */
 static void heed_veto(renewal_t *renewal)
@@ -610,8 +635,10 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
         return rest_or_warn(renewal, next_run, job);
     if (!md_renew_is_wanted(domain) || (job->finished && job->notified_renewed))
         return rest_or_warn(renewal, MD_TASK_NEVER, job);
-    if (job->finished && md_renew_is_staged(reg, domain, tmp))
-        return announce(renewal, job);
+    if (job->finished && md_renew_is_staged(reg, domain, tmp)) {
+        renewal->is_staple = is_staple_due(renewal, tmp);
+        return renewal->is_staple ? MD_TASK_AGAIN : announce(renewal, job);
+    }
     advice = md_advice_load(reg->store, domain, now, tmp);
     due = md_renew_when(reg, domain, advice, now);
     renewal->renew_at = due.at;
@@ -627,13 +654,19 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
     return rest_or_warn(renewal, at < next_run ? at : next_run, job);
 }
 
-/* A poll needs neither a claim nor an answer soon: those who renew go first. */
 static void settle_lane(renewal_t *renewal, const md_job_t *job)
 {
     const md_domain_t *domain = renewal->domain;
 
-    renewal->task.lane = renewal->is_poll ? domain->ca_url
+    renewal->task.lane = renewal->is_staple ? STAPLE_LANE
+                         : renewal->is_poll ? domain->ca_url
                          : md_renew_due_ca(renewal->all->reg, domain, job->errors);
+}
+
+/* To ask somebody needs neither a claim nor an answer soon: those who renew go first. */
+static int renews(const renewal_t *renewal)
+{
+    return !renewal->is_poll && !renewal->is_staple;
 }
 
 static md_task_next_t look(md_task_t *task)
@@ -644,7 +677,7 @@ static md_task_next_t look(md_task_t *task)
     md_job_t *job;
 
     restore_claims(renewal->all);
-    renewal->is_poll = 0;
+    renewal->is_poll = renewal->is_staple = 0;
     if (md_notice_is_busy(&renewal->notice))
         return rest_while_told(renewal);
     if (!renewal->all->reg->is_tool) {
@@ -652,7 +685,7 @@ static md_task_next_t look(md_task_t *task)
         job = tmp ? load_job(renewal, tmp) : NULL;
         if (job) {
             next = decide(renewal, job, tmp);
-            post(renewal, job, next == MD_TASK_AGAIN && !renewal->is_poll);
+            post(renewal, job, next == MD_TASK_AGAIN && renews(renewal));
             settle_lane(renewal, job);
         }
         if (tmp)
@@ -660,9 +693,9 @@ static md_task_next_t look(md_task_t *task)
         if (!job)
             return rest_until(renewal, md_clock_steady() + BROKEN_AFTER);
     }
-    task->urgency = renewal->is_poll ? MD_TASK_NEVER
-                                     : md_renew_time_left(renewal->domain, md_clock_now());
-    if (next == MD_TASK_AGAIN && !renewal->is_poll && !claim_ring(renewal))
+    task->urgency = renews(renewal) ? md_renew_time_left(renewal->domain, md_clock_now())
+                                    : MD_TASK_NEVER;
+    if (next == MD_TASK_AGAIN && renews(renewal) && !claim_ring(renewal))
         return rest_until(renewal, MD_TASK_NEVER); /* it is woken */
     if (next == MD_TASK_REST && renewal->has_claim && renewal->not_before <= md_clock_steady())
         leave_ring(renewal); /* what it began is not wanted any more, or not now */
@@ -737,6 +770,29 @@ static md_task_next_t step_poll(renewal_t *renewal)
     if (md_advice_ask(renewal->advice, renewal->acme, interval, md_clock_now(), roll()))
         return MD_TASK_AGAIN;
     return conclude_poll(renewal);
+}
+
+/* ---- the first responses for what is staged ---- */
+
+/* Then there is another look. Not all responders of a CA know at once what it has issued. */
+static md_task_next_t step_staple(renewal_t *renewal)
+{
+    apr_interval_time_t pause = apr_time_from_sec(1) << (renewal->staple_tries / 2);
+    apr_pool_t *tmp = md_engine_pool();
+    apr_status_t rv = APR_ENOMEM;
+    md_err_t err;
+
+    if (tmp) {
+        md_err_init(&err, tmp);
+        rv = md_first_staple_fetch(renewal->all->reg, renewal->domain, renewal->staple_tries % 2,
+                                   renewal->all->http, &err, tmp);
+        if (rv != APR_SUCCESS)
+            md_log(MD_LOG_DEBUG, "md[%s]: no OCSP response for what is staged: %s",
+                   renewal->domain->name, err.detail);
+        apr_pool_destroy(tmp);
+    }
+    ++renewal->staple_tries;
+    return rest_until(renewal, md_clock_steady() + (rv == APR_SUCCESS ? 0 : pause));
 }
 
 /* ---- runs ---- */
@@ -878,6 +934,8 @@ static md_task_next_t step(md_task_t *task)
 
     if (renewal->is_poll)
         return step_poll(renewal);
+    if (renewal->is_staple)
+        return step_staple(renewal);
     if (!renewal->renew && !begin(renewal))
         return put_off(renewal);
     now = md_clock_now();
@@ -900,10 +958,10 @@ static void end(md_task_t *task, md_task_why_t why)
 {
     renewal_t *renewal = (renewal_t *)task;
 
-    if (renewal->is_poll) {
+    if (renewal->is_poll)
         conclude_poll(renewal);
+    if (!renews(renewal))
         return;
-    }
     if (why == MD_TASK_OVERDUE) {
         md_renew_overdue(renewal->renew, md_clock_now(), roll());
         conclude(renewal);

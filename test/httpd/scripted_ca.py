@@ -122,8 +122,8 @@ def pem(cert):
 
 class Issuer:
     """A key with a certificate that signs others; `parent` None makes a root. What it signs names `ocsp_url`, if that is
-    set."""
-    ocsp_url = None
+    set, and has to be stapled with `must_staple`."""
+    ocsp_url, must_staple = None, False
 
     def __init__(self, name, parent=None, key=None):
         self.key = key or ec.generate_private_key(ec.SECP256R1())
@@ -157,6 +157,8 @@ class Issuer:
         if self.ocsp_url:
             builder = builder.add_extension(x509.AuthorityInformationAccess([x509.AccessDescription(
                 AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(self.ocsp_url))]), critical=False)
+        if self.must_staple:
+            builder = builder.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)
         return (builder.add_extension(x509.BasicConstraints(False, None), critical=True)
                 .add_extension(x509.SubjectAlternativeName(san), critical=not cn)
                 .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),

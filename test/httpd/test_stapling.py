@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseBuilder, OCSPResponseStatus
 
 from ocsp_ca import OcspCA, Responder, handshake, serial_of, stapled, tls
 from ports import free_ports
@@ -213,6 +214,38 @@ def test_a_revoked_certificate_is_renewed_at_once(httpd, ca):
         assert httpd.tls_cert("one.test").serial_number != serial
         assert ca.count("newOrder") == orders + 1
         assert httpd.error_log().count("AH10059: The Managed Domain two.test ") == 1
+
+
+def must_staple(httpd, ca, responder):
+    ca.intermediate.ocsp_url, ca.intermediate.must_staple = responder.url, True
+    httpd.use_ca(ca)
+    httpd.add_md_conf("MDStapling on\nMDMustStaple on\nMDPrivateKeys P-256 rsa2048\nMDomain one.test")
+    httpd.add_vhost("one.test")
+
+
+def test_what_must_be_stapled_is_stapled_at_once(httpd, ca):
+    """Though the responder does not know it right after issuance, and is gone after the reload."""
+    unauthorized = OCSPResponseBuilder.build_unsuccessful(OCSPResponseStatus.UNAUTHORIZED).public_bytes(Encoding.DER)
+    with Responder(ca.intermediate.cert, ca.intermediate.key) as responder:
+        responder.reply = lambda der: unauthorized if sum(responder.asked.values()) <= 2 else der
+        must_staple(httpd, ca, responder)
+        httpd.start()
+        httpd.wait_log("AH10059")
+        assert len(files(httpd, "one.test")) == 2 and sum(responder.asked.values()) == 4
+    httpd.graceful()
+    for sigalgs in "ecdsa_secp256r1_sha256", "rsa_pss_rsae_sha256":
+        assert status(httpd, responder, "one.test", "-sigalgs", sigalgs) == GOOD
+    assert httpd.md_status("one.test")["state"] == 2
+    assert not httpd.problems()
+
+
+def test_a_responder_that_is_away_holds_up_no_set(httpd, ca):
+    with Responder(ca.intermediate.cert, ca.intermediate.key) as responder:
+        must_staple(httpd, ca, responder)
+    httpd.start()
+    httpd.wait_log(r"no OCSP response for what is staged: ", count=2)
+    httpd.wait_log("AH10059", timeout=38)
+    assert not files(httpd, "one.test")
 
 
 def test_200_certificates(httpd, ocsp):
