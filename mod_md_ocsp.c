@@ -6,6 +6,7 @@
 #include <apr_strings.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -91,6 +92,13 @@ static int prime(server_rec *s, apr_pool_t *p, const char *id, apr_size_t id_len
     return DECLINED;
 }
 
+/* Is there a response for a handshake? */
+static int is_there(md_staple_t *staple, const md_staples_t *staples, const md_stapled_t *stapled)
+{
+    return md_staples_get(staple, staples, stapled)
+           && md_staple_is_usable(staple, md_clock_now(), md_clock_steady());
+}
+
 /* ---- what mod_ssl does not offer ---- */
 
 /* A hook of mod_ssl_openssl.h, which not every httpd installs. */
@@ -105,23 +113,137 @@ static int names_responder(X509 *x509)
     return count > 0;
 }
 
-/* Told once for each certificate, whatever the number of its servers. */
-static void tell_missing_issuer(server_rec *s, const md_staples_t *staples, X509 *x509,
-                                apr_hash_t *told, apr_pool_t *p)
+static apr_status_t free_store(void *trusted)
 {
-    unsigned char sha1[EVP_MAX_MD_SIZE];
-    const md_stapled_t *stapled;
-    unsigned int len = 0;
+    X509_STORE_free(trusted);
+    return APR_SUCCESS;
+}
 
-    if (!x509 || !X509_digest(x509, EVP_sha1(), sha1, &len) || !names_responder(x509)
-        || md_staples_knows(&stapled, staples, (const char *)sha1, len)
-        || apr_hash_get(told, sha1, len))
-        return;
-    apr_hash_set(told, apr_pmemdup(p, sha1, len), len, "");
+/* What this system trusts, read once in a start; NULL without memory. */
+static X509_STORE *trusted_by_system(apr_pool_t *p)
+{
+    static const char KEY[] = "mod_md:trusted";
+    void *found = NULL;
+    X509_STORE *trusted;
+
+    apr_pool_userdata_get(&found, KEY, p);
+    if (found)
+        return found;
+    trusted = X509_STORE_new();
+    if (trusted) {
+        (void)X509_STORE_set_default_paths(trusted);
+        apr_pool_userdata_setn(trusted, KEY, free_store, p);
+    }
+    return trusted;
+}
+
+/* There may be several CAs of one name. */
+static int is_signed_by(X509 *x509, X509 *issuer)
+{
+    EVP_PKEY *key = X509_get0_pubkey(issuer);
+
+    return key && X509_verify(x509, key) == 1;
+}
+
+/* For X509_free; NULL: it is not there. */
+static X509 *find_issuer(X509 *x509, apr_pool_t *p)
+{
+    X509_STORE *trusted = trusted_by_system(p);
+    X509_STORE_CTX *search = X509_STORE_CTX_new();
+    X509 *issuer = NULL;
+
+    if (!trusted || !search || X509_STORE_CTX_init(search, trusted, x509, NULL) != 1
+        || X509_STORE_CTX_get1_issuer(&issuer, search, x509) != 1)
+        issuer = NULL;
+    X509_STORE_CTX_free(search);
+    if (!issuer || is_signed_by(x509, issuer))
+        return issuer;
+    X509_free(issuer);
+    return NULL;
+}
+
+static const char *pem_of(X509 *x509, X509 *issuer, apr_pool_t *p)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    const char *pem = "";
+    char *data;
+    long len;
+
+    if (bio && PEM_write_bio_X509(bio, x509) && PEM_write_bio_X509(bio, issuer)) {
+        len = BIO_get_mem_data(bio, &data);
+        pem = apr_pstrmemdup(p, data, (apr_size_t)len);
+    }
+    BIO_free(bio);
+    return pem;
+}
+
+/* By the id that mod_ssl gives it. */
+static int add_with_issuer(server_rec *s, md_staples_t *staples, const char *id, apr_size_t id_len,
+                           X509 *x509, apr_pool_t *p)
+{
+    X509 *issuer = find_issuer(x509, p);
+    apr_status_t rv = APR_ENOENT;
+    md_err_t err;
+
+    md_err_init(&err, p);
+    if (issuer)
+        rv = md_staples_add(staples, id, id_len, pem_of(x509, issuer, p),
+                            domain_of(mod_md_server(s)), &err);
+    X509_free(issuer);
+    return rv == APR_SUCCESS;
+}
+
+/* Told once for each certificate, whatever the number of its servers. */
+static void tell_missing_issuer(server_rec *s, apr_pool_t *p)
+{
     ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s, "%s: no OCSP response can be stapled for the "
                  "certificate of %s, as its issuer is not known: add the issuer's certificate to "
                  "the file, or to SSLCACertificateFile", mod_md_place_of(s, p),
                  s->server_hostname ? s->server_hostname : "the server");
+}
+
+/* A certificate that mod_ssl has not offered, as its issuer is neither in the chain nor among what
+ * mod_ssl trusts: is it stapled all the same? */
+static int is_found(server_rec *s, md_process_t *process, X509 *x509, apr_pool_t *p)
+{
+    unsigned char sha1[EVP_MAX_MD_SIZE];
+    const md_stapled_t *stapled = NULL;
+    const char *id = (const char *)sha1;
+    unsigned int len = 0;
+
+    if (!x509 || !X509_digest(x509, EVP_sha1(), sha1, &len) || !names_responder(x509)
+        || apr_hash_get(process->unstapled, id, len))
+        return 0;
+    if (md_staples_knows(&stapled, process->reg->staples, id, len))
+        return stapled != NULL;
+    if (add_with_issuer(s, process->reg->staples, id, len, x509, p))
+        return 1;
+    apr_hash_set(process->unstapled, apr_pmemdup(p, id, len), len, "");
+    tell_missing_issuer(s, p);
+    return 0;
+}
+
+/* What mod_ssl asks a get_response hook for is asked for here, where it has nothing to staple. */
+static int staple_unasked(SSL *ssl, void *baton)
+{
+    const md_reg_t *reg = mod_md_process()->reg;
+    const md_stapled_t *stapled = NULL;
+    unsigned char sha1[EVP_MAX_MD_SIZE], *der;
+    X509 *x509 = SSL_get_certificate(ssl);
+    unsigned int len = 0;
+    md_staple_t staple;
+
+    (void)baton;
+    if (!x509 || !X509_digest(x509, EVP_sha1(), sha1, &len) || !reg || !reg->staples
+        || !md_staples_knows(&stapled, reg->staples, (const char *)sha1, len) || !stapled
+        || !is_there(&staple, reg->staples, stapled))
+        return SSL_TLSEXT_ERR_NOACK;
+    der = OPENSSL_memdup(MD_STAPLE_DER(&staple), (size_t)staple.len);
+    if (!der || !SSL_set_tlsext_status_ocsp_resp(ssl, der, (long)staple.len)) {
+        OPENSSL_free(der);
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    return SSL_TLSEXT_ERR_OK;
 }
 
 /* mod_ssl has offered each certificate of the server whose issuer it knows. */
@@ -129,6 +251,7 @@ static int init_server(server_rec *s, apr_pool_t *p, int is_proxy, SSL_CTX *ctx)
 {
     md_process_t *process = mod_md_process();
     X509 *current = SSL_CTX_get0_certificate(ctx);
+    int (*callback)(SSL *, void *) = NULL, found = 0;
     long more;
 
     if (is_proxy || !process->reg || !process->reg->staples || process->is_dry_run
@@ -138,9 +261,11 @@ static int init_server(server_rec *s, apr_pool_t *p, int is_proxy, SSL_CTX *ctx)
         process->unstapled = apr_hash_make(p);
     for (more = SSL_CTX_set_current_cert(ctx, SSL_CERT_SET_FIRST); more == 1;
          more = SSL_CTX_set_current_cert(ctx, SSL_CERT_SET_NEXT))
-        tell_missing_issuer(s, process->reg->staples, SSL_CTX_get0_certificate(ctx),
-                            process->unstapled, p);
+        found |= is_found(s, process, SSL_CTX_get0_certificate(ctx), p);
     (void)SSL_CTX_select_current_cert(ctx, current);
+    SSL_CTX_get_tlsext_status_cb(ctx, &callback);
+    if (found && !callback)
+        SSL_CTX_set_tlsext_status_cb(ctx, staple_unasked);
     ERR_clear_error();
     return OK;
 }
@@ -158,8 +283,7 @@ static int get_response(server_rec *s, conn_rec *c, const char *id, apr_size_t i
     if (!reg || !reg->staples || !md_staples_knows(&stapled, reg->staples, id, id_len) || !stapled
         || !mod_md_staples(s))
         return DECLINED;
-    if (md_staples_get(&staple, reg->staples, stapled)
-        && md_staple_is_usable(&staple, md_clock_now(), md_clock_steady()))
+    if (is_there(&staple, reg->staples, stapled))
         copy(MD_STAPLE_DER(&staple), (apr_size_t)staple.len, baton);
     else
         copy(NULL, 0, baton);

@@ -89,17 +89,25 @@ def test_certificates_that_cannot_be_asked_about(httpd, ocsp):
     assert not httpd.problems()
 
 
-def test_an_issuer_that_is_missing(httpd, ocsp):
-    """It is found among the trusted certificates, or else told once."""
+def test_an_issuer_that_is_missing(httpd, ocsp, workdir, monkeypatch):
+    """It is found among the certificates that mod_ssl trusts, or the system, or else told once."""
     pairs = {name: ocsp.issue(name, chain=False) for name in ("found.test", "lost.test")}
-    (httpd.dir / "ca.pem").write_bytes(ocsp.issuer.public_bytes(serialization.Encoding.PEM))
-    httpd.add_md_conf("MDStapling on")
-    httpd.add_vhost("found.test", extra=tls(pairs["found.test"]) + f"\nSSLCACertificateFile {httpd.dir}/ca.pem")
-    httpd.add_vhost("lost.test", extra=tls(pairs["lost.test"]))
-    httpd.add_vhost("again.test", extra=tls(pairs["lost.test"]))
-    httpd.start()
-    await_status(httpd, ocsp, "found.test")
-    assert status(httpd, ocsp, "lost.test") is None
+    with OcspCA(workdir / "other") as other:
+        pairs["system.test"] = other.issue("system.test", chain=False)
+        monkeypatch.setenv("SSL_CERT_FILE", str(workdir / "system.pem"))
+        (workdir / "system.pem").write_bytes(other.issuer.public_bytes(Encoding.PEM))
+        (httpd.dir / "ca.pem").write_bytes(ocsp.issuer.public_bytes(Encoding.PEM))
+        httpd.add_md_conf("MDStapling on")
+        httpd.add_vhost("found.test", extra=tls(pairs["found.test"]) + f"\nSSLCACertificateFile {httpd.dir}/ca.pem")
+        for name, of in ("lost", "lost"), ("again", "lost"), ("system", "system"), ("system2", "system"):
+            httpd.add_vhost(f"{name}.test", extra=tls(pairs[f"{of}.test"]))
+        httpd.start()
+        await_status(httpd, ocsp, "found.test")
+        for name in "system.test", "system2.test":
+            for version in "-tls1_2", "-tls1_3":
+                await_status(httpd, other, name, GOOD, version)
+        assert dict(other.asked) == {serial_of(pairs["system.test"]): 1}
+        assert status(httpd, ocsp, "lost.test") is None
     told = [line for line in httpd.error_log().splitlines() if "as its issuer is not known" in line]
     assert len(told) == 1 and re.search("certificate of (lost|again).test", told[0])
 
