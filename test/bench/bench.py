@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "httpd"))
+from bench_stapling import bench_stapling  # noqa: E402
 from ports import free_ports  # noqa: E402
 from servers import Httpd, Pebble, apxs, run, wait_for  # noqa: E402
 
@@ -420,14 +421,16 @@ def bench_scale(count, stock=False, shapes=False):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["issue", "far", "start", "memory", "scale"],
-                        help="issue, far, start, memory, scale; all without")
-    parser.add_argument("--domains", type=int, help="in place of 60, 200, 1000, 500, 10000")
+    parser.add_argument("what", nargs="*", default=["issue", "far", "start", "memory", "scale", "stapling"],
+                        help="issue, far, start, memory, scale, stapling; all without")
+    parser.add_argument("--domains", type=int, help="in place of 60, 200, 1000, 500, 10000, 10000")
     parser.add_argument("--stock", action="store_true", help="scale: the stock module as well, which is slow")
     parser.add_argument("--shapes", action="store_true", help="scale: also other kinds of vhosts and settings")
     args = parser.parse_args()
     benches = {"issue": (bench_issue, 60), "far": (bench_far, 200), "start": (bench_start, 1000),
-               "memory": (bench_memory, 500), "scale": (lambda count: bench_scale(count, args.stock, args.shapes), 10000)}
+               "memory": (bench_memory, 500), "scale": (lambda count: bench_scale(count, args.stock, args.shapes), 10000),
+               "stapling": (lambda count: bench_stapling(count, row, workdir, PlainHttpd, stock_module(), time_start,
+                                                         fresh_log), 10000)}
     for what in args.what:
         bench, count = benches[what]
         bench(args.domains or count)
