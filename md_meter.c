@@ -6,7 +6,7 @@
 
 #define WORDS (sizeof(md_meter_t) / sizeof(apr_uint64_t))
 
-/* A CA on the same continent answers within the first ones, one in trouble within the last. */
+/* In microseconds. */
 static const apr_interval_time_t BOUNDS[] = {
     50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000,
 };
@@ -25,11 +25,6 @@ static void store(apr_uint64_t *word, apr_uint64_t value)
 static void add(apr_uint64_t *word, apr_uint64_t more)
 {
     __atomic_fetch_add(word, more, __ATOMIC_RELAXED);
-}
-
-apr_interval_time_t md_meter_bound(int i)
-{
-    return i < MD_METER_BOUNDS ? BOUNDS[i] : 0;
 }
 
 static md_answer_t answer_of(int status)

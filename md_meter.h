@@ -23,13 +23,17 @@ typedef enum {
     MD_HOLD_COUNT
 } md_hold_t;
 
+/* The bounds of times that are told apart, in seconds as metrics show them: a CA on the same
+ * continent answers within the first ones, one in trouble within the last. */
 #define MD_METER_BOUNDS 10
+#define MD_METER_BOUND_TEXTS \
+    "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0"
 
 /* Requests to one CA, in 64-bit words. */
 typedef struct md_meter_t {
     apr_uint64_t answers[MD_ANSWER_COUNT];
-    apr_uint64_t took_up_to[MD_METER_BOUNDS + 1]; /* requests by time: up to md_meter_bound(i), but
-                                                     longer than the bound before */
+    apr_uint64_t took_up_to[MD_METER_BOUNDS + 1]; /* requests by time: up to this bound, but longer
+                                                     than the one before */
     apr_uint64_t took;                            /* microseconds, all together */
     apr_uint64_t holds[MD_HOLD_COUNT];
     apr_uint64_t held_until[MD_HOLD_COUNT];       /* apr_time_t */
@@ -40,9 +44,6 @@ typedef struct md_load_t {
     apr_uint64_t in_flight;  /* runs that have begun and are not done */
     apr_uint64_t waiting;    /* for a place */
 } md_load_t;
-
-/* Upper bounds of times in order; the last one has none, and is 0. */
-apr_interval_time_t md_meter_bound(int i);
 
 /* A request and its HTTP status, 0: there was no answer. `meter` may be NULL here and below. */
 void md_meter_request(md_meter_t *meter, int status, apr_interval_time_t took);

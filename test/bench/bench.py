@@ -9,6 +9,7 @@ start   time until the parent is ready with many new domains on a vhost each; se
 memory  the child that drives renewals, while and after it issues many domains
 scale   what managed domains with certificates add to start, graceful restart and memory of the parent, at 1,000
         and at many domains, against the same vhosts and files without the module; and all domains new
+pages   CPU of the child that answers, for each page of many domains with certificates, and how much it grows
 """
 import argparse
 import asyncio
@@ -418,11 +419,49 @@ def bench_scale(count, stock=False, shapes=False):
         scale_new(300, stock_module())  # makes RSA keys, which takes minutes for more
 
 
+PAGES = {"md-metrics": "/md-metrics", "server-status?auto": "/server-status?auto",
+         "md-status of one": "/md-status/d7.example.org", "md-status, JSON": "/md-status",
+         "md-status, HTML": "/md-status?format=html", "server-status": "/server-status"}
+
+
+def cpu_of_process(pid):
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def bench_pages(count, requests=100):
+    row(f"== {count} domains, {requests} requests for each page", "CPU ms each", "bytes", "MB before", "MB more")
+    directory = workdir()
+    server = scale_server(Httpd(directory / "httpd"), count, "aliases")
+    server.md_conf = [conf.replace("MDInitialDelay 1h", "MDInitialDelay 0") for conf in server.md_conf]
+    server.add_md_conf("MDServerStatus on\nMDRenewViaARI off")
+    server.global_conf.append("<Location /server-status>\nSetHandler server-status\n</Location>\nStartServers 1\n"
+                              "ServerLimit 1\nThreadsPerChild 8\nMaxRequestWorkers 8\nMinSpareThreads 1\nMaxSpareThreads 8")
+    fill_store(server.store / "domains", count, "P-256")
+    server.log_level = "notice md:debug"
+    try:
+        server.start()
+        server.wait_log("AH10107", 300)  # the engine has looked at all
+        child, = server.child_pids()
+        for what, path in PAGES.items():
+            for _ in range(10):
+                status, _, body = server.get(path, "base.test")
+                assert status == 200
+            memory, before = resident(child, "VmRSS"), cpu_of_process(child)
+            for _ in range(requests):
+                server.get(path, "base.test")
+            spent = (cpu_of_process(child) - before) / requests
+            row(what, f"{spent * 1000:.1f}", len(body), f"{memory:.1f}", f"{resident(child, 'VmRSS') - memory:.1f}")
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["issue", "far", "start", "memory", "scale", "stapling"],
-                        help="issue, far, start, memory, scale, stapling; all without")
+    parser.add_argument("what", nargs="*", default=["issue", "far", "start", "memory", "scale", "stapling", "pages"],
+                        help="issue, far, start, memory, scale, stapling, pages; all without")
     parser.add_argument("--domains", type=int, help="in place of 60, 200, 1000, 500, 10000, 10000")
     parser.add_argument("--stock", action="store_true", help="scale: the stock module as well, which is slow")
     parser.add_argument("--shapes", action="store_true", help="scale: also other kinds of vhosts and settings")
@@ -430,7 +469,8 @@ def main():
     benches = {"issue": (bench_issue, 60), "far": (bench_far, 200), "start": (bench_start, 1000),
                "memory": (bench_memory, 500), "scale": (lambda count: bench_scale(count, args.stock, args.shapes), 10000),
                "stapling": (lambda count: bench_stapling(count, row, workdir, PlainHttpd, stock_module(), time_start,
-                                                         fresh_log), 10000)}
+                                                         fresh_log), 10000),
+               "pages": (bench_pages, 10000)}
     for what in args.what:
         bench, count = benches[what]
         bench(args.domains or count)

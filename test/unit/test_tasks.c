@@ -34,6 +34,7 @@ static apr_pool_t *p;
 static md_engine_t *engine;
 static md_err_t err;
 static job_t jobs[200];
+static md_load_t load;
 static md_task_t *woken_early;
 static int is_released, at_work, most_at_work, is_open, opened, finished;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -109,7 +110,7 @@ static void host_close(void *baton)
 
 static void make_engine(int places)
 {
-    const md_engine_host_t host = { places, host_open, host_close, NULL, NULL };
+    const md_engine_host_t host = { places, host_open, host_close, NULL, &load };
 
     assert_int_equal(md_engine_create(&engine, &host, &err, p), APR_SUCCESS);
 }
@@ -383,6 +384,44 @@ static void few_threads_serve_all_lanes(void **state)
     AWAIT(is_done(&jobs[2]));
 }
 
+static int is_noted(apr_uint64_t in_flight, apr_uint64_t waiting)
+{
+    md_load_t noted = md_load_read(&load);
+
+    return noted.in_flight == in_flight && noted.waiting == waiting;
+}
+
+static void what_there_is_to_do_is_noted(void **state)
+{
+    int i;
+
+    (void)state;
+    md_engine_stop(engine);
+    md_load_note(&load, 7, 7); /* by one that was killed */
+    make_engine(2);
+    assert_true(is_noted(0, 0));
+    for (i = 0; i < 20; ++i)
+        add(i, i % 2 ? "odd" : "even", 3)->is_blocking = 1;
+    AWAIT(is_noted(2, 18));
+    release();
+    AWAIT(is_noted(0, 0));
+    assert_int_equal(finished, 20);
+}
+
+static void what_is_cut_off_is_not_noted_any_more(void **state)
+{
+    job_t *job;
+
+    (void)state;
+    job = add(0, "lane", 2);
+    job->task.kind = &PATIENT;
+    job->next = MD_TASK_WAIT;
+    job->pause = apr_time_from_sec(50);
+    AWAIT(is_noted(1, 0));
+    md_engine_stop(engine);
+    assert_true(is_noted(0, 0));
+}
+
 /* ---- the caller's thread among those that work ---- */
 
 #define ROUND apr_time_from_msec(1400)
@@ -491,6 +530,8 @@ int main(void)
         TEST(a_task_that_rests_can_be_woken),
         TEST(stop_ends_what_waits),
         TEST(few_threads_serve_all_lanes),
+        TEST(what_there_is_to_do_is_noted),
+        TEST(what_is_cut_off_is_not_noted_any_more),
         TEST(drive_returns_when_all_is_done),
         TEST(without_a_thread_nothing_is_kept),
         TEST(few_threads_do_all_the_work),
