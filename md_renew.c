@@ -771,11 +771,11 @@ md_step_t md_renew_step(md_renew_t *renew, apr_time_t now, unsigned char dice)
         md_err_clear(&renew->err);
         finish(renew, now);
     }
-    else if (step == MD_STEP_FAILED && !APR_STATUS_IS_EINTR(renew->err.rv)) /* not: stopped */
-        fail(renew, now, dice);
-    else {
+    else if (step != MD_STEP_FAILED) {
         md_err_clear(&renew->err); /* what went wrong was overcome */
         note_progress(renew, now);
     }
+    else if (!APR_STATUS_IS_EINTR(renew->err.rv)) /* not: stopped */
+        fail(renew, now, dice);
     return step;
 }

@@ -903,7 +903,8 @@ static md_task_next_t conclude(renewal_t *renewal)
         keep_result(renewal, md_renew_result(renewal->renew));
     else
         tell_outcome(renewal);
-    if (is_asked_to(renewal, MD_WISH_RENEW))
+    if (is_asked_to(renewal, MD_WISH_RENEW)
+        && !APR_STATUS_IS_EINTR(md_renew_result(renewal->renew)->rv)) /* else it goes on later */
         answer(renewal, md_renew_result(renewal->renew)->rv,
                md_renew_result(renewal->renew)->detail);
     drop_run(renewal);

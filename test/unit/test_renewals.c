@@ -729,6 +729,42 @@ static void a_check_without_certificate(void **state)
     assert_true(answer.is_done);
 }
 
+/* ---- the end ---- */
+
+static int cut_short;
+
+/* As all exchanges are when the server stops. */
+static int cut_off(fake_answer_t *answer, const char *kind, fake_order_t *order, apr_pool_t *pool)
+{
+    (void)kind;
+    (void)order;
+    (void)pool;
+    if (++cut_short > 100)
+        return 0;
+    answer->status = 0;
+    answer->rv = APR_EINTR;
+    return 1;
+}
+
+/* It is neither tried again nor said to be done. */
+static void a_run_that_is_cut_short(void **state)
+{
+    md_wish_answer_t answer = { .is_done = 0 };
+    md_wish_t wish;
+
+    (void)state;
+    start_one(cut_off);
+    cut_short = 0;
+    assert_int_equal(md_wish_make(&wish, store, name_of(0), MD_WISH_RENEW, md_clock_now(), &err, p),
+                     APR_SUCCESS);
+    assert_int_equal(md_renewals_hear(renewals, apr_hash_make(p), p), 1);
+    pass(apr_time_from_sec(2));
+    assert_int_equal(cut_short, 1);
+    assert_true(md_wish_find_answer(&answer, store, name_of(0), &wish, p));
+    assert_false(answer.is_done);
+    assert_int_equal(failures, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -748,6 +784,7 @@ int main(void)
         TEST(a_time_that_is_told_at_newOrder_is_obeyed),
         TEST(a_site_without_certificate_is_not_that_patient),
         TEST(a_check_without_certificate),
+        TEST(a_run_that_is_cut_short),
     };
 
     apr_initialize();
