@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from servers import run
 
@@ -38,11 +38,12 @@ def pem(cert):
 
 class Responder:
     """Answers for the certificates of an issuer, as `status` says for their serial numbers: good, if nothing else is
-    said. `reply(der)`, if set, makes something else of an answer."""
+    said. They begin `age` seconds ago and last for `lifetime` (None: without an end). `signer` is the certificate and
+    the key that signs in place of the issuer. `reply(der)`, if set, makes something else of an answer."""
 
     def __init__(self, issuer=None, key=None):
         self.issuer, self.key = issuer, key
-        self.status, self.lifetime, self.reply = {}, 7 * DAY, None
+        self.status, self.age, self.lifetime, self.signer, self.reply = {}, 0, 7 * DAY, None, None
         self.asked = collections.Counter()  # by serial number
         handler = type("Handler", (_Handler,), {"responder": self})
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -64,11 +65,25 @@ class Responder:
         stand_in = x509.CertificateBuilder(self.issuer.subject, name_of("any"), self.key.public_key(), serial, now(),
                                            after(DAY)).sign(self.key, hashes.SHA256())
         revoked = status == ocsp.OCSPCertStatus.REVOKED
+        begin = after(-self.age)
+        end = None if self.lifetime is None else begin + datetime.timedelta(seconds=self.lifetime)
         builder = ocsp.OCSPResponseBuilder().add_response(
-            stand_in, self.issuer, hashes.SHA1(), status, now(), after(self.lifetime), now() if revoked else None,
+            stand_in, self.issuer, hashes.SHA1(), status, begin, end, now() if revoked else None,
             x509.ReasonFlags.key_compromise if revoked else None)
-        builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, self.issuer)
-        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+        cert, key = self.signer or (self.issuer, self.key)
+        builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, cert)
+        if self.signer:
+            builder = builder.certificates([cert])
+        return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+    def delegate(self, purpose=ExtendedKeyUsageOID.OCSP_SIGNING, days=(-2, 30), ca=None):
+        """A certificate, and its key, that signs responses for the issuer, or for another one (certificate, key)."""
+        issuer, issuer_key = ca or (self.issuer, self.key)
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = x509.CertificateBuilder(issuer.subject, name_of("delegate"), key.public_key(),
+                                          x509.random_serial_number(), after(days[0] * DAY), after(days[1] * DAY))
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), False)
+        return builder.sign(issuer_key, hashes.SHA256()), key
 
     def __enter__(self):
         return self
@@ -138,6 +153,10 @@ def serial_of(pair):
     return x509.load_pem_x509_certificate(pair[0].read_bytes()).serial_number
 
 
+class NoHandshake(Exception):
+    pass
+
+
 def handshake(port, name, *options):
     """(DER of the staple or None, serial number of the certificate) as `openssl s_client -msg` has them on the wire."""
     text = run("openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", name, "-status", "-msg",
@@ -151,7 +170,8 @@ def handshake(port, name, *options):
         elif kind == "Certificate" and "TLSv1.3" in text:
             staple = staple_of_first(data)
     leaf = re.search(r"^Server certificate\n(.*?-----END CERTIFICATE-----)", text, re.S | re.M)
-    assert leaf, text
+    if not leaf:
+        raise NoHandshake(text)
     return staple, x509.load_pem_x509_certificate(leaf.group(1).encode()).serial_number
 
 
@@ -169,6 +189,24 @@ def staple_of_first(message):
     return None
 
 
+def verify(key, signature, signed, algorithm):
+    if isinstance(key, rsa.RSAPublicKey):
+        key.verify(signature, signed, padding.PKCS1v15(), algorithm)
+    else:
+        key.verify(signature, signed, ec.ECDSA(algorithm))
+
+
+def signer_key(response, issuer):
+    """RFC 6960 4.2.2.2: the issuer's, or that of somebody who may sign for it today."""
+    if not response.certificates:
+        return issuer.public_key()
+    cert = response.certificates[0]
+    verify(issuer.public_key(), cert.signature, cert.tbs_certificate_bytes, cert.signature_hash_algorithm)
+    assert cert.not_valid_before <= now() < cert.not_valid_after
+    assert ExtendedKeyUsageOID.OCSP_SIGNING in cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    return cert.public_key()
+
+
 def stapled(port, name, issuer, *options):
     """The status that the staple tells of the certificate served, None without staple. What is wrong with it fails."""
     der, serial = handshake(port, name, *options)
@@ -177,10 +215,10 @@ def stapled(port, name, issuer, *options):
     response = ocsp.load_der_ocsp_response(der)
     assert response.response_status == ocsp.OCSPResponseStatus.SUCCESSFUL
     assert response.serial_number == serial
-    assert response.this_update <= now() < response.next_update
-    key, args = issuer.public_key(), (response.signature, response.tbs_response_bytes)
-    if isinstance(key, rsa.RSAPublicKey):
-        key.verify(*args, padding.PKCS1v15(), response.signature_hash_algorithm)
-    else:
-        key.verify(*args, ec.ECDSA(response.signature_hash_algorithm))
+    assert response.this_update <= now()
+    if response.next_update:
+        assert now() < response.next_update
+    verify(signer_key(response, issuer), response.signature, response.tbs_response_bytes,
+           response.signature_hash_algorithm)
+    assert response.certificate_status in (ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED)
     return response.certificate_status

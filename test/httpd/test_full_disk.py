@@ -9,8 +9,10 @@ import shutil
 import subprocess
 
 import pytest
+from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
 import scripted_ca as ca_is
+from ocsp_ca import OcspCA, serial_of, stapled, tls
 from servers import wait_for
 
 SIZE = 2 * 1024 * 1024
@@ -115,3 +117,30 @@ def test_a_disk_that_is_full_in_the_middle(fleet_on_disks, workdir, when):
         for server, ca in zip(servers, cas):
             check(server, ca)
             assert len(ca.accounts) == 1
+
+
+def test_responses_on_a_full_disk(disk, httpd, workdir):
+    """They are stapled all the same, and fetched again when they can be kept."""
+    with OcspCA(workdir / "ocsp") as ocsp:
+        pair = ocsp.issue("one.test")
+        ocsp.status[serial_of(pair)] = OCSPResponseStatus.TRY_LATER
+        disk(httpd)
+        httpd.add_md_conf("MDStapling on\nMDRetryDelay 1s")
+        httpd.add_vhost("one.test", extra=tls(pair))
+        httpd.start()
+        wait_for(lambda: ocsp.asked, what="a request")
+        fill(httpd)
+        ocsp.status.clear()
+
+        def status():
+            return stapled(httpd.https_port, "one.test", ocsp.issuer)
+        wait_for(lambda: status() == OCSPCertStatus.GOOD, what="a staple")
+        responses = httpd.store / "ocsp" / "other"
+        assert not list(responses.glob("ocsp-*"))
+        httpd.wait_log("is stapled, but cannot be stored: ")
+        httpd.graceful()
+        assert status() == OCSPCertStatus.GOOD
+        make_space(httpd)
+        httpd.graceful()
+        wait_for(lambda: list(responses.glob("ocsp-*.json")), what="a stored response")
+        assert status() == OCSPCertStatus.GOOD

@@ -5,13 +5,18 @@ import os
 import re
 import signal
 import subprocess
+import threading
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseBuilder, OCSPResponseStatus
 
-from ocsp_ca import OcspCA, Responder, handshake, serial_of, stapled, tls
+from ocsp_ca import DAY, NoHandshake, OcspCA, Responder, after, handshake, serial_of, stapled, tls
 from ports import free_ports
 from servers import wait_for
 
@@ -148,11 +153,42 @@ def test_a_new_response_is_in_all_children(workdir, ocsp, mpm):
         assert not httpd.problems()
 
 
-@pytest.mark.parametrize("reply", [lambda der: b"<html>", lambda der: der[:-1] + bytes([der[-1] ^ 1]),
-                                   lambda der: der + bytes(50_000_000)], ids=["html", "forged", "huge"])
-def test_nothing_wrong_is_stapled(httpd, ocsp, reply):
-    ocsp.reply = reply
+def other_ca(ca):
+    key = ec.generate_private_key(ec.SECP256R1())
+    return x509.CertificateBuilder(ca.issuer.subject, ca.issuer.subject, key.public_key(), 1, after(-DAY),
+                                   after(DAY)).sign(key, SHA256()), key
+
+
+class Any(dict):
+    """The same status for all."""
+    def __init__(self, status):
+        self.of_all = status
+
+    def get(self, serial, otherwise):
+        return self.of_all
+
+
+WRONG = {
+    "html": lambda ca: {"reply": lambda der: b"<html>"},
+    "forged": lambda ca: {"reply": lambda der: der[:-1] + bytes([der[-1] ^ 1])},
+    "huge": lambda ca: {"reply": lambda der: der + bytes(50_000_000)},
+    "stranger": lambda ca: {"signer": other_ca(ca)},
+    "delegate of a stranger": lambda ca: {"signer": ca.delegate(ca=other_ca(ca))},
+    "delegate for something else": lambda ca: {"signer": ca.delegate(ExtendedKeyUsageOID.SERVER_AUTH)},
+    "delegate that ended": lambda ca: {"signer": ca.delegate(days=(-9, -1))},
+    "delegate of tomorrow": lambda ca: {"signer": ca.delegate(days=(1, 9))},
+    "old": lambda ca: {"age": 8 * DAY},
+    "of tomorrow": lambda ca: {"age": -DAY},
+    "old, without an end": lambda ca: {"age": 2 * DAY, "lifetime": None},
+    "unknown": lambda ca: {"status": Any(OCSPCertStatus.UNKNOWN)},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_nothing_wrong_is_stapled(httpd, ocsp, wrong):
+    right = dict(vars(ocsp))
     pair = ocsp.issue("one.test")
+    vars(ocsp).update(WRONG[wrong](ocsp))
     httpd.add_md_conf("MDStapling on\nMDRetryDelay 100ms")
     httpd.add_vhost("one.test", extra=tls(pair))
     httpd.start()
@@ -160,9 +196,60 @@ def test_nothing_wrong_is_stapled(httpd, ocsp, reply):
     assert status(httpd, ocsp, "one.test") is None
     assert not files(httpd)
     wait_for(lambda: (httpd.store_json("ocsp", "other", "job.json") or {}).get("errors", 0) > 0, what="a record")
-    ocsp.reply = None
+    vars(ocsp).update(right)
     await_status(httpd, ocsp, "one.test")
     wait_for(lambda: httpd.store_json("ocsp", "other", "job.json")["errors"] == 0, what="the end of the trouble")
+
+
+@pytest.mark.parametrize("right", ["delegate", "without an end"])
+def test_what_is_unusual_but_right_is_stapled(httpd, ocsp, right):
+    if right == "delegate":
+        ocsp.signer = ocsp.delegate()
+    else:
+        ocsp.lifetime = None
+    httpd.add_md_conf("MDStapling on")
+    httpd.add_vhost("one.test", extra=tls(ocsp.issue("one.test")))
+    httpd.start()
+    await_status(httpd, ocsp, "one.test")
+    assert not httpd.problems()
+
+
+@pytest.mark.kills
+def test_each_staple_that_clients_see_is_right(httpd, ocsp):
+    """While the responder changes its mind and the server is reloaded and killed."""
+    pair, seen, trouble, is_over = ocsp.issue("one.test"), [], [], threading.Event()
+    serial = serial_of(pair)
+
+    def look():
+        while not is_over.is_set():
+            try:
+                seen.append(status(httpd, ocsp, "one.test"))
+            except NoHandshake:  # its child was killed
+                pass
+            except Exception as e:
+                trouble.append(e)
+
+    httpd.add_md_conf("MDStapling on\nMDRetryDelay 1s\nMDStaplingRenewWindow 30d")  # each start asks again
+    httpd.add_vhost("one.test", extra=tls(pair))
+    httpd.start()
+    await_status(httpd, ocsp, "one.test")
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        for wanted, wrong in (REVOKED, "forged"), (GOOD, "old"), (REVOKED, "delegate that ended"), (GOOD, "unknown"):
+            right = dict(vars(ocsp))
+            vars(ocsp).update(WRONG[wrong](ocsp))
+            asked = ocsp.asked[serial]
+            httpd.graceful()
+            wait_for(lambda: ocsp.asked[serial] > asked, what="a request")
+            vars(ocsp).update(right)
+            ocsp.status = {serial: wanted}
+            os.kill(httpd.watchdog_pid(), signal.SIGKILL)
+            await_status(httpd, ocsp, "one.test", wanted)
+    finally:
+        is_over.set()
+        watcher.join()
+    assert not trouble and len(seen) > 20 and {GOOD, REVOKED} <= set(seen) <= {GOOD, REVOKED}
 
 
 def test_the_responder_of_openssl(httpd, ocsp, workdir):
