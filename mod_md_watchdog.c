@@ -163,11 +163,18 @@ static int hear_requests(watch_t *w, apr_pool_t *tmp)
 static void run_round(watch_t *w, apr_pool_t *tmp)
 {
     int level = round_level(w->waited);
+    const char *wait;
 
     ap_log_error(APLOG_MARK, level, 0, w->s, APLOGNO(10055) "md watchdog run");
+    if (w->stapling)
+        ap_log_error(APLOG_MARK, level, 0, w->s, APLOGNO(10198) "md ocsp watchdog run");
     w->waited = run_engines(w);
-    ap_log_error(APLOG_MARK, round_level(w->waited), 0, w->s, APLOGNO(10107) "next run in %s",
-                 md_duration_print(w->waited, tmp));
+    level = round_level(w->waited);
+    wait = md_duration_print(w->waited, tmp);
+    ap_log_error(APLOG_MARK, level, 0, w->s, APLOGNO(10107) "next run in %s", wait);
+    if (w->stapling)
+        ap_log_error(APLOG_MARK, level, 0, w->s, APLOGNO(10199) "md ocsp watchdog next run in %s",
+                     wait);
     w->run_at = md_clock_steady() + w->waited;
 }
 
@@ -269,6 +276,9 @@ static apr_status_t register_watch(watch_t *w, apr_interval_time_t delay, apr_po
     register_callback = APR_RETRIEVE_OPTIONAL_FN(ap_watchdog_register_callback);
     w->set_interval = APR_RETRIEVE_OPTIONAL_FN(ap_watchdog_set_callback_interval);
     if (!get_instance || !register_callback || !w->set_interval) {
+        if (w->reg->staples)
+            ap_log_error(APLOG_MARK, APLOG_CRIT, 0, w->s, APLOGNO(10201)
+                         "mod_watchdog is required for OCSP stapling");
         return mod_md_check_watchdog(w->s);
     }
     rv = get_instance(&w->watchdog, WATCHDOG_NAME, 0, 1, p);

@@ -201,6 +201,35 @@ def test_nothing_wrong_is_stapled(httpd, ocsp, wrong):
     wait_for(lambda: httpd.store_json("ocsp", "other", "job.json")["errors"] == 0, what="the end of the trouble")
 
 
+def test_events(httpd, ocsp, workdir):
+    """Of names of domains, and of others as `other`; the child that stops loses none that has begun."""
+    told, command = workdir / "told", workdir / "command"
+    command.write_text(f'#!/bin/sh\n[ "$2" = slow.test ] && sleep 1\necho "$@" "$MD_DETAIL" >>{told}\n')
+    command.chmod(0o755)
+    told.touch()
+    told.chmod(0o666)
+    pairs = {name: ocsp.issue(name) for name in ("slow.test", "plain.test")}
+    httpd.add_md_conf(f"MDStapling on\nMDRetryDelay 1s\nMDMessageCmd {command}\nMDStaplingRenewWindow 30d\n"
+                      f"<MDomain slow.test>\nMDCertificateFile {pairs['slow.test'][0]}\n"
+                      f"MDCertificateKeyFile {pairs['slow.test'][1]}\n</MDomain>")
+    httpd.add_vhost("slow.test")
+    httpd.add_vhost("plain.test", extra=tls(pairs["plain.test"]))
+    httpd.start()
+    for name in pairs:
+        await_status(httpd, ocsp, name)
+    httpd.graceful()
+    for name in "slow.test", "other":
+        wait_for(lambda: any(entry["type"] == "message-ocsp-renewed" for entry in
+                             httpd.store_json("ocsp", name, "job.json")["log"]["entries"]), what=f"a record of {name}")
+    ocsp.reply = lambda der: b"<html>"
+    httpd.graceful()
+    wait_for(lambda: told.read_text().count("ocsp-errored") == 2, what="errors")
+    lines = sorted(line.split(" ", 2) for line in told.read_text().splitlines())
+    assert [line[:2] for line in lines] == [["ocsp-errored", "other"], ["ocsp-errored", "slow.test"],
+                                            ["ocsp-renewed", "other"], ["ocsp-renewed", "slow.test"]]
+    assert all(line[2] for line in lines[:2]) and not any(line[2] for line in lines[2:])
+
+
 @pytest.mark.parametrize("right", ["delegate", "without an end"])
 def test_what_is_unusual_but_right_is_stapled(httpd, ocsp, right):
     if right == "delegate":
