@@ -9,6 +9,7 @@
 #include "md_acme_register.h"
 #include "md_clock.h"
 #include "md_log.h"
+#include "md_stage.h"
 #include "md_text.h"
 
 static apr_status_t open_ca(md_acme_t **pacme, a2md_t *tool, const char *url, md_err_t *err)
@@ -60,7 +61,8 @@ static apr_status_t newreg(const char **pid, a2md_t *tool, const md_acct_wish_t 
     if (rv != APR_SUCCESS)
         return rv;
     rv = md_acct_register(&acct, acme, store, place, wish, err, tool->p);
-    if (rv == APR_SUCCESS && md_acct_promote(pid, store, place, err, tool->p) != APR_SUCCESS)
+    if (rv == APR_SUCCESS
+        && md_stage_keep_account(pid, tool->reg, place, err, tool->p) != APR_SUCCESS)
         return md_fail(err, err->rv, "the account is registered but could not be stored: %s. It "
                        "is kept in %s", apr_pstrdup(tool->p, err->detail),
                        md_store_path(store, MD_STORE_STAGING, place, NULL, tool->p));

@@ -135,6 +135,7 @@ static apr_status_t check_live(md_domain_t **plive, a2md_t *tool, const md_domai
 /* A server that starts meanwhile may have put the set into service by itself. */
 static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md_err_t *err)
 {
+    apr_time_t now = md_clock_now();
     md_domain_t *live;
     apr_status_t rv = check_live(&live, tool, domain, err);
 
@@ -147,7 +148,7 @@ static apr_status_t put_into_service(a2md_t *tool, const md_domain_t *domain, md
     live->is_forced = domain->is_forced;
     rv = md_stage_activate(tool->reg, live, err, tool->p);
     if (!APR_STATUS_IS_ENOENT(rv)
-        || md_live_is_sound(domain, tool->reg->store, md_clock_now(), tool->p))
+        || md_live_is_sound(md_live_look(domain, tool->reg->store, NULL, now, tool->p), now))
         return APR_STATUS_IS_ENOENT(rv) ? APR_SUCCESS : rv;
     md_log(MD_LOG_ERR, "%s: its new set is no longer in staging", domain->name);
     return rv;
@@ -177,15 +178,13 @@ static void keep_accounts(a2md_t *tool)
 {
     apr_file_t *lock;
     md_err_t err;
-    int i;
 
     md_err_init(&err, tool->p);
     if (md_store_lock(&lock, tool->reg->store, A2MD_LOCK_WAIT, &err, tool->p) != APR_SUCCESS) {
         md_log(MD_LOG_WARNING, "staged accounts cannot be kept now: %s", err.detail);
         return;
     }
-    for (i = 0; i < tool->reg->domains->nelts; ++i)
-        md_stage_keep_account(tool->reg, md_reg_domain(tool->reg, i)->name, tool->p);
+    md_stage_keep_accounts(tool->reg, tool->p);
     md_store_unlock(lock);
 }
 

@@ -16,10 +16,10 @@
 
 /* mod_md up to 2.6 signs with RSA keys alone. About an account with another key that it finds
  * `valid` it asks the CA again and again, without end: those are stored without status, which it
- * passes over. */
+ * passes over. One without a key comes from such a document. */
 static int is_for_us_alone(const md_acct_t *acct)
 {
-    return strcmp(md_key_jws_alg(acct->key), "RS256") != 0;
+    return acct->key && strcmp(md_key_jws_alg(acct->key), "RS256") != 0;
 }
 
 /* What the CA says about the account, if that is of a size that can be read back. */
@@ -472,16 +472,61 @@ static int is_stored_as(int *pwhole, const md_store_t *store, const char *id,
     return has_json ? is_same : md_text_same(thumbprint, acct->thumbprint);
 }
 
-apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const char *name,
-                             md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_pack(md_acct_packed_t *packed, const md_store_t *store, const char *name,
+                          md_err_t *err, apr_pool_t *p)
+{
+    md_acct_t *acct;
+    apr_status_t rv;
+
+    rv = md_acct_load(&acct, store, MD_STORE_STAGING, name, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_seal_key(&packed->key, store, acct->key, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    packed->json = md_json_text(acct_to_json(acct, p), 1, p);
+    packed->thumbprint = acct->thumbprint;
+    return APR_SUCCESS;
+}
+
+/* Without its key. */
+static apr_status_t unpack(md_acct_t **pacct, const md_acct_packed_t *packed, md_err_t *err,
+                           apr_pool_t *p)
+{
+    const char *wrong;
+    md_json_t *json;
+    apr_status_t rv;
+
+    rv = md_json_parse(&json, packed->json, strlen(packed->json), err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    wrong = md_json_misfit(json, RULES, p);
+    if (wrong || !md_token_is_valid(packed->thumbprint))
+        return md_fail(err, APR_EINVAL, "%s", wrong ? wrong : "no thumbprint of a key");
+    *pacct = acct_from_json(json, p);
+    (*pacct)->thumbprint = packed->thumbprint;
+    return APR_SUCCESS;
+}
+
+static apr_status_t save_packed(const md_acct_t *acct, const char *key, const md_store_t *store,
+                                const char *id, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv;
+
+    rv = md_store_save_text(store, MD_STORE_ACCOUNTS, id, MD_ACCT_KEY, key, err, p);
+    return rv == APR_SUCCESS ? md_store_save_json(store, MD_STORE_ACCOUNTS, id, MD_ACCT_JSON,
+                                                  acct_to_json(acct, p), err, p) : rv;
+}
+
+apr_status_t md_acct_keep(const char **pid, const md_store_t *store,
+                          const md_acct_packed_t *packed, md_err_t *err, apr_pool_t *p)
 {
     md_acct_wish_t wish = { 0 };
     apr_array_header_t *ids;
-    md_acct_t *acct;
+    md_acct_t *acct = NULL;
     apr_status_t rv;
     int i, is_whole;
 
-    rv = md_acct_load(&acct, store, MD_STORE_STAGING, name, err, p);
+    rv = unpack(&acct, packed, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     wish.ca_url = acct->ca_url;
@@ -491,10 +536,9 @@ apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const ch
     for (i = 0; i < ids->nelts; ++i) {
         *pid = APR_ARRAY_IDX(ids, i, const char *);
         if (is_stored_as(&is_whole, store, *pid, acct, p))
-            return is_whole ? APR_SUCCESS
-                            : md_acct_save(acct, store, MD_STORE_ACCOUNTS, *pid, err, p);
+            return is_whole ? APR_SUCCESS : save_packed(acct, packed->key, store, *pid, err, p);
     }
     rv = md_store_create_numbered(pid, store, MD_STORE_ACCOUNTS, id_prefix(acct->ca_url, p),
                                   MD_ACCT_JSON, acct_to_json(acct, p), err, p);
-    return rv == APR_SUCCESS ? md_acct_save(acct, store, MD_STORE_ACCOUNTS, *pid, err, p) : rv;
+    return rv == APR_SUCCESS ? save_packed(acct, packed->key, store, *pid, err, p) : rv;
 }

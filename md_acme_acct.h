@@ -113,11 +113,24 @@ const char *md_acct_find_id(const md_store_t *store, const md_acct_wish_t *wish,
 /* The id that the next new account at this CA gets. */
 const char *md_acct_next_id(const md_store_t *store, const char *ca_url, apr_pool_t *p);
 
-/* Copy an account staged in `staging/name` into `accounts`, under the id of the same account if it
- * is there already (then what it lacks is completed). Another one is never overwritten. APR_ENOENT
- * when nothing is staged. */
+/* An account on its way from `staging` into `accounts`, in the form in which it is stored: whoever
+ * reads what children staged has no rights to store it, and who has them does not read that. */
+typedef struct md_acct_packed_t {
+    const char *json;       /* its document, one line */
+    const char *key;        /* encrypted PEM */
+    const char *thumbprint; /* of the key */
+} md_acct_packed_t;
+
+/* The account staged in `staging/name`. APR_ENOENT when nothing is staged. */
 MD_MUST_CHECK
-apr_status_t md_acct_promote(const char **pid, const md_store_t *store, const char *name,
-                             md_err_t *err, apr_pool_t *p);
+apr_status_t md_acct_pack(md_acct_packed_t *packed, const md_store_t *store, const char *name,
+                          md_err_t *err, apr_pool_t *p);
+
+/* Store it in `accounts`, under the id of the same account if it is there already (then what it
+ * lacks is completed). Another one is never overwritten. Of the document, the members that an
+ * account has are taken; the key is stored as it is. */
+MD_MUST_CHECK
+apr_status_t md_acct_keep(const char **pid, const md_store_t *store,
+                          const md_acct_packed_t *packed, md_err_t *err, apr_pool_t *p);
 
 #endif

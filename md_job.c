@@ -34,20 +34,11 @@ static const md_json_rule_t RULES[] = {
     { NULL, MD_JSON_STRING, 0 }
 };
 
-apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_group_t group,
-                         const char *name, md_err_t *err, apr_pool_t *p)
+static void from_json(md_job_t *job, const md_json_t *json)
 {
-    md_job_t *job = md_job_make(group, name, p);
-    md_json_t *json, *log;
-    apr_int64_t errors;
-    apr_status_t rv;
+    apr_int64_t errors = md_json_get_int(json, "errors", 0);
+    md_json_t *log;
 
-    *pjob = job;
-    rv = md_store_load_json(&json, store, group, name, JOB_JSON, err, p);
-    if (rv == APR_SUCCESS)
-        rv = md_store_check_json(json, store, group, name, JOB_JSON, RULES, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
     job->finished = md_json_get_bool(json, "finished");
     job->notified = md_json_get_bool(json, "notified");
     job->notified_renewed = md_json_get_bool(json, "notified-renewed");
@@ -55,18 +46,48 @@ apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_grou
     job->last_run = md_json_get_time(json, "last-run");
     job->valid_from = md_json_get_time(json, "valid-from");
     job->retry_after = md_json_get_time(json, "retry-after");
-    errors = md_json_get_int(json, "errors", 0);
     job->errors = errors < 0 ? 0 : errors > MD_MAX_ERRORS ? MD_MAX_ERRORS : (int)errors;
-    job->failed_challenge = apr_pstrdup(p, md_json_get_str(json, "failed-challenge"));
+    job->failed_challenge = apr_pstrdup(job->p, md_json_get_str(json, "failed-challenge"));
     job->needs_change = md_json_get_bool(json, "needs-change");
     job->lacks_must_staple = md_json_get_bool(json, "lacks-must-staple");
-    job->last = md_json_get(json, "last", p);
-    log = md_json_get(json, "log.entries", p);
+    job->last = md_json_get(json, "last", job->p);
+    log = md_json_get(json, "log.entries", job->p);
     if (md_json_is_array(log)) {
         md_json_truncate(log, MD_MAX_JOB_LOG);
         job->log = log;
     }
-    return APR_SUCCESS;
+}
+
+apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_group_t group,
+                         const char *name, md_err_t *err, apr_pool_t *p)
+{
+    md_json_t *json;
+    apr_status_t rv;
+
+    *pjob = md_job_make(group, name, p);
+    rv = md_store_load_json(&json, store, group, name, JOB_JSON, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_store_check_json(json, store, group, name, JOB_JSON, RULES, err, p);
+    if (rv == APR_SUCCESS)
+        from_json(*pjob, json);
+    return rv;
+}
+
+apr_status_t md_job_parse(md_job_t **pjob, md_store_group_t group, const char *name,
+                          const char *text, md_err_t *err, apr_pool_t *p)
+{
+    const char *wrong;
+    md_json_t *json;
+    apr_status_t rv;
+
+    *pjob = md_job_make(group, name, p);
+    rv = md_json_parse(&json, text, strlen(text), err, p);
+    wrong = rv == APR_SUCCESS ? md_json_misfit(json, RULES, p) : NULL;
+    if (wrong)
+        rv = md_fail(err, APR_EINVAL, "%s", wrong);
+    if (rv == APR_SUCCESS)
+        from_json(*pjob, json);
+    return rv;
 }
 
 md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p)

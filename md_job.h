@@ -32,6 +32,10 @@ md_job_t *md_job_make(md_store_group_t group, const char *name, apr_pool_t *p);
 apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_group_t group,
                          const char *name, md_err_t *err, apr_pool_t *p);
 
+/* The same from a text that was made by md_job_to_json. */
+apr_status_t md_job_parse(md_job_t **pjob, md_store_group_t group, const char *name,
+                          const char *text, md_err_t *err, apr_pool_t *p);
+
 MD_MUST_CHECK
 apr_status_t md_job_save(const md_job_t *job, const md_store_t *store, md_err_t *err,
                          apr_pool_t *p);

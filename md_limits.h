@@ -41,6 +41,10 @@
 #define MD_MAX_COMMAND_TIME apr_time_from_sec(600) /* of each */
 #define MD_MAX_COMMAND_OUTPUT (16 * 1024) /* on its standard error, that is logged */
 #define MD_MAX_CAS          32            /* that metrics tell apart */
+#define MD_MAX_RECORD       (4 * 1024 * 1024) /* of what a reader found of one domain */
+#define MD_MAX_READERS      8             /* processes */
+#define MD_MAX_READ_TIME    apr_time_from_sec(2) /* for one domain, and in all that failed */
+#define MD_MAX_READ_LOST    apr_time_from_sec(5)
 #define MD_MAX_KEY_ROUNDS   10000         /* of PBKDF2 in an encrypted key; ours have 2048 */
 
 #endif

@@ -338,41 +338,36 @@ static int are_valid(const apr_array_header_t *certs, apr_time_t now)
     return 1;
 }
 
-/* What the store has now. Damage is told when all is loaded. */
-static void look(md_live_t *live, const load_t *load, const md_domain_t *domain)
-{
-    const apr_array_header_t *specs = md_domain_key_specs(domain, load->p);
-
-    live->certs = load_certs(live, load, domain, specs, specs->nelts);
-    live->lacks_must_staple = lacks_must_staple(load, domain, live->certs);
-}
-
-int md_live_is_sound(const md_domain_t *domain, const md_store_t *store, apr_time_t now,
-                     apr_pool_t *p)
-{
-    load_t load = { .store = store, .issuers = apr_hash_make(p), .p = p, .tmp = p };
-    md_live_t live = { .state = MD_STATE_UNKNOWN };
-
-    look(&live, &load, domain);
-    settle(&live, domain, p);
-    return live.state == MD_STATE_COMPLETE && are_valid(live.certs, now);
-}
-
-const apr_array_header_t *md_live_usable(const md_domain_t *domain, const md_store_t *store,
-                                         md_known_t *known, apr_time_t now, apr_pool_t *p)
+/* Damage is told when all is loaded. */
+const md_live_t *md_live_look(const md_domain_t *domain, const md_store_t *store,
+                              md_known_t *known, apr_time_t now, apr_pool_t *p)
 {
     load_t load = { .store = store, .known = known, .issuers = apr_hash_make(p), .now = now,
                     .p = p, .tmp = p };
-    md_live_t live = { .state = MD_STATE_UNKNOWN };
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    md_live_t *live = apr_pcalloc(p, sizeof(*live));
+
+    live->certs = load_certs(live, &load, domain, specs, specs->nelts);
+    live->lacks_must_staple = lacks_must_staple(&load, domain, live->certs);
+    settle(live, domain, p);
+    return live;
+}
+
+int md_live_is_sound(const md_live_t *live, apr_time_t now)
+{
+    return live->state == MD_STATE_COMPLETE && are_valid(live->certs, now);
+}
+
+const apr_array_header_t *md_live_usable(const md_live_t *live, apr_time_t now, apr_pool_t *p)
+{
     apr_array_header_t *certs = apr_array_make(p, 2, sizeof(const md_cert_info_t *));
     const md_cert_info_t *cert;
     int i;
 
-    look(&live, &load, domain);
-    for (i = 0; i < live.certs->nelts; ++i) {
-        cert = APR_ARRAY_IDX(live.certs, i, const md_cert_info_t *);
+    for (i = 0; i < live->certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(live->certs, i, const md_cert_info_t *);
         APR_ARRAY_PUSH(certs, const md_cert_info_t *) =
-            cert && live.fits[i] && cert->validity.end > now ? cert : NULL;
+            cert && live->fits[i] && cert->validity.end > now ? cert : NULL;
     }
     return certs;
 }

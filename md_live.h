@@ -54,13 +54,15 @@ void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md
  * new snapshot, in `p`. The first deficient certificate counts. */
 void md_live_assess(const md_domain_t *domain, apr_pool_t *p);
 
-/* Is what the store has for the domain complete, and valid at `now`? Looks at the disk. */
-int md_live_is_sound(const md_domain_t *domain, const md_store_t *store, apr_time_t now,
-                     apr_pool_t *p);
+/* What the store has for the domain now, with its state. Looks at the disk. It lives in `p`, and no
+ * longer than what is `known` (or NULL). */
+const md_live_t *md_live_look(const md_domain_t *domain, const md_store_t *store,
+                              md_known_t *known, apr_time_t now, apr_pool_t *p);
 
-/* What of that could be served at `now`: `const md_cert_info_t *` per key spec, or NULL. They live
- * in `p`, and no longer than what is `known` (or NULL). */
-const apr_array_header_t *md_live_usable(const md_domain_t *domain, const md_store_t *store,
-                                         md_known_t *known, apr_time_t now, apr_pool_t *p);
+/* Is it complete, and valid at `now`? */
+int md_live_is_sound(const md_live_t *live, apr_time_t now);
+
+/* What of it could be served at `now`: `const md_cert_info_t *` per key spec, or NULL. */
+const apr_array_header_t *md_live_usable(const md_live_t *live, apr_time_t now, apr_pool_t *p);
 
 #endif

@@ -123,6 +123,21 @@ void md_reg_put_aside(const md_reg_t *reg, md_store_group_t group, const char *n
                err->detail, md_err_text(rv, p));
 }
 
+void md_reg_open_to_children(const md_reg_t *reg, md_store_group_t group, const char *name,
+                             const apr_array_header_t *files, apr_pool_t *p)
+{
+    const char *file;
+    int i;
+
+    for (i = 0; i < files->nelts; ++i) {
+        file = APR_ARRAY_IDX(files, i, const char *);
+        if (md_store_open_to_children(reg->store, group, name, file, p))
+            md_log(MD_LOG_WARNING, "%s could not be read by the processes that renew certificates: "
+                   "its mode has been corrected",
+                   md_store_path(reg->store, group, name, file, p));
+    }
+}
+
 /* ---- assessment ---- */
 
 void md_reg_load(md_reg_t *reg, apr_pool_t *p)

@@ -23,6 +23,7 @@ typedef struct md_reg_t {
     md_board_t *board;               /* a row per domain, NULL: there is none */
     md_tally_t *tally;               /* what is counted, NULL: nothing */
     const md_events_t *events;       /* who is told what happens, or NULL */
+    const apr_gid_t *group;          /* of children, NULL: that of their user */
     int is_dry_run;                  /* the real start follows: what stays as it is is told there */
     int is_reload;                   /* not the first start of the process */
     int is_tool;                     /* a2md: no restart follows, and nobody reads job records */
@@ -49,6 +50,10 @@ const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const
 MD_MUST_CHECK
 apr_status_t md_reg_load_json(md_json_t **pjson, const md_reg_t *reg, md_store_group_t group,
                               const char *name, md_err_t *err, apr_pool_t *p);
+
+/* Let children read those of the files in a place that they cannot (md_store_open_to_children). */
+void md_reg_open_to_children(const md_reg_t *reg, md_store_group_t group, const char *name,
+                             const apr_array_header_t *files, apr_pool_t *p);
 
 /* A damaged file: out of the way, and told once with `err` and the consequence. */
 void md_reg_put_aside(const md_reg_t *reg, md_store_group_t group, const char *name,

@@ -1,146 +1,328 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Staged sets: their way into service, and what is cleaned up around them. */
+/* Staged sets: their way into service, and what is cleaned up around them. Nothing that children
+ * wrote is read here: md_staged does that, in readers. */
 #include "md_stage.h"
 
 #include <string.h>
 
 #include <apr_hash.h>
 #include <apr_strings.h>
+#include <apr_user.h>
 
-#include "md_acme_register.h"
 #include "md_acme_order.h"
+#include "md_acme_register.h"
 #include "md_clock.h"
 #include "md_installed.h"
 #include "md_job.h"
 #include "md_log.h"
-#include "md_set.h"
+#include "md_reader.h"
+#include "md_staged.h"
 
 #define CLEAN_TIME apr_time_from_msec(250) /* for each kind of what a start cleans up */
 
-/* ---- activation ---- */
+/* What is staged under a name. */
+typedef struct item_t {
+    const char *name;
+    const md_domain_t *domain; /* NULL: an account for no domain */
+    const md_live_t *live;     /* what a set would take the place of */
+    int is_unread;             /* it could not be read, and waits for the next start */
+    int has_set;
+    const char *account;       /* id under which the account is stored that was staged, or NULL */
+    apr_status_t rv;           /* how it went with the set */
+    md_err_t err;
+} item_t;
 
-static apr_status_t load_pair(md_set_t *set, const md_reg_t *reg, const char *name,
-                              const md_key_spec_t *spec, md_err_t *err, apr_pool_t *p)
+/* Those that are read together. */
+typedef struct batch_t {
+    const md_reg_t *reg;
+    apr_array_header_t *items; /* `item_t *` */
+    int repairs;               /* what is damaged */
+    apr_hash_t *issuers;       /* of all sets, in each reader */
+    apr_hash_t *accounts;      /* ids of stored ones that fit, by what they were wished for */
+    apr_pool_t *p;
+} batch_t;
+
+static item_t *item_at(const batch_t *batch, int i)
 {
-    const char *file = md_key_spec_file(spec, "pubcert", p);
-    apr_array_header_t *chain;
-    md_key_t *key;
-    apr_status_t rv;
-
-    rv = md_store_load_key(&key, reg->store, MD_STORE_STAGING, name,
-                           md_key_spec_file(spec, "privkey", p), err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    rv = md_store_load_chain(&chain, set->issuers, reg->store, MD_STORE_STAGING, name, file, err,
-                             p);
-    if (APR_STATUS_IS_ENOENT(rv) && md_store_exists(reg->store, MD_STORE_STAGING, name, file, p)) {
-        md_fail(err, APR_EINVAL, "there is no certificate in %s",
-                md_store_path(reg->store, MD_STORE_STAGING, name, file, p));
-        md_reg_put_aside(reg, MD_STORE_STAGING, name, file, "it will be ordered again", err, p);
-    }
-    if (rv != APR_SUCCESS)
-        return rv;
-    APR_ARRAY_PUSH(set->keys, md_key_t *) = key;
-    APR_ARRAY_PUSH(set->chains, apr_array_header_t *) = chain;
-    return APR_SUCCESS;
+    return APR_ARRAY_IDX(batch->items, i, item_t *);
 }
 
-/* By the key specs of today. *paccount: the one that the document names, or NULL. APR_ENOENT: not
- * complete (yet). */
-static apr_status_t load_staged(md_set_t *set, const char **paccount, const md_reg_t *reg,
-                                const md_domain_t *domain, md_err_t *err, apr_pool_t *p)
+static batch_t make_batch(const md_reg_t *reg, int repairs, apr_pool_t *p)
 {
-    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
-    md_json_t *json;
-    apr_status_t rv;
+    batch_t batch = { .reg = reg, .items = apr_array_make(p, 8, sizeof(item_t *)),
+                      .repairs = repairs, .issuers = apr_hash_make(p),
+                      .accounts = apr_hash_make(p), .p = p };
+
+    return batch;
+}
+
+static item_t *add_item(batch_t *batch, const char *name, const md_domain_t *domain)
+{
+    item_t *item = apr_pcalloc(batch->p, sizeof(*item));
+
+    item->name = name;
+    item->domain = domain;
+    md_err_init(&item->err, batch->p);
+    APR_ARRAY_PUSH(batch->items, item_t *) = item;
+    return item;
+}
+
+static int has_set(const item_t *item)
+{
+    return item->has_set && !item->is_unread;
+}
+
+static int is_ready(const item_t *item)
+{
+    return has_set(item) && item->rv == APR_SUCCESS;
+}
+
+static int is_watched(const item_t *item)
+{
+    return item->domain && item->domain->is_watched;
+}
+
+/* Those of a batch that are so. */
+static batch_t part_of(const batch_t *batch, int (*is_so)(const item_t *item))
+{
+    batch_t part = *batch;
     int i;
 
-    rv = md_reg_load_json(&json, reg, MD_STORE_STAGING, domain->name, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    set->ca_url = md_json_get_str(json, "ca.url");
-    set->must_staple = md_json_get_bool(json, "must-staple");
-    *paccount = md_json_get_str(json, "ca.account");
-    if (!set->ca_url)
-        return APR_ENOENT;
-    set->keys = apr_array_make(p, specs->nelts, sizeof(md_key_t *));
-    set->chains = apr_array_make(p, specs->nelts, sizeof(apr_array_header_t *));
-    for (i = 0; i < specs->nelts && rv == APR_SUCCESS; ++i)
-        rv = load_pair(set, reg, domain->name, &APR_ARRAY_IDX(specs, i, md_key_spec_t), err, p);
-    return rv;
+    part.items = apr_array_make(batch->p, batch->items->nelts + 1, sizeof(item_t *));
+    for (i = 0; i < batch->items->nelts; ++i)
+        if (is_so(item_at(batch, i)))
+            APR_ARRAY_PUSH(part.items, item_t *) = item_at(batch, i);
+    return part;
+}
+
+/* All that is staged, for domains and for accounts alone: of a CA that was left, or of a tool that
+ * was cut short. */
+static batch_t staged_batch(const md_reg_t *reg, apr_pool_t *p)
+{
+    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p);
+    batch_t batch = make_batch(reg, 1, p);
+    apr_hash_t *names = apr_hash_make(p);
+    const md_domain_t *domain;
+    const char *name;
+    int i;
+
+    for (i = 0; i < staged->nelts; ++i) {
+        name = APR_ARRAY_IDX(staged, i, const char *);
+        apr_hash_set(names, name, APR_HASH_KEY_STRING, "");
+        if (!strncmp(name, MD_ACCT_ALONE, strlen(MD_ACCT_ALONE)))
+            add_item(&batch, name, NULL);
+    }
+    for (i = 0; i < reg->domains->nelts; ++i) {
+        domain = md_reg_domain(reg, i);
+        if (apr_hash_get(names, domain->name, APR_HASH_KEY_STRING))
+            add_item(&batch, domain->name, domain);
+    }
+    return batch;
+}
+
+/* ---- reading ---- */
+
+/* Those of the children, if they are another user; NULL: ours. */
+static const md_rights_t *rights_of(md_rights_t *rights, const md_reg_t *reg, apr_pool_t *p)
+{
+    apr_uid_t uid;
+    char *name;
+
+    if (!md_store_has_owner(&rights->uid, reg->store))
+        return NULL;
+    rights->gid = (apr_gid_t)rights->uid;
+    if (reg->group)
+        rights->gid = *reg->group;
+    else if (apr_uid_name_get(&name, rights->uid, p) == APR_SUCCESS)
+        (void)apr_uid_get(&uid, &rights->gid, name, p);
+    return rights;
+}
+
+static void read_batch(batch_t *batch, md_reading_t reading)
+{
+    md_rights_t rights;
+
+    reading.rights = rights_of(&rights, batch->reg, batch->p);
+    reading.count = batch->items->nelts;
+    reading.baton = batch;
+    md_reader_run(&reading, batch->p);
+}
+
+/* Something is wrong with the reader, or with what it said. */
+static void leave_unread(item_t *item, const char *why)
+{
+    item->is_unread = 1;
+    item->rv = md_fail(&item->err, APR_EGENERAL, "what is staged could not be read: %s. It stays "
+                       "staged, and the next start will try again", why);
+    md_log(MD_LOG_ERR, "md[%s]: %s", item->name, item->err.detail);
+}
+
+/* ---- accounts ---- */
+
+static char *look(void *baton, int i, apr_pool_t *p)
+{
+    const batch_t *batch = baton;
+
+    return md_staged_look(batch->reg, item_at(batch, i)->name, batch->repairs, p);
+}
+
+static void keep_account(const batch_t *batch, item_t *item, const md_staged_t *staged,
+                         apr_pool_t *p)
+{
+    const char *id;
+
+    if (staged->why)
+        item->rv = md_fail(&item->err, APR_EINVAL, "%s", staged->why);
+    else if (staged->account.json)
+        item->rv = md_acct_keep(&id, batch->reg->store, &staged->account, &item->err, p);
+    else
+        item->rv = APR_ENOENT;
+    if (item->rv == APR_SUCCESS)
+        item->account = apr_pstrdup(batch->p, id);
+}
+
+static void take_look(void *baton, int i, char *record, apr_size_t len, const char *why,
+                      apr_pool_t *p)
+{
+    const batch_t *batch = baton;
+    item_t *item = item_at(batch, i);
+    md_staged_t staged;
+    md_err_t err;
+
+    md_err_init(&err, p);
+    if (record && md_staged_parse(&staged, record, len, &err, p) != APR_SUCCESS)
+        why = err.detail;
+    if (why) {
+        leave_unread(item, why);
+        return;
+    }
+    item->has_set = item->domain && staged.has_set;
+    keep_account(batch, item, &staged, p);
+}
+
+static void read_accounts(batch_t *batch)
+{
+    static const md_reading_t READING = { .read = look, .take = take_look };
+
+    read_batch(batch, READING);
+}
+
+static void tell_accounts(const batch_t *batch)
+{
+    const item_t *item;
+    int i;
+
+    for (i = 0; i < batch->items->nelts; ++i) {
+        item = item_at(batch, i);
+        if (!item->is_unread && item->rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(item->rv))
+            md_log(MD_LOG_WARNING, "md[%s]: staged account not kept: %s", item->name,
+                   item->err.detail);
+    }
+}
+
+apr_status_t md_stage_keep_account(const char **pid, const md_reg_t *reg, const char *name,
+                                   md_err_t *err, apr_pool_t *p)
+{
+    batch_t batch = make_batch(reg, 0, p);
+    const item_t *item = add_item(&batch, name, NULL);
+
+    read_accounts(&batch);
+    *pid = item->account;
+    if (item->rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(item->rv))
+        md_err_copy(err, &item->err);
+    return item->rv;
+}
+
+void md_stage_keep_accounts(const md_reg_t *reg, apr_pool_t *p)
+{
+    batch_t batch = make_batch(reg, 0, p);
+    int i;
+
+    for (i = 0; i < reg->domains->nelts; ++i)
+        add_item(&batch, md_reg_domain(reg, i)->name, NULL);
+    read_accounts(&batch);
+    tell_accounts(&batch);
+}
+
+/* ---- a set on its way ---- */
+
+/* Many sets have the same. */
+static const char *find_account(const batch_t *batch, const md_acct_wish_t *wish, apr_pool_t *p)
+{
+    const char *key = apr_psprintf(p, "%s %s %s %s", wish->ca_url,
+                                   wish->eab_kid ? wish->eab_kid : "",
+                                   wish->eab_hmac ? wish->eab_hmac : "", wish->id ? wish->id : "");
+    const char *id = apr_hash_get(batch->accounts, key, APR_HASH_KEY_STRING);
+
+    if (id)
+        return id;
+    id = md_acct_find_id(batch->reg->store, wish, p);
+    if (id)
+        apr_hash_set(batch->accounts, apr_pstrdup(batch->p, key), APR_HASH_KEY_STRING,
+                     apr_pstrdup(batch->p, id));
+    return id;
 }
 
 /* The document of what is live, or of the configuration if there is none. Of what staging says it
  * takes over the CA and the account, no more: children wrote it. The account is the one that
  * staging names, else that of the live set, which a renewal prefers; else, or when that does not
  * fit or is gone, the first one: so accounts that domains registered on their own are joined. */
-static md_json_t *make_document(const md_set_t *set, const char *account, const md_reg_t *reg,
+static md_json_t *make_document(const md_staged_set_t *set, const batch_t *batch,
                                 const md_domain_t *domain, apr_pool_t *p)
 {
     static const md_live_t COMPLETE = { .state = MD_STATE_COMPLETE };
     md_acct_wish_t wish = { .ca_url = set->ca_url, .eab_kid = domain->eab_kid,
-                            .eab_hmac = domain->eab_hmac, .id = account };
+                            .eab_hmac = domain->eab_hmac, .id = set->account };
     md_domain_t *document;
 
-    if (md_reg_load_domain(&document, reg, domain->name, NULL, p) != APR_SUCCESS)
+    if (md_reg_load_domain(&document, batch->reg, domain->name, NULL, p) != APR_SUCCESS)
         document = md_domain_from_json(md_domain_to_json(domain, p), p);
     if (!wish.id)
         wish.id = document->ca_account;
     document->ca_url = set->ca_url;
-    document->ca_account = md_acct_find_id(reg->store, &wish, p);
+    document->ca_account = find_account(batch, &wish, p);
     md_live_replace(document, &COMPLETE);
     return md_domain_to_json(document, p);
 }
 
-static int lacks_must_staple(const md_set_t *set, const md_domain_t *domain, apr_pool_t *p)
+/* A start tells of it, if somebody listens; else it counts as told. */
+static void complete_job(md_job_t *job, const md_reg_t *reg)
 {
-    const md_cert_t *leaf;
-    int i;
-
-    for (i = 0; set->must_staple && domain->must_staple && i < set->chains->nelts; ++i) {
-        leaf = md_chain_leaf(APR_ARRAY_IDX(set->chains, i, apr_array_header_t *));
-        if (!md_cert_info(leaf, p)->must_staple)
-            return 1;
-    }
-    return 0;
-}
-
-/* All in tmp, job.json last: with it the set is complete (md_store_recover). */
-static apr_status_t write_set(const md_set_t *set, const char *account, const md_reg_t *reg,
-                              const md_domain_t *domain, md_err_t *err, apr_pool_t *p)
-{
-    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
-    const char *name = domain->name;
-    const md_key_spec_t *spec;
-    md_job_t *job;
-    apr_status_t rv;
-    int i;
-
-    md_store_remove(reg->store, MD_STORE_TMP, name, NULL, p);
-    rv = md_store_save_json(reg->store, MD_STORE_TMP, name, MD_DOMAIN_JSON,
-                            make_document(set, account, reg, domain, p), err, p);
-    for (i = 0; i < specs->nelts && rv == APR_SUCCESS; ++i) {
-        spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
-        rv = md_store_save_key(reg->store, MD_STORE_TMP, name,
-                               md_key_spec_file(spec, "privkey", p),
-                               APR_ARRAY_IDX(set->keys, i, md_key_t *), err, p);
-        if (rv == APR_SUCCESS)
-            rv = md_store_save_chain(reg->store, MD_STORE_TMP, name,
-                                     md_key_spec_file(spec, "pubcert", p),
-                                     APR_ARRAY_IDX(set->chains, i, apr_array_header_t *), err, p);
-    }
-    if (rv != APR_SUCCESS)
-        return rv;
-    (void)md_job_load(&job, reg->store, MD_STORE_STAGING, name, NULL, p);
-    job->group = MD_STORE_TMP;
-    job->lacks_must_staple = lacks_must_staple(set, domain, p);
     if (job->lacks_must_staple)
         md_log(MD_LOG_WARNING, "md[%s]: the CA left out 'must-staple', which MDMustStaple "
                "requests; the certificate is used as it is, and the CA will be asked again at the "
-               "next renewal", name);
-    if (!reg->is_tool && !md_installed_is_wanted(reg)) /* nobody listens: it counts as told */
+               "next renewal", job->name);
+    if (!reg->is_tool && !md_installed_is_wanted(reg))
         md_job_log(job, md_clock_now(), "message-installed", NULL, NULL);
-    return md_job_save(job, reg->store, err, p);
+}
+
+/* All in tmp, job.json last: with it the set is complete (md_store_recover). */
+static apr_status_t write_set(const md_staged_set_t *set, const batch_t *batch,
+                              const md_domain_t *domain, md_err_t *err, apr_pool_t *p)
+{
+    const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    const md_store_t *store = batch->reg->store;
+    const char *name = domain->name;
+    const md_key_spec_t *spec;
+    apr_status_t rv;
+    int i;
+
+    md_store_remove(store, MD_STORE_TMP, name, NULL, p);
+    rv = md_store_save_json(store, MD_STORE_TMP, name, MD_DOMAIN_JSON,
+                            make_document(set, batch, domain, p), err, p);
+    for (i = 0; i < specs->nelts && rv == APR_SUCCESS; ++i) {
+        spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
+        rv = md_store_save_text(store, MD_STORE_TMP, name, md_key_spec_file(spec, "privkey", p),
+                                APR_ARRAY_IDX(set->keys, i, const char *), err, p);
+        if (rv == APR_SUCCESS)
+            rv = md_store_save_text(store, MD_STORE_TMP, name,
+                                    md_key_spec_file(spec, "pubcert", p),
+                                    APR_ARRAY_IDX(set->chains, i, const char *), err, p);
+    }
+    if (rv != APR_SUCCESS)
+        return rv;
+    complete_job(set->job, batch->reg);
+    return md_job_save(set->job, store, err, p);
 }
 
 /* What goes wrong with what is sound: it stays for the next start, as a full disk must not cost a
@@ -152,59 +334,25 @@ static apr_status_t keep_staged(apr_status_t rv, md_err_t *err, apr_pool_t *p)
                                             apr_pstrdup(p, err->detail));
 }
 
-/* Check the set and have it in tmp. APR_EEXIST: it is in service, and the start that did that was
- * cut short. */
-static apr_status_t prepare(const md_reg_t *reg, const md_domain_t *domain, apr_hash_t *issuers,
-                            md_err_t *err, apr_pool_t *p)
-{
-    apr_time_t now = md_clock_now();
-    const char *account;
-    md_set_t set = { .issuers = issuers };
-    apr_status_t rv;
+/* ---- what becomes of what is staged ---- */
 
-    rv = load_staged(&set, &account, reg, domain, err, p);
-    if (md_is_lack(rv))
-        return keep_staged(rv, err, p);
-    if (rv == APR_SUCCESS)
-        rv = md_set_check(&set, domain, md_live_usable(domain, reg->store, reg->known, now, p),
-                          now, err, p);
-    if (rv != APR_SUCCESS)
-        return rv;
-    md_order_drop(reg->store, domain->name, p);
-    return keep_staged(write_set(&set, account, reg, domain, err, p), err, p);
-}
-
-static int is_of_account(const char *file)
+static void remove_all_but_account(const md_store_t *store, const char *name, apr_pool_t *p)
 {
-    return !strncmp(file, "account.", 8);
-}
-
-void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p)
-{
-    apr_array_header_t *files;
+    apr_array_header_t *files = md_store_files(store, MD_STORE_STAGING, name, p);
     const char *file;
     int i;
 
-    md_order_drop(store, name, p);
-    files = md_store_files(store, MD_STORE_STAGING, name, p);
     for (i = 0; i < files->nelts; ++i) {
         file = APR_ARRAY_IDX(files, i, const char *);
-        if (!is_of_account(file))
+        if (!md_staged_is_of_account(file))
             md_store_remove(store, MD_STORE_STAGING, name, file, p);
     }
 }
 
-void md_stage_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p)
+void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p)
 {
-    const char *id;
-    md_err_t err;
-    apr_status_t rv;
-
-    md_err_init(&err, p);
-    rv = md_acct_promote(&id, reg->store, name, &err, p);
-    if (rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv))
-        md_log(MD_LOG_WARNING, "md[%s]: staged account not kept: %s", name,
-               err.detail ? err.detail : "");
+    md_order_drop(store, name, p);
+    remove_all_but_account(store, name, p);
 }
 
 static int has_damaged_key(const md_reg_t *reg, const char *name, apr_pool_t *p)
@@ -218,17 +366,16 @@ static int has_damaged_key(const md_reg_t *reg, const char *name, apr_pool_t *p)
     return 0;
 }
 
-/* All of it is live now, but an account without its document, which the CA tells by the key; and
- * keys that only an expert may save. */
-static void remove_staged(const md_reg_t *reg, const char *name, apr_pool_t *p)
+/* All of it is live now, but an account that could not be kept, such as one without its document,
+ * which the CA tells by the key; and keys that only an expert may save. */
+static void remove_staged(const md_reg_t *reg, const item_t *item, apr_pool_t *p)
 {
-    const char *id, *archived;
+    const char *name = item->name, *archived;
 
     /* The rest is no set now. */
     md_store_remove(reg->store, MD_STORE_STAGING, name, MD_DOMAIN_JSON, p);
-    if (md_store_exists(reg->store, MD_STORE_STAGING, name, "account.pem", p)
-        && md_acct_promote(&id, reg->store, name, NULL, p) != APR_SUCCESS)
-        md_stage_reset(reg->store, name, p);
+    if (!item->account && md_store_exists(reg->store, MD_STORE_STAGING, name, MD_ACCT_KEY, p))
+        remove_all_but_account(reg->store, name, p);
     else if (!has_damaged_key(reg, name, p)
              || md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, NULL, p)
                     != APR_SUCCESS)
@@ -245,7 +392,6 @@ static void give_up_staged(const md_reg_t *reg, const char *name, const md_err_t
     apr_status_t rv;
 
     md_err_init(&err, p);
-    md_order_drop(reg->store, name, p);
     md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
     rv = md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, &err, p);
     md_log(MD_LOG_ERR, MD_LOGNO(10069) "%s: error loading staged set, purging it: %s. "
@@ -255,144 +401,184 @@ static void give_up_staged(const md_reg_t *reg, const char *name, const md_err_t
 }
 
 /* Tell what became of a set, and tidy up. */
-static void conclude(const md_reg_t *reg, const md_domain_t *domain, apr_status_t rv,
-                     const md_err_t *err, apr_pool_t *p)
+static void conclude(const md_reg_t *reg, const item_t *item, apr_pool_t *p)
 {
-    const char *name = domain->name;
-
-    if (rv == APR_SUCCESS)
-        md_log(MD_LOG_INFO, MD_LOGNO(10068) "%s: staged set activated", name);
-    if (rv == APR_SUCCESS || APR_STATUS_IS_EEXIST(rv))
-        remove_staged(reg, name, p);
-    else if (rv == APR_EGENERAL)
-        md_log(MD_LOG_ERR, "%s: staged set cannot be activated: %s", name, err->detail);
-    else if (!APR_STATUS_IS_ENOENT(rv))
-        give_up_staged(reg, name, err, p);
+    if (item->rv == APR_SUCCESS)
+        md_log(MD_LOG_INFO, MD_LOGNO(10068) "%s: staged set activated", item->name);
+    if (item->rv == APR_SUCCESS || APR_STATUS_IS_EEXIST(item->rv))
+        remove_staged(reg, item, p);
+    else if (item->rv == APR_EGENERAL)
+        md_log(MD_LOG_ERR, "%s: staged set cannot be activated: %s", item->name,
+               item->err.detail);
+    else if (!APR_STATUS_IS_ENOENT(item->rv))
+        give_up_staged(reg, item->name, &item->err, p);
 }
+
+/* ---- sets ---- */
+
+static char *read_set(void *baton, int i, apr_pool_t *p)
+{
+    const batch_t *batch = baton;
+    const item_t *item = item_at(batch, i);
+
+    return md_staged_read(batch->reg, item->domain, item->live, batch->issuers, p);
+}
+
+/* A sound one is in tmp afterwards. */
+static apr_status_t prepare(const batch_t *batch, item_t *item, const md_staged_set_t *set,
+                            apr_pool_t *p)
+{
+    if (set->rv == APR_SUCCESS)
+        return keep_staged(write_set(set, batch, item->domain, &item->err, p), &item->err, p);
+    (void)md_fail(&item->err, set->rv, "%s", set->why);
+    return set->rv == APR_EGENERAL ? keep_staged(set->rv, &item->err, p) : set->rv;
+}
+
+static void take_set(void *baton, int i, char *record, apr_size_t len, const char *why,
+                     apr_pool_t *p)
+{
+    const batch_t *batch = baton;
+    item_t *item = item_at(batch, i);
+    md_staged_set_t set;
+    md_err_t err;
+
+    md_err_init(&err, p);
+    md_err_clear(&item->err);
+    if (record && md_staged_parse_set(&set, item->domain, record, len, &err, p) != APR_SUCCESS)
+        why = err.detail;
+    if (why)
+        leave_unread(item, why);
+    else {
+        item->rv = prepare(batch, item, &set, p);
+        if (item->rv != APR_SUCCESS)
+            conclude(batch->reg, item, p);
+    }
+    if (record)
+        md_wipe(record, len);
+}
+
+/* What is live is root's own, and readers cannot see it. */
+static void read_sets(batch_t *batch)
+{
+    static const md_reading_t READING = { .read = read_set, .take = take_set };
+    apr_time_t now = md_clock_now();
+    item_t *item;
+    int i;
+
+    for (i = 0; i < batch->items->nelts; ++i) {
+        item = item_at(batch, i);
+        item->live = md_live_look(item->domain, batch->reg->store, batch->reg->known, now,
+                                  batch->p);
+    }
+    read_batch(batch, READING);
+}
+
+/* ---- into service ---- */
 
 /* MDArchiveKeep, for those that have another set in the archive now. a2md does not know it. */
-static void prune_archive(const md_reg_t *reg, const apr_array_header_t *domains, apr_pool_t *p)
+static void prune_archive(const batch_t *batch)
 {
-    apr_array_header_t *names = md_strings_make(p);
-    int i;
+    apr_array_header_t *names = md_strings_make(batch->p);
+    int i, keep = batch->reg->conf->archive_keep;
 
-    if (reg->is_tool || reg->conf->archive_keep == 0 || domains->nelts == 0)
+    if (batch->reg->is_tool || keep == 0 || batch->items->nelts == 0)
         return;
-    for (i = 0; i < domains->nelts; ++i)
-        APR_ARRAY_PUSH(names, const char *) = APR_ARRAY_IDX(domains, i, const md_domain_t *)->name;
-    md_store_prune(reg->store, names, reg->conf->archive_keep, p);
+    for (i = 0; i < batch->items->nelts; ++i)
+        APR_ARRAY_PUSH(names, const char *) = item_at(batch, i)->name;
+    md_store_prune(batch->reg->store, names, keep, batch->p);
 }
 
-static void note_installed(const md_reg_t *reg, const apr_array_header_t *domains,
-                           const apr_status_t *rvs, apr_pool_t *p)
+static void note_installed(const batch_t *batch)
 {
-    apr_array_header_t *names = md_strings_make(p);
+    apr_array_header_t *names = md_strings_make(batch->p);
     int i;
 
-    for (i = 0; i < domains->nelts; ++i)
-        if (rvs[i] == APR_SUCCESS)
-            APR_ARRAY_PUSH(names, const char *) = APR_ARRAY_IDX(domains, i, md_domain_t *)->name;
-    md_installed_note(reg, names, p);
+    if (batch->reg->is_tool)
+        return;
+    for (i = 0; i < batch->items->nelts; ++i)
+        if (item_at(batch, i)->rv == APR_SUCCESS)
+            APR_ARRAY_PUSH(names, const char *) = item_at(batch, i)->name;
+    md_installed_note(batch->reg, names, batch->p);
+}
+
+/* All that was written for the batch is on disk, or nothing of it counts. */
+static void sync_all(const batch_t *batch)
+{
+    apr_status_t rv;
+    md_err_t err;
+    item_t *item;
+    int i;
+
+    md_err_init(&err, batch->p);
+    rv = batch->items->nelts > 0 ? md_store_sync(batch->reg->store, &err, batch->p) : APR_SUCCESS;
+    for (i = 0; rv != APR_SUCCESS && i < batch->items->nelts; ++i) {
+        item = item_at(batch, i);
+        if (item->rv == APR_SUCCESS) {
+            md_err_copy(&item->err, &err);
+            item->rv = keep_staged(rv, &item->err, batch->p);
+        }
+    }
+}
+
+static void activate_all(const batch_t *batch)
+{
+    const md_store_t *store = batch->reg->store;
+    apr_pool_t *iter;
+    item_t *item;
+    int i;
+
+    apr_pool_create(&iter, batch->p);
+    for (i = 0; i < batch->items->nelts; ++i) {
+        apr_pool_clear(iter);
+        item = item_at(batch, i);
+        if (item->rv == APR_SUCCESS)
+            item->rv = keep_staged(md_store_activate(store, item->name, &item->err, iter),
+                                   &item->err, iter);
+    }
+    apr_pool_destroy(iter);
 }
 
 /* Put sets that are in tmp into service, together: what is written goes to disk at once, and so do
- * the renames, before what they were made of is removed. Returns the last failure. */
-static apr_status_t put_into_service(const md_reg_t *reg, const apr_array_header_t *domains,
-                                     md_err_t *err, apr_pool_t *p)
+ * the renames, before what they were made of is removed. */
+static void put_into_service(const batch_t *batch)
 {
-    apr_status_t *rvs = apr_pcalloc(p, sizeof(*rvs) * (apr_size_t)domains->nelts), rv, last;
-    const md_domain_t *domain;
+    apr_pool_t *iter;
     int i;
 
-    last = rv = domains->nelts > 0 ? md_store_sync(reg->store, err, p) : APR_SUCCESS;
-    for (i = 0; i < domains->nelts; ++i) {
-        domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
-        rvs[i] = rv == APR_SUCCESS ? md_store_activate(reg->store, domain->name, err, p) : rv;
-        if (rvs[i] != APR_SUCCESS)
-            conclude(reg, domain, last = keep_staged(rvs[i], err, p), err, p);
+    sync_all(batch);
+    activate_all(batch);
+    note_installed(batch);
+    sync_all(batch);
+    apr_pool_create(&iter, batch->p);
+    for (i = 0; i < batch->items->nelts; ++i) {
+        apr_pool_clear(iter);
+        conclude(batch->reg, item_at(batch, i), iter);
     }
-    if (rv == APR_SUCCESS && domains->nelts > 0)
-        rv = md_store_sync(reg->store, err, p);
-    if (!reg->is_tool)
-        note_installed(reg, domains, rvs, p);
-    for (i = 0; i < domains->nelts; ++i)
-        if (rvs[i] == APR_SUCCESS)
-            conclude(reg, APR_ARRAY_IDX(domains, i, const md_domain_t *),
-                     keep_staged(rv, err, p), err, p);
-    return last;
+    apr_pool_destroy(iter);
 }
+
+/* ---- activation ---- */
 
 apr_status_t md_stage_activate(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
                                apr_pool_t *p)
 {
-    apr_array_header_t *one = apr_array_make(p, 1, sizeof(const md_domain_t *));
-    apr_status_t rv = prepare(reg, domain, NULL, err, p);
+    batch_t all = make_batch(reg, 0, p), part;
+    item_t *item = add_item(&all, domain->name, domain);
 
-    if (rv != APR_SUCCESS) {
-        conclude(reg, domain, rv, err, p);
-        return APR_STATUS_IS_EEXIST(rv) ? APR_SUCCESS : rv;
-    }
-    APR_ARRAY_PUSH(one, const md_domain_t *) = domain;
-    return put_into_service(reg, one, err, p);
+    read_accounts(&all);
+    tell_accounts(&all);
+    part = part_of(&all, has_set);
+    if (part.items->nelts == 0 && !item->is_unread)
+        return APR_ENOENT;
+    read_sets(&part);
+    part = part_of(&part, is_ready);
+    put_into_service(&part);
+    if (item->rv != APR_SUCCESS)
+        md_err_copy(err, &item->err);
+    return APR_STATUS_IS_EEXIST(item->rv) ? APR_SUCCESS : item->rv;
 }
 
-/* ---- damage ---- */
-
-static int is_damage(apr_status_t rv)
-{
-    return rv != APR_SUCCESS && !APR_STATUS_IS_ENOENT(rv) && !md_is_lack(rv);
-}
-
-static void open_to_children(const md_reg_t *reg, md_store_group_t group, const char *name,
-                             const apr_array_header_t *files, apr_pool_t *p)
-{
-    const char *file;
-    int i;
-
-    for (i = 0; i < files->nelts; ++i) {
-        file = APR_ARRAY_IDX(files, i, const char *);
-        if (md_store_open_to_children(reg->store, group, name, file, p))
-            md_log(MD_LOG_WARNING, "%s could not be read by the processes that renew certificates: "
-                   "its mode has been corrected",
-                   md_store_path(reg->store, group, name, file, p));
-    }
-}
-
-static int has_account(const apr_array_header_t *files)
-{
-    int i;
-
-    for (i = 0; i < files->nelts; ++i)
-        if (is_of_account(APR_ARRAY_IDX(files, i, const char *)))
-            return 1;
-    return 0;
-}
-
-/* Most directories have a few of `files` only, and there may be thousands of them. */
-static void repair_staged(const md_reg_t *reg, const char *name, const apr_array_header_t *files,
-                          apr_pool_t *p)
-{
-    md_job_t *job;
-    md_err_t err;
-
-    md_err_init(&err, p);
-    open_to_children(reg, MD_STORE_STAGING, name, files, p);
-    if (is_damage(md_job_load(&job, reg->store, MD_STORE_STAGING, name, &err, p))) {
-        md_log(MD_LOG_ERR, "md[%s]: %s; it is removed, and the record of the renewal starts over",
-               name, err.detail);
-        md_job_remove(reg->store, MD_STORE_STAGING, name, p);
-    }
-    md_err_clear(&err);
-    if (md_strings_has(files, "order.json")
-        && is_damage(md_order_check(reg->store, name, &err, p))) {
-        md_log(MD_LOG_ERR, "md[%s]: %s; it is removed, and a new order is placed", name,
-               err.detail);
-        md_store_remove(reg->store, MD_STORE_STAGING, name, "order.json", p);
-    }
-    if (has_account(files))
-        md_acct_repair(reg->store, MD_STORE_STAGING, name, p);
-}
-
+/* Damage of what is root's own. */
 static void repair_accounts(const md_reg_t *reg, apr_pool_t *p)
 {
     apr_array_header_t *ids = md_store_names(reg->store, MD_STORE_ACCOUNTS, p);
@@ -404,122 +590,40 @@ static void repair_accounts(const md_reg_t *reg, apr_pool_t *p)
     for (i = 0; i < ids->nelts; ++i) {
         apr_pool_clear(iter);
         id = APR_ARRAY_IDX(ids, i, const char *);
-        open_to_children(reg, MD_STORE_ACCOUNTS, id,
-                         md_store_files(reg->store, MD_STORE_ACCOUNTS, id, iter), iter);
+        md_reg_open_to_children(reg, MD_STORE_ACCOUNTS, id,
+                                md_store_files(reg->store, MD_STORE_ACCOUNTS, id, iter), iter);
         md_acct_repair(reg->store, MD_STORE_ACCOUNTS, id, iter);
     }
     apr_pool_destroy(iter);
 }
 
-/* ---- activation of all ---- */
-
-/* MDActivationDelay: a set whose time has not come stays staged, as long as what is live will
- * do. */
-static int is_premature(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+static void remove_lone_accounts(const batch_t *batch)
 {
-    apr_time_t now = md_clock_now();
-    md_job_t *job;
-
-    if (md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p) != APR_SUCCESS
-        || job->valid_from <= now || !md_live_is_sound(domain, reg->store, now, p))
-        return 0;
-    md_log(MD_LOG_INFO, "%s: the staged set waits until %s (MDActivationDelay)",
-           domain->name, md_time_http(job->valid_from, p));
-    return 1;
-}
-
-/* Accounts staged for no domain: of a CA that was left, or of a tool that was cut short. */
-static void keep_lone_accounts(const md_reg_t *reg, const apr_array_header_t *staged,
-                               apr_pool_t *p)
-{
-    const char *name, *id;
+    const item_t *item;
     int i;
 
-    for (i = 0; i < staged->nelts; ++i) {
-        name = APR_ARRAY_IDX(staged, i, const char *);
-        if (!strncmp(name, MD_ACCT_ALONE, strlen(MD_ACCT_ALONE))
-            && md_acct_promote(&id, reg->store, name, NULL, p) == APR_SUCCESS)
-            md_store_remove(reg->store, MD_STORE_STAGING, name, NULL, p);
+    for (i = 0; i < batch->items->nelts; ++i) {
+        item = item_at(batch, i);
+        if (!item->domain && item->account)
+            md_store_remove(batch->reg->store, MD_STORE_STAGING, item->name, NULL, batch->p);
     }
 }
 
-/* The domains that have something in staging. */
-static apr_array_header_t *staged_domains(const md_reg_t *reg, const apr_array_header_t *staged,
-                                          apr_pool_t *p)
-{
-    apr_array_header_t *domains = apr_array_make(p, staged->nelts + 1, sizeof(md_domain_t *));
-    apr_hash_t *names = apr_hash_make(p);
-    int i;
-
-    for (i = 0; i < staged->nelts; ++i)
-        apr_hash_set(names, APR_ARRAY_IDX(staged, i, const char *), APR_HASH_KEY_STRING, "");
-    for (i = 0; i < reg->domains->nelts; ++i)
-        if (apr_hash_get(names, md_reg_domain(reg, i)->name, APR_HASH_KEY_STRING))
-            APR_ARRAY_PUSH(domains, md_domain_t *) = md_reg_domain(reg, i);
-    return domains;
-}
-
-static void keep_accounts(const md_reg_t *reg, const apr_array_header_t *domains, apr_pool_t *p)
-{
-    const apr_array_header_t *files;
-    apr_pool_t *iter;
-    const char *name;
-    int i;
-
-    apr_pool_create(&iter, p);
-    for (i = 0; i < domains->nelts; ++i) {
-        apr_pool_clear(iter);
-        name = APR_ARRAY_IDX(domains, i, const md_domain_t *)->name;
-        files = md_store_files(reg->store, MD_STORE_STAGING, name, iter);
-        repair_staged(reg, name, files, iter);
-        if (has_account(files))
-            md_stage_keep_account(reg, name, iter);
-    }
-    apr_pool_destroy(iter);
-}
-
-/* Those of the domains whose sets are in tmp now. */
-static apr_array_header_t *prepare_all(const md_reg_t *reg, const apr_array_header_t *domains,
-                                       apr_pool_t *p)
-{
-    apr_array_header_t *ready = apr_array_make(p, domains->nelts + 1, sizeof(md_domain_t *));
-    apr_hash_t *issuers = apr_hash_make(p);
-    const md_domain_t *domain;
-    apr_status_t rv;
-    apr_pool_t *iter;
-    md_err_t err;
-    int i;
-
-    apr_pool_create(&iter, p);
-    for (i = 0; i < domains->nelts; ++i) {
-        apr_pool_clear(iter);
-        md_err_init(&err, iter);
-        domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
-        if (is_premature(reg, domain, iter))
-            continue;
-        rv = prepare(reg, domain, issuers, &err, iter);
-        if (rv == APR_SUCCESS)
-            APR_ARRAY_PUSH(ready, const md_domain_t *) = domain;
-        else
-            conclude(reg, domain, rv, &err, iter);
-    }
-    apr_pool_destroy(iter);
-    return ready;
-}
-
+/* Accounts of all before any set: several sets may share one. */
 void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
 {
-    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p), *domains, *ready;
-    md_err_t err;
+    batch_t all, part;
 
-    md_err_init(&err, p);
     repair_accounts(reg, p);
-    keep_lone_accounts(reg, staged, p);
-    domains = staged_domains(reg, staged, p);
-    keep_accounts(reg, domains, p); /* of all before any set: several sets may share one */
-    ready = prepare_all(reg, domains, p);
-    (void)put_into_service(reg, ready, &err, p);
-    prune_archive(reg, ready, p);
+    all = staged_batch(reg, p);
+    read_accounts(&all);
+    tell_accounts(&all);
+    remove_lone_accounts(&all);
+    part = part_of(&all, has_set);
+    read_sets(&part);
+    part = part_of(&part, is_ready);
+    put_into_service(&part);
+    prune_archive(&part);
 }
 
 /* ---- for which configuration ---- */
@@ -573,8 +677,7 @@ static void try_again(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t
     rv = md_job_save(job, reg->store, &err, p);
     if (rv != APR_SUCCESS)
         md_log(MD_LOG_WARNING, "md[%s]: %s; the next attempt will be made when it was planned",
-               name,
-               err.detail);
+               name, err.detail);
 }
 
 /* Children may have filled what is to be cleaned: when the time for it is over, the rest is for the
@@ -630,22 +733,30 @@ static void remove_foreign(const md_reg_t *reg, apr_pool_t *p)
     apr_pool_destroy(iter);
 }
 
+static char *read_failure(void *baton, int i, apr_pool_t *p)
+{
+    const batch_t *batch = baton;
+
+    try_again(batch->reg, item_at(batch, i)->domain, p);
+    return apr_pstrdup(p, "");
+}
+
+static void take_failure(void *baton, int i, char *record, apr_size_t len, const char *why,
+                         apr_pool_t *p)
+{
+    (void)record;
+    (void)len;
+    (void)p;
+    if (why)
+        leave_unread(item_at(baton, i), why);
+}
+
 void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
 {
-    apr_array_header_t *staged = md_store_names(reg->store, MD_STORE_STAGING, p), *domains;
-    const md_domain_t *domain;
-    apr_pool_t *iter;
-    int i;
+    static const md_reading_t READING = { .read = read_failure, .take = take_failure };
+    batch_t all = staged_batch(reg, p), part = part_of(&all, is_watched);
 
-    domains = staged_domains(reg, staged, p);
-    apr_pool_create(&iter, p);
-    for (i = 0; i < domains->nelts; ++i) {
-        apr_pool_clear(iter);
-        domain = APR_ARRAY_IDX(domains, i, const md_domain_t *);
-        if (domain->is_watched)
-            try_again(reg, domain, iter);
-    }
-    apr_pool_destroy(iter);
+    read_batch(&part, READING);
     sweep(reg, p);
     remove_foreign(reg, p);
 }

@@ -9,15 +9,20 @@
 /* Put every complete staged set into service: AH10068; or AH10069 for one that is damaged or that
  * md_set_check refuses, which goes to the archive. Incomplete ones stay, and those whose time has
  * not come (MDActivationDelay). Before that, damaged documents of staging and accounts are put
- * aside, and accounts staged by any domain are kept. */
+ * aside, and accounts staged by any domain are kept. What could not be read is told, and stays. */
 void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p);
 
-/* The two parts of it for one domain: an account that it staged becomes a stored one, and that for
- * all domains first; its set goes into service, APR_ENOENT when that is not complete. What goes
- * wrong is logged, too. */
-void md_stage_keep_account(const md_reg_t *reg, const char *name, apr_pool_t *p);
+/* For one domain: APR_ENOENT when its set is not complete. What goes wrong is logged, too. */
+MD_MUST_CHECK
 apr_status_t md_stage_activate(const md_reg_t *reg, const md_domain_t *domain, md_err_t *err,
                                apr_pool_t *p);
+
+/* Accounts that were staged by domains, or in `staging/<name>`, become stored ones; *pid is that of
+ * the latter, APR_ENOENT if there is none. What goes wrong with the former is logged. */
+void md_stage_keep_accounts(const md_reg_t *reg, apr_pool_t *p);
+MD_MUST_CHECK
+apr_status_t md_stage_keep_account(const char **pid, const md_reg_t *reg, const char *name,
+                                   md_err_t *err, apr_pool_t *p);
 
 /* Empty `staging/<name>` but for an account and its key: the CA may know it already, and it is good
  * for every further attempt. */

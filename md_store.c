@@ -308,6 +308,14 @@ apr_status_t md_store_save_chain(const md_store_t *store, md_store_group_t group
     return md_store_save_text(store, group, name, file, md_chain_to_pem(chain, p), err, p);
 }
 
+apr_status_t md_store_seal_key(const char **ppem, const md_store_t *store, const md_key_t *key,
+                               md_err_t *err, apr_pool_t *p)
+{
+    apr_size_t len;
+
+    return md_key_to_pem(ppem, &len, key, store->pass, MD_STORE_PASS_LEN, err, p);
+}
+
 /* An unencrypted key is for its owner alone, whatever the group says. */
 static apr_status_t save_key(const md_store_t *store, md_store_group_t group, const char *name,
                              const char *file, const md_key_t *key, int is_volatile,
@@ -444,6 +452,12 @@ apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, co
 }
 
 /* ---- looking around ---- */
+
+int md_store_has_owner(apr_uid_t *powner, const md_store_t *store)
+{
+    *powner = store->owner;
+    return store->has_owner;
+}
 
 int md_store_exists(const md_store_t *store, md_store_group_t group, const char *name,
                     const char *file, apr_pool_t *p)

@@ -94,6 +94,10 @@ MD_MUST_CHECK
 apr_status_t md_store_save_chain(const md_store_t *store, md_store_group_t group,
                                  const char *name, const char *file,
                                  const apr_array_header_t *chain, md_err_t *err, apr_pool_t *p);
+/* PEM of a key as it is stored in groups that children read: encrypted. */
+MD_MUST_CHECK
+apr_status_t md_store_seal_key(const char **ppem, const md_store_t *store, const md_key_t *key,
+                               md_err_t *err, apr_pool_t *p);
 /* The same for what can be made again: not synced to disk. A document; a plain key and its
  * certificate (temporary certificates). */
 MD_MUST_CHECK
@@ -113,6 +117,9 @@ apr_status_t md_store_create_numbered(const char **pid, const md_store_t *store,
                                       md_store_group_t group, const char *prefix,
                                       const char *file, const md_json_t *json, md_err_t *err,
                                       apr_pool_t *p);
+
+/* Are children another user than root, who runs this? Then *powner is their user. */
+int md_store_has_owner(apr_uid_t *powner, const md_store_t *store);
 
 int md_store_exists(const md_store_t *store, md_store_group_t group, const char *name,
                     const char *file, apr_pool_t *p); /* file NULL: the directory */

@@ -205,6 +205,53 @@ const char *md_text_visible(const char *text, apr_size_t max, apr_pool_t *p)
     return line;
 }
 
+/* ---- PEM ---- */
+
+#define PEM_LINE 64
+
+/* What is behind `prefix`, NULL if `text` (or NULL) does not begin with it. */
+static const char *skip(const char *text, const char *prefix)
+{
+    apr_size_t len = strlen(prefix);
+
+    return text && !strncmp(text, prefix, len) ? text + len : NULL;
+}
+
+static const char *skip_boundary(const char *text, const char *begin, const char *label)
+{
+    return skip(skip(skip(text, begin), label), "-----\n");
+}
+
+/* Full lines, and a last one that may be shorter. */
+static const char *skip_base64(const char *text)
+{
+    static const char BASE64[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    apr_size_t len = PEM_LINE, lines = 0;
+
+    for (; text && len == PEM_LINE && *text != '-'; ++lines) {
+        len = strspn(text, BASE64);
+        len += strspn(text + len, "=");
+        text = len > 0 && len <= PEM_LINE && len % 4 == 0 ? skip(text + len, "\n") : NULL;
+    }
+    return lines > 0 ? text : NULL;
+}
+
+int md_text_is_pem(const char *text, const char *label, int most)
+{
+    int blocks;
+
+    for (blocks = 0; text && *text && blocks < most; ++blocks) {
+        text = skip_boundary(text, "-----BEGIN ", label);
+        if (text)
+            text = skip_base64(text);
+        text = skip_boundary(text, "-----END ", label);
+    }
+    return blocks > 0 && text && !*text;
+}
+
+/* ---- HTML ---- */
+
 #define MAX_ENTITY 6 /* characters of the longest */
 
 static const char *entity_of(char c)

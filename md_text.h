@@ -39,6 +39,10 @@ const char *md_text_visible(const char *text, apr_size_t max, apr_pool_t *p);
 /* That for HTML, as content or in a quoted attribute. NULL becomes "". */
 const char *md_text_html(const char *text, apr_size_t max, apr_pool_t *p);
 
+/* Is it 1 to `most` PEM blocks with this label, as strictly written as in RFC 7468 3, and nothing
+ * else? What is in them is not looked at. */
+int md_text_is_pem(const char *text, const char *label, int most);
+
 /* Is this safe as one component of a store path? Not empty, no '/', not "." or "..", at most
  * 255 bytes, no control characters. Wildcards and odd names from a configuration pass. */
 int md_path_part_is_safe(const char *part);

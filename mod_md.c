@@ -254,6 +254,7 @@ static apr_status_t step_make_registry(start_t *start)
     start->reg->is_reload = process->is_reload;
     start->reg->known = md_known_open(start->s->process->pool);
     start->reg->store_problem = process->store_problem;
+    start->reg->group = &ap_unixd_config.group_id;
     mod_md_reachability(start->reg, start->s);
     return APR_SUCCESS;
 }
