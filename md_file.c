@@ -110,21 +110,13 @@ static apr_status_t write_all(int fd, const char *data, apr_size_t len)
     return APR_SUCCESS;
 }
 
-/* A new file of our own beside `path`, complete. The name is unique, so that writers never meet
- * (they may be on several machines), and what a crash leaves is in nobody's way. */
-static apr_status_t write_beside(const char **ptmp, int dir, const char *path,
-                                 const md_file_attr_t *attr, const char *data, apr_size_t len,
-                                 apr_pool_t *p)
+apr_status_t md_file_write_new(int dir, const char *path, const md_file_attr_t *attr,
+                               const char *data, apr_size_t len)
 {
-    apr_uint64_t unique;
     apr_status_t rv;
     int fd;
 
-    rv = apr_generate_random_bytes((unsigned char *)&unique, sizeof(unique));
-    if (rv != APR_SUCCESS)
-        return rv;
-    *ptmp = apr_psprintf(p, "%s.%" APR_UINT64_T_HEX_FMT ".tmp", path, unique);
-    fd = openat(dir, *ptmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    fd = openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return errno;
     rv = fchmod(fd, mode_of(attr->perms)) == 0 ? APR_SUCCESS : errno;
@@ -137,8 +129,24 @@ static apr_status_t write_beside(const char **ptmp, int dir, const char *path,
     if (close(fd) != 0 && rv == APR_SUCCESS)
         rv = errno;
     if (rv != APR_SUCCESS)
-        (void)unlinkat(dir, *ptmp, 0);
+        (void)unlinkat(dir, path, 0);
     return rv;
+}
+
+/* A new file of our own beside `path`, complete. The name is unique, so that writers never meet
+ * (they may be on several machines), and what a crash leaves is in nobody's way. */
+static apr_status_t write_beside(const char **ptmp, int dir, const char *path,
+                                 const md_file_attr_t *attr, const char *data, apr_size_t len,
+                                 apr_pool_t *p)
+{
+    apr_uint64_t unique;
+    apr_status_t rv;
+
+    rv = apr_generate_random_bytes((unsigned char *)&unique, sizeof(unique));
+    if (rv != APR_SUCCESS)
+        return rv;
+    *ptmp = apr_psprintf(p, "%s.%" APR_UINT64_T_HEX_FMT ".tmp", path, unique);
+    return md_file_write_new(dir, *ptmp, attr, data, len);
 }
 
 apr_status_t md_file_write(int dir, const char *path, const md_file_attr_t *attr,

@@ -27,6 +27,12 @@ MD_MUST_CHECK
 apr_status_t md_file_write(int dir, const char *path, const md_file_attr_t *attr,
                            const char *data, apr_size_t len, apr_pool_t *p);
 
+/* Write a file that is not there (APR_EEXIST), in place: for directories that nobody looks into
+ * until they are complete. */
+MD_MUST_CHECK
+apr_status_t md_file_write_new(int dir, const char *path, const md_file_attr_t *attr,
+                               const char *data, apr_size_t len);
+
 /* As md_file_write, but APR_EEXIST when `path` is there already (by link(2)). */
 MD_MUST_CHECK
 apr_status_t md_file_create(int dir, const char *path, const md_file_attr_t *attr,

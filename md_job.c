@@ -10,8 +10,6 @@
 #include "md_text.h"
 #include "md_time.h"
 
-#define JOB_JSON "job.json"
-
 md_job_t *md_job_make(md_store_group_t group, const char *name, apr_pool_t *p)
 {
     md_job_t *job = apr_pcalloc(p, sizeof(*job));
@@ -65,9 +63,9 @@ apr_status_t md_job_load(md_job_t **pjob, const md_store_t *store, md_store_grou
     apr_status_t rv;
 
     *pjob = md_job_make(group, name, p);
-    rv = md_store_load_json(&json, store, group, name, JOB_JSON, err, p);
+    rv = md_store_load_json(&json, store, group, name, MD_JOB_JSON, err, p);
     if (rv == APR_SUCCESS)
-        rv = md_store_check_json(json, store, group, name, JOB_JSON, RULES, err, p);
+        rv = md_store_check_json(json, store, group, name, MD_JOB_JSON, RULES, err, p);
     if (rv == APR_SUCCESS)
         from_json(*pjob, json);
     return rv;
@@ -117,21 +115,21 @@ md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p)
 apr_status_t md_job_save(const md_job_t *job, const md_store_t *store, md_err_t *err,
                          apr_pool_t *p)
 {
-    return md_store_save_json(store, job->group, job->name, JOB_JSON, md_job_to_json(job, 1, p),
-                              err, p);
+    return md_store_save_json(store, job->group, job->name, MD_JOB_JSON,
+                              md_job_to_json(job, 1, p), err, p);
 }
 
 apr_status_t md_job_save_volatile(const md_job_t *job, const md_store_t *store, md_err_t *err,
                                   apr_pool_t *p)
 {
-    return md_store_save_json_volatile(store, job->group, job->name, JOB_JSON,
+    return md_store_save_json_volatile(store, job->group, job->name, MD_JOB_JSON,
                                        md_job_to_json(job, 1, p), err, p);
 }
 
 void md_job_remove(const md_store_t *store, md_store_group_t group, const char *name,
                    apr_pool_t *p)
 {
-    md_store_remove(store, group, name, JOB_JSON, p);
+    md_store_remove(store, group, name, MD_JOB_JSON, p);
 }
 
 void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *status,

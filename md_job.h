@@ -6,6 +6,8 @@
 
 #include "md_store.h"
 
+#define MD_JOB_JSON "job.json"
+
 typedef struct md_job_t {
     const char *name;
     md_store_group_t group;

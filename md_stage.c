@@ -296,33 +296,31 @@ static void complete_job(md_job_t *job, const md_reg_t *reg)
         md_job_log(job, md_clock_now(), "message-installed", NULL, NULL);
 }
 
-/* All in tmp, job.json last: with it the set is complete (md_store_recover). */
+static void add_file(apr_array_header_t *files, const char *file, const char *text)
+{
+    APR_ARRAY_PUSH(files, md_store_file_t) = (md_store_file_t){ file, text };
+}
+
+/* In tmp, the record last: with it the set is complete (md_store_recover). */
 static apr_status_t write_set(const md_staged_set_t *set, const batch_t *batch,
                               const md_domain_t *domain, md_err_t *err, apr_pool_t *p)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
-    const md_store_t *store = batch->reg->store;
-    const char *name = domain->name;
+    apr_array_header_t *files = apr_array_make(p, 4, sizeof(md_store_file_t));
     const md_key_spec_t *spec;
-    apr_status_t rv;
     int i;
 
-    md_store_remove(store, MD_STORE_TMP, name, NULL, p);
-    rv = md_store_save_json(store, MD_STORE_TMP, name, MD_DOMAIN_JSON,
-                            make_document(set, batch, domain, p), err, p);
-    for (i = 0; i < specs->nelts && rv == APR_SUCCESS; ++i) {
+    add_file(files, MD_DOMAIN_JSON, md_json_text(make_document(set, batch, domain, p), 0, p));
+    for (i = 0; i < specs->nelts; ++i) {
         spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
-        rv = md_store_save_text(store, MD_STORE_TMP, name, md_key_spec_file(spec, "privkey", p),
-                                APR_ARRAY_IDX(set->keys, i, const char *), err, p);
-        if (rv == APR_SUCCESS)
-            rv = md_store_save_text(store, MD_STORE_TMP, name,
-                                    md_key_spec_file(spec, "pubcert", p),
-                                    APR_ARRAY_IDX(set->chains, i, const char *), err, p);
+        add_file(files, md_key_spec_file(spec, "privkey", p),
+                 APR_ARRAY_IDX(set->keys, i, const char *));
+        add_file(files, md_key_spec_file(spec, "pubcert", p),
+                 APR_ARRAY_IDX(set->chains, i, const char *));
     }
-    if (rv != APR_SUCCESS)
-        return rv;
     complete_job(set->job, batch->reg);
-    return md_job_save(set->job, store, err, p);
+    add_file(files, MD_JOB_JSON, md_json_text(md_job_to_json(set->job, 1, p), 0, p));
+    return md_store_make_set(batch->reg->store, domain->name, files, err, p);
 }
 
 /* What goes wrong with what is sound: it stays for the next start, as a full disk must not cost a

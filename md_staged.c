@@ -233,7 +233,7 @@ static const md_piece_t SET[] = {
     [REASON]  = { .name = "why", .max = MD_MAX_DETAIL },
     [CA_URL]  = { .name = "ca-url", .max = MD_MAX_URI },
     [ACCOUNT] = { .name = "ca-account", .max = 255 },
-    [JOB]     = { .name = "job.json", .max = MD_MAX_FILE },
+    [JOB]     = { .name = MD_JOB_JSON, .max = MD_MAX_FILE },
 };
 
 static const struct {

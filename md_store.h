@@ -176,6 +176,17 @@ MD_MUST_CHECK
 apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, const char *from,
                              const char *to, md_err_t *err, apr_pool_t *p);
 
+/* A file of a set, and its content. */
+typedef struct md_store_file_t {
+    const char *file, *text;
+} md_store_file_t;
+
+/* Make `tmp/<name>` of these (md_store_file_t) and nothing else. The last one is there when all are
+ * complete, but none is on disk for sure (md_store_sync). */
+MD_MUST_CHECK
+apr_status_t md_store_make_set(const md_store_t *store, const char *name,
+                               const apr_array_header_t *files, md_err_t *err, apr_pool_t *p);
+
 /* All that was written to the store is on disk. Before sets in tmp are activated, once for all of
  * them, and after that, before what they were made of is removed. */
 MD_MUST_CHECK

@@ -175,6 +175,61 @@ apr_status_t md_store_sync(const md_store_t *store, md_err_t *err, apr_pool_t *p
                                                    store->base);
 }
 
+/* An empty directory in tmp, open; -1 with errno. */
+static int make_empty(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, MD_STORE_TMP, name, NULL, p);
+
+    if (mkdir(path, 0700) != 0) {
+        md_store_remove(store, MD_STORE_TMP, name, NULL, p);
+        if (md_place_make_group(store, MD_STORE_TMP, 0, NULL, p) != APR_SUCCESS
+            || mkdir(path, 0700) != 0)
+            return -1;
+    }
+    return open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* The last one is renamed into its place. */
+static apr_status_t write_files(const md_store_t *store, int dir, const apr_array_header_t *files,
+                                apr_pool_t *p)
+{
+    md_file_attr_t attr = md_place_attr(store, MD_STORE_TMP);
+    apr_status_t rv = APR_SUCCESS;
+    const md_store_file_t *file;
+    apr_size_t len;
+    int i;
+
+    for (i = 0; i < files->nelts && rv == APR_SUCCESS; ++i) {
+        file = &APR_ARRAY_IDX(files, i, md_store_file_t);
+        len = strlen(file->text);
+        if (len > MD_MAX_FILE) /* nobody could read it */
+            return APR_EINVAL;
+        rv = i + 1 < files->nelts
+             ? md_file_write_new(dir, file->file, &attr, file->text, len)
+             : md_file_write(dir, file->file, &attr, file->text, len, p);
+    }
+    return rv;
+}
+
+apr_status_t md_store_make_set(const md_store_t *store, const char *name,
+                               const apr_array_header_t *files, md_err_t *err, apr_pool_t *p)
+{
+    const char *path = md_store_path(store, MD_STORE_TMP, name, NULL, p);
+    apr_status_t rv = md_place_check(name, NULL, err);
+    int dir;
+
+    if (rv == APR_SUCCESS)
+        rv = md_place_check_move(store, err);
+    if (rv != APR_SUCCESS)
+        return rv;
+    dir = make_empty(store, name, p);
+    if (dir < 0)
+        return md_fail_system(err, errno, "cannot create directory %s", path);
+    rv = write_files(store, dir, files, p);
+    close(dir);
+    return rv == APR_SUCCESS ? rv : md_fail_system(err, rv, "cannot write to %s", path);
+}
+
 /* Two directories that have changed places look alike. The number of its inode is a part of the
  * name of the new one while they do, so that it is known from the old one after a crash. */
 #define NUMBER_MARK '@'

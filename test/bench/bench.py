@@ -9,6 +9,8 @@ start   time until the parent is ready with many new domains on a vhost each; se
 memory  the child that drives renewals, while and after it issues many domains
 scale   what managed domains with certificates add to start, graceful restart and memory of the parent, at 1,000
         and at many domains, against the same vhosts and files without the module; and all domains new
+activate
+        a graceful restart that puts a staged set of each domain into service, and one with nothing staged
 pages   CPU of the child that answers, for each page of many domains with certificates, and how much it grows
 """
 import argparse
@@ -30,6 +32,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "httpd"))
+import sets  # noqa: E402
 from bench_stapling import bench_stapling  # noqa: E402
 from ports import free_ports  # noqa: E402
 from servers import Httpd, Pebble, apxs, run, wait_for  # noqa: E402
@@ -457,12 +460,35 @@ def bench_pages(count, requests=100):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def bench_activate(count):
+    row(f"== {count} staged sets, each for a domain that has one", "wall s", "CPU s of the parent")
+    directory = workdir()
+    server = Httpd(directory / "httpd")
+    server.log_level = "notice"
+    try:
+        sets.make_store(server.store)
+        sets.configure(server, names(count))
+        for name in names(count):
+            sets.put_live(server.store, [name])
+        time_start(server)
+        row("graceful restart, nothing staged", *(f"{t:.2f}" for t in min(time_graceful(server) for _ in range(3))))
+        for _ in range(3):
+            staged = {name: sets.put_staged(server.store, [name]) for name in names(count)}
+            os.sync()
+            took = time_graceful(server)
+            assert all(sets.live_serial(server.store, name) == staged[name] for name in staged)
+            row("that activates them", *(f"{t:.2f}" for t in took))
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["issue", "far", "start", "memory", "scale", "stapling", "pages"],
-                        help="issue, far, start, memory, scale, stapling, pages; all without")
-    parser.add_argument("--domains", type=int, help="in place of 60, 200, 1000, 500, 10000, 10000")
+    parser.add_argument("what", nargs="*", default=["issue", "far", "start", "memory", "scale", "stapling", "pages", "activate"],
+                        help="issue, far, start, memory, scale, stapling, pages, activate; all without")
+    parser.add_argument("--domains", type=int, help="in place of 60, 200, 1000, 500, 10000, 10000, 10000, 1000")
     parser.add_argument("--stock", action="store_true", help="scale: the stock module as well, which is slow")
     parser.add_argument("--shapes", action="store_true", help="scale: also other kinds of vhosts and settings")
     args = parser.parse_args()
@@ -470,7 +496,8 @@ def main():
                "memory": (bench_memory, 500), "scale": (lambda count: bench_scale(count, args.stock, args.shapes), 10000),
                "stapling": (lambda count: bench_stapling(count, row, workdir, PlainHttpd, stock_module(), time_start,
                                                          fresh_log), 10000),
-               "pages": (bench_pages, 10000)}
+               "pages": (bench_pages, 10000),
+               "activate": (bench_activate, 1000)}
     for what in args.what:
         bench, count = benches[what]
         bench(args.domains or count)

@@ -109,7 +109,9 @@ def put_staged(store, names, pair=None, doc=None):
     put(place / "md.json", json.dumps(doc or document(names)).encode())
     put(place / "job.json", json.dumps({"name": names[0], "finished": True, "notified": True,
                                         "notified-renewed": True, "errors": 0}).encode())
-    give_away(store / "staging")
+    give_away(place)
+    if os.geteuid() == 0:
+        shutil.chown(store / "staging", USER)
     return serial(chain)
 
 
