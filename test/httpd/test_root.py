@@ -314,6 +314,104 @@ def test_what_the_document_takes_over(served):
     assert "evil" not in Tool(served.store).ok("list", options=["-j"])
 
 
+def huge(path, _):
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)
+
+
+def deep_json(path, _):
+    path.write_text('{"a":' * 400000)
+
+
+def nested(path, _):
+    path.mkdir()
+    nest(path, 500)
+
+
+# What a child puts in the place of one file of its staged set.
+TRICKS = {
+    "symlink": lambda path, victim: path.symlink_to(victim / "file"),
+    "symlink-directory": lambda path, victim: path.symlink_to(victim),
+    "symlink-loop": lambda path, victim: path.symlink_to(path.name),
+    "hard-link": lambda path, victim: os.link(victim / "file", path),
+    "fifo": lambda path, victim: os.mkfifo(path),
+    "huge": huge,
+    "deep-json": deep_json,
+    "nested": nested,
+    "unreadable": lambda path, victim: sets.put(path, b"x", 0),
+    "pem-bomb": lambda path, victim: path.write_bytes(b"-----BEGIN CERTIFICATE-----\n" * 30000),
+}
+
+
+@pytest.mark.parametrize("file", ["md.json", "job.json", "account.json", "account.pem", "order.json", KEY, sets.CERT])
+def test_tricks_in_staging(httpd, workdir, file):
+    """Nothing outside changes or is published, root is not busy, and what is sound goes into service."""
+    victim = make_victim(workdir)
+    names = [f"{kind}.test" for kind in TRICKS]
+    sets.make_store(httpd.store)
+    sets.put_live(httpd.store, ["good.test"])
+    for name in names:
+        sets.put_live(httpd.store, [name])
+    sets.configure(httpd, ["good.test", *names])
+    httpd.start()
+    live = {name: sets.live_serial(httpd.store, name) for name in names}
+    staged = {name: sets.put_staged(httpd.store, [name]) for name in ["good.test", *names]}
+    for name, trick in zip(names, TRICKS.values()):
+        path = httpd.store / "staging" / name / file
+        path.unlink(missing_ok=True)
+        trick(path, victim)
+        if not path.is_symlink() and path.stat().st_nlink == 1:
+            shutil.chown(path, sets.USER)
+    before = snapshot(victim)
+    spent = cpu_of(httpd.pid())
+    httpd.graceful()
+    if not sanitizer_of(httpd.module):
+        assert cpu_of(httpd.pid()) - spent < 1
+    assert sets.live_serial(httpd.store, "good.test") == staged["good.test"]
+    assert {path: what[:2] + what[3:] for path, what in snapshot(victim).items()} == {
+        path: what[:2] + what[3:] for path, what in before.items()}
+    for name in names:
+        assert sets.is_whole(httpd.store / "domains" / name)
+        assert sets.live_serial(httpd.store, name) in (live[name], staged[name])
+        if file in ("md.json", KEY, sets.CERT):
+            assert sets.live_serial(httpd.store, name) == live[name], name
+    for path in httpd.store.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20 and readable(path):
+            assert b"precious" not in path.read_bytes(), path
+    for name in names:
+        unnest(httpd.store / "staging" / name)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="without strace nobody can see what is opened")
+def test_root_reads_nothing_that_children_staged(served):
+    """A set, an account, one that is refused, a record of a failed renewal: processes of the children read them."""
+    sets.configure(served, ["b.test", "c.test"])
+    served.start()
+    staged = sets.put_staged(served.store, ["a.test"])
+    sets.put_staged(served.store, ["b.test"], sets.make_pair(["other.test"]))
+    document = b'{"url": "https://ca.test/1", "ca-url": "https://ca.test/", "status": "valid"}'
+    sets.put(served.store / "staging/a.test/account.json", document)
+    sets.put(served.store / "staging/a.test/account.pem", sets.key_pem(sets.make_pair(["x"])[0], sets.SECRET))
+    (served.store / "staging/c.test").mkdir()
+    sets.put(served.store / "staging/c.test/job.json", b'{"name": "c.test", "errors": 3}')
+    sets.give_away(served.store / "staging")
+    trace = served.dir / "trace"
+    with subprocess.Popen(["strace", "-y", "-e", "trace=openat,open", "-p", str(served.pid()), "-o", trace],
+                          stderr=subprocess.PIPE, text=True) as tracer:
+        assert "attached" in tracer.stderr.readline()
+        served.graceful()
+        tracer.terminate()
+    served.wait_log("AH10068: a.test: staged set activated")
+    served.wait_log("AH10069: b.test: ")
+    served.wait_log("AH10064: md.c.test.: previous drive job showed 3 errors")
+    assert sets.live_serial(served.store, "a.test") == staged
+    account, = (served.store / "accounts").iterdir()
+    assert {file.name for file in account.iterdir()} == {"account.json", "account.pem"}
+    assert all(file.stat().st_uid == 0 for file in account.iterdir())
+    opened = [line for line in trace.read_text().splitlines() if "/staging" in line]
+    assert opened and all("O_DIRECTORY" in line for line in opened), opened
+
+
 def test_names_without_number(served):
     """More than a start has time for: some go, and the rest with the next ones."""
     served.start()
