@@ -198,9 +198,9 @@ def verify(key, signature, signed, algorithm):
 
 def signer_key(response, issuer):
     """RFC 6960 4.2.2.2: the issuer's, or that of somebody who may sign for it today."""
-    if not response.certificates:
+    cert = response.certificates[0] if response.certificates else issuer
+    if cert == issuer:
         return issuer.public_key()
-    cert = response.certificates[0]
     verify(issuer.public_key(), cert.signature, cert.tbs_certificate_bytes, cert.signature_hash_algorithm)
     assert cert.not_valid_before <= now() < cert.not_valid_after
     assert ExtendedKeyUsageOID.OCSP_SIGNING in cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
