@@ -13,6 +13,7 @@
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
+#include "md_cas.h"
 #include "md_clock.h"
 #include "md_first_staple.h"
 #include "md_log.h"
@@ -59,18 +60,11 @@ typedef struct renewal_t {
     md_wish_t request;  /* and then until it is answered */
 } renewal_t;
 
-/* A CA in use, and the account there for an external one (or none). Many threads work with both. */
-typedef struct ca_t {
-    const char *eab_kid, *eab_hmac;
-    md_acme_t *acme;
-    md_acct_use_t *use;
-    struct ca_t *next;
-} ca_t;
-
 struct md_renewals_t {
     const md_reg_t *reg;
     md_http_t *http;
     md_engine_t *engine;
+    md_cas_t *cas;
     renewal_t *list;
     int count;
     apr_hash_t *by_name;
@@ -79,7 +73,6 @@ struct md_renewals_t {
     apr_thread_mutex_t *mutex; /* guards all below but the lock, and the claims */
     apr_pool_t *p;             /* its own */
     int is_begun;              /* somebody has looked */
-    ca_t *cas;
     apr_time_t lack_told_at;   /* steady, 0: never */
     apr_time_t regular_at;     /* steady: all are looked at, whatever they wait for */
 
@@ -105,80 +98,16 @@ static unsigned char roll(void)
     return dice;
 }
 
-/* ---- CAs ---- */
-
 static apr_status_t destroy_pool(void *pool)
 {
     apr_pool_destroy(pool);
     return APR_SUCCESS;
 }
 
-/* A pool that lives as long as the renewals. Called locked. */
-static apr_pool_t *own_pool(md_renewals_t *all)
-{
-    apr_pool_t *pool = md_engine_pool();
-
-    if (pool)
-        apr_pool_cleanup_register(all->p, pool, destroy_pool, apr_pool_cleanup_null);
-    return pool;
-}
-
-/* At the same CA all share directory, nonces and pace. Called locked. */
-static md_acme_t *find_acme(md_renewals_t *all, const char *url, const md_route_t *route)
-{
-    apr_pool_t *pool;
-    ca_t *ca;
-
-    for (ca = all->cas; ca; ca = ca->next)
-        if (md_acme_is(ca->acme, url, route))
-            return ca->acme;
-    pool = own_pool(all);
-    return pool ? md_acme_create(all->http, url, route, md_tally_meter(all->reg->tally, url), pool)
-                : NULL;
-}
-
-/* CA and account each take memory under a lock of their own, from a pool of their own. Called
- * locked. */
-static ca_t *add_ca(md_renewals_t *all, const char *url, const md_route_t *route,
-                    const md_domain_t *domain)
-{
-    ca_t *ca = apr_pcalloc(all->p, sizeof(*ca));
-    apr_pool_t *pool = own_pool(all);
-
-    ca->eab_kid = domain->eab_kid;
-    ca->eab_hmac = domain->eab_hmac;
-    ca->acme = find_acme(all, url, route);
-    ca->use = pool ? md_acct_use_create(md_tally_meter(all->reg->tally, url), pool) : NULL;
-    if (!ca->acme || !ca->use)
-        return NULL;
-    ca->next = all->cas;
-    all->cas = ca;
-    return ca;
-}
-
-/* NULL without memory. */
-static ca_t *ca_of(const renewal_t *renewal, const char *url)
-{
-    const md_domain_t *domain = renewal->domain;
-    md_renewals_t *all = renewal->all;
-    md_route_t route = md_config_route(domain, all->reg->conf, &all->reg->noted);
-    ca_t *ca;
-
-    lock(all);
-    for (ca = all->cas; ca; ca = ca->next)
-        if (md_acme_is(ca->acme, url, &route) && md_text_same(ca->eab_kid, domain->eab_kid)
-            && md_text_same(ca->eab_hmac, domain->eab_hmac))
-            break;
-    if (!ca)
-        ca = add_ca(all, url, &route, domain);
-    unlock(all);
-    return ca;
-}
-
 static void use_ca(renewal_t *renewal)
 {
     const char *url = md_renew_ca_url(renewal->renew);
-    ca_t *ca = url ? ca_of(renewal, url) : NULL;
+    const md_ca_t *ca = url ? md_cas_get(renewal->all->cas, url, renewal->domain) : NULL;
 
     if (ca)
         md_renew_use_ca(renewal->renew, ca->acme, ca->use);
@@ -718,7 +647,7 @@ static int begin_poll(renewal_t *renewal)
 {
     const md_domain_t *domain = renewal->domain;
     apr_time_t now = md_clock_now();
-    ca_t *ca = ca_of(renewal, domain->ca_url);
+    const md_ca_t *ca = md_cas_get(renewal->all->cas, domain->ca_url, domain);
 
     renewal->pool = ca ? md_engine_pool() : NULL;
     if (!renewal->pool)
@@ -1039,6 +968,9 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
     rv = apr_thread_mutex_create(&all->mutex, APR_THREAD_MUTEX_DEFAULT, p);
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot create a mutex for renewals");
+    rv = md_cas_create(&all->cas, reg, http, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
     all->list = apr_pcalloc(p, sizeof(renewal_t) * (size_t)(reg->domains->nelts + 1));
     apr_pool_create(&tmp, p);
     seen = apr_hash_make(tmp);
