@@ -6,7 +6,7 @@
 
 #include "md_status.h"
 
-/* The managed certificates, in order of name; nothing if there are none. */
+/* The managed certificates, in order of name, and what is stapled; nothing if there is none. */
 void md_report_html(md_out_t *out, const md_reg_t *reg, apr_time_t now, apr_pool_t *p);
 
 /* The same as `Key: value` lines behind those that count; `reg` NULL: nothing is managed. */

@@ -191,11 +191,24 @@ static apr_size_t unseen_len(const unsigned char *s)
     return s[0] == 0xef && s[1] == 0xbb && s[2] == 0xbf ? 3 : 0;
 }
 
+/* Printable ASCII alone, and not too long? */
+static int is_plain(const char *text, apr_size_t max)
+{
+    const char *end = text;
+
+    while (*end >= ' ' && *end <= '~')
+        ++end;
+    return !*end && (apr_size_t)(end - text) <= max;
+}
+
 const char *md_text_visible(const char *text, apr_size_t max, apr_pool_t *p)
 {
-    char *line = apr_pstrdup(p, md_text_line(text, max, p)), *from, *to;
+    char *line, *from, *to;
     apr_size_t len;
 
+    if (text && is_plain(text, max)) /* as most are: pages have many */
+        return text;
+    line = apr_pstrdup(p, md_text_line(text, max, p));
     for (from = to = line; from && *from; from += len ? len : 1) {
         len = unseen_len((unsigned char *)from);
         *to++ = len ? '?' : *from;

@@ -32,8 +32,8 @@ const char *md_text_line(const char *text, apr_size_t max, apr_pool_t *p);
 /* The beginning of a text in `size` bytes, cut between characters; "" for NULL. */
 void md_text_fit(char *to, const char *text, apr_size_t size);
 
-/* The same without what cannot be seen, such as marks that change the direction of text: '?' is in
- * its place. */
+/* As md_text_line, and without what cannot be seen, such as marks that change the direction of
+ * text: '?' is in its place. Returns the text itself if it is fine. */
 const char *md_text_visible(const char *text, apr_size_t max, apr_pool_t *p);
 
 /* That for HTML, as content or in a quoted attribute. NULL becomes "". */

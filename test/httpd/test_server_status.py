@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our sections of server-status: labels, phrases and counters that tools search for."""
 import email.utils
+import hashlib
 import re
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
 import sets
 import states
+from ocsp_ca import OcspCA, serial_of, tls
 from pages import Page, lines_of
-from servers import Httpd
+from servers import Httpd, wait_for
 
 COLUMNS = ["Domain", "Names", "Status", "Valid", "CA", "Stapling", "CheckAt", "Activity"]
 COUNTERS = [f"ManagedCertificates{what}" for what in ("Total", "OK", "Renew", "Errored", "Ready")]
@@ -216,3 +221,91 @@ def test_off(httpd):
     httpd.global_conf.append("<Location /server-status>\nSetHandler server-status\n</Location>")
     httpd.start()
     assert not auto(httpd) and "Managed" not in httpd.get("/server-status", "base.test")[2]
+
+
+# ---- what is stapled ----
+
+OCSP_COLUMNS = ["Domain", "CertificateID", "OCSPStatus", "StaplingValid", "Responder", "Activity"]
+
+
+@pytest.fixture(scope="module")
+def stapling(tmp_path_factory):
+    """Responses that say good and revoked, one that is missing, and a certificate without domain."""
+    directory = tmp_path_factory.mktemp("staplings")
+    with Httpd(directory / "httpd") as httpd, OcspCA(directory / "ocsp") as ocsp:
+        httpd.global_conf.append("<Location /server-status>\nSetHandler server-status\n</Location>")
+        pairs = {name: ocsp.issue(name) for name in ("good.test", "bad.test", "away.test", "plain.test")}
+        for name in "good.test", "bad.test", "away.test":
+            httpd.add_md_conf(f"<MDomain {name}>\nMDCertificateFile {pairs[name][0]}\nMDCertificateKeyFile {pairs[name][1]}\n"
+                              "</MDomain>")
+            httpd.add_vhost(name)
+        httpd.add_vhost("plain.test", extra=tls(pairs["plain.test"]))
+        httpd.add_md_conf("MDStapling on\nMDServerStatus on\nMDRetryDelay 1h")
+        ocsp.status[serial_of(pairs["bad.test"])] = OCSPCertStatus.REVOKED
+        ocsp.status[serial_of(pairs["away.test"])] = OCSPResponseStatus.MALFORMED_REQUEST
+        httpd.start()
+        wait_for(lambda: (httpd.store_json("ocsp", "away.test", "job.json") or {}).get("errors")
+                 and len(list((httpd.store / "ocsp").glob("*/ocsp-*.json"))) == 3, what="responses")
+        yield httpd, ocsp, {name: hashlib.sha1(x509.load_pem_x509_certificate(pair[0].read_bytes()).public_bytes(
+            serialization.Encoding.DER)).hexdigest() for name, pair in pairs.items()}
+
+
+def staplings(httpd):
+    text = httpd.get("/server-status", "base.test")[2]
+    text = text[text.index("<hr>\n<h3>Managed Staplings"):]
+    shown = Page(text[:text.index("</tbody></table>") + len("</tbody></table>")])
+    (_, head), *body = shown.tables["md_ocsp_status"]
+    assert shown.headings == ["Managed Staplings"]
+    assert [(cell["tag"], cell["class"], cell["text"]) for cell in head] == [("th", c, c) for c in OCSP_COLUMNS]
+    assert [kind for kind, _ in body] == ["even", "odd"] * (len(body) // 2) + ["even"] * (len(body) % 2)
+    return [dict(zip(OCSP_COLUMNS, cells)) for _, cells in body]
+
+
+def test_staplings(stapling):
+    httpd, ocsp, ids = stapling
+    rows_of = {row["Domain"]["text"]: row for row in staplings(httpd)}
+    assert list(rows_of) == ["away.test", "bad.test", "good.test", "other"]
+    told = auto(httpd)
+    assert dict(told)["ManagedStaplingsTotal"] == "4" and dict(told)["ManagedStaplingsOK"] == "2"
+    assert dict(told)["ManagedStaplingsRenew"] == "1" and dict(told)["ManagedStaplingsErrored"] == "1"
+    assert [key for key, _ in told if key.startswith("ManagedStaplings")] == STAPLINGS
+    for i, (domain, status, name) in enumerate([("away.test", "unknown", "away.test"), ("bad.test", "revoked", "bad.test"),
+                                                ("good.test", "good", "good.test"), ("other", "good", "plain.test")]):
+        row = rows_of[domain]
+        lines = [(key[len(f"ManagedStapling[{i}]"):], value) for key, value in told if key.startswith(f"ManagedStapling[{i}]")]
+        until = [] if domain == "away.test" else [("StaplingValidUntil", row["StaplingValid"]["text"][-10:])]
+        assert lines[:5 + len(until)] == [
+            ("Domain", domain), ("CertificateID", ids[name]), ("OCSPStatus", status), *until,
+            ("ResponderName", "127.0.0.1"), ("ResponderURL", row["Responder"]["links"][0])]
+        assert (row["CertificateID"]["text"], row["OCSPStatus"]["text"]) == (ids[name], status)
+        assert row["Responder"]["text"] == "127.0.0.1" and row["Responder"]["links"][0].startswith(ocsp.url)
+        activity = lines[5 + len(until):]
+        assert activity[0][0] == "ActivityRefresh" and int(activity[0][1]) > 0
+        if domain != "away.test":
+            assert len(activity) == 1
+            assert re.fullmatch(r"until \d{4}-\d\d-\d\d", row["StaplingValid"]["text"])
+            assert re.fullmatch(r"Refresh (\d{4}-\d\d-\d\d|in ~\d days)", row["Activity"]["text"])
+        else:
+            assert row["StaplingValid"]["text"] == ""
+            assert [key for key, _ in activity[1:]] == ["ActivityLastStatus", "ActivityFinished", "ActivityLastDetail",
+                                                       "ActivityNextRun"]
+            assert re.fullmatch(r"(?s)Refresh in ~\d+ \w+:  Error\[.+\]:  .+ \(1 retry\)\nNext run in ~\d+ \w+",
+                                row["Activity"]["text"]), row["Activity"]["text"]
+
+
+def test_staplings_by_name(stapling):
+    """The times of a response are those that md-status has."""
+    httpd, _, _ = stapling
+    row = next(row for row in staplings(httpd) if row["Domain"]["text"] == "good.test")
+    valid = httpd.md_status("good.test")["cert"]["0"]["ocsp"]["valid"]
+    assert row["StaplingValid"]["titles"] == [f"{valid['from']} - {valid['until']}"]
+
+
+def test_staplings_without_any_domain(httpd, workdir):
+    with OcspCA(workdir / "ocsp") as ocsp:
+        httpd.global_conf.append("<Location /server-status>\nSetHandler server-status\n</Location>")
+        httpd.add_md_conf("MDStapling on\nMDServerStatus on")
+        httpd.add_vhost("one.test", extra=tls(ocsp.issue("one.test")))
+        httpd.start()
+        row, = staplings(httpd)
+        assert row["Domain"]["text"] == "other" and "Managed Certificates" not in httpd.get("/server-status", "base.test")[2]
