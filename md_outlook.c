@@ -2,9 +2,12 @@
 /* The status of a domain in words. */
 #include "md_outlook.h"
 
+#include <string.h>
+
 #include <apr_strings.h>
 
 #include "md_renew.h"
+#include "md_text.h"
 
 /* ---- what is served ---- */
 
@@ -32,6 +35,10 @@ static health_t health_by_time(const char **pstate, const md_status_t *status)
     }
     if (valid->start > status->now) {
         *pstate = "Not valid yet";
+        return DOWN;
+    }
+    if (status->is_revoked) {
+        *pstate = "Revoked";
         return DOWN;
     }
     *pstate = "Valid";
@@ -187,7 +194,9 @@ static int tell_rest(md_outlook_t *outlook, const md_status_t *status, apr_pool_
     (void)p;
     outlook->tone = MD_TONE_GOOD;
     outlook->what = neglect(status->domain);
-    outlook->next = outlook->what ? "Due" : "Renews";
+    outlook->next = outlook->what ? "Due"
+                    : md_text_same(status->due.reason, "ari") ? "As its CA suggests, renews"
+                                                              : "Renews";
     outlook->next_at = status->due.at;
     if (!status->due.at)
         outlook->next = NULL;
@@ -214,6 +223,26 @@ static md_tone_t tone_of(md_tone_t tone, health_t health, const md_status_t *sta
     default:
         return tone;
     }
+}
+
+const char *md_outlook_reason(const md_status_t *status)
+{
+    static const struct { const char *reason, *words; } WORDS[] = {
+        { "missing", "a certificate is missing" },
+        { "names", "a certificate does not have all names" },
+        { "must-staple", "must-staple is configured otherwise" },
+        { "window", "its renewal window is open" },
+        { "ari", "its CA suggests it" },
+        { "revoked", "its CA has revoked a certificate" },
+    };
+    size_t i;
+
+    if (!status->due.reason || status->due.at > status->now)
+        return NULL;
+    for (i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); ++i)
+        if (!strcmp(status->due.reason, WORDS[i].reason))
+            return WORDS[i].words;
+    return NULL;
 }
 
 md_outlook_t md_outlook_of(const md_status_t *status, apr_pool_t *p)

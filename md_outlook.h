@@ -27,4 +27,7 @@ typedef struct md_outlook_t {
 
 md_outlook_t md_outlook_of(const md_status_t *status, apr_pool_t *p);
 
+/* Why it is time for a renewal; NULL: it is not, or nobody can tell. */
+const char *md_outlook_reason(const md_status_t *status);
+
 #endif

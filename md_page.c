@@ -327,6 +327,23 @@ static const char *check_link(const page_t *page, const md_status_t *status,
                    APR_ARRAY_IDX(check, 0, const char *));
 }
 
+/* `good, until ...`; NULL if the certificate is not stapled. */
+static const char *ocsp(const page_t *page, const md_status_t *status, const md_cert_info_t *cert)
+{
+    const md_staples_t *staples = status->reg->staples;
+    const md_stapled_t *stapled = md_staples_find(staples, status->domain->name,
+                                                  cert->fingerprint);
+    md_staple_t staple;
+
+    if (!stapled)
+        return NULL;
+    if (!md_staples_look(&staple, staples, stapled))
+        return "no response yet";
+    return apr_psprintf(page->p, "%s <small>the response expire%s %s</small>",
+                        md_staple_status(&staple), staple.until > page->now ? "s" : "d",
+                        time_html(page, staple.until));
+}
+
 static void put_cert(const page_t *page, const md_status_t *status, const md_cert_info_t *cert,
                      const char *label)
 {
@@ -336,6 +353,7 @@ static void put_cert(const page_t *page, const md_status_t *status, const md_cer
     put_text(page, "Certificate", label);
     put_time(page, is_ahead ? "Valid from" : "Issued", cert->validity.start);
     put_time(page, is_past ? "Expired" : "Valid until", cert->validity.end);
+    put_term(page, "OCSP", ocsp(page, status, cert));
     put_text(page, "Issuer", cert->issuer_name);
     put_term(page, "Serial number", apr_psprintf(page->p, "<code>%s</code>", cert->serial));
     put_term(page, "SHA-256", apr_psprintf(page->p, "<code>%s</code> &middot; %s",
@@ -397,6 +415,7 @@ static void put_renewal(const page_t *page, const md_status_t *status)
         return;
     subproblems = md_json_get(job->last, "subproblems", page->p);
     md_out_put(page->out, "<h2>Renewal</h2>\n<div class=\"card\"><dl>");
+    put_text(page, "Reason", md_outlook_reason(status));
     put_time(page, "Last attempt", job->last_run);
     put_time(page, "Next attempt", job->next_run);
     if (job->errors > 0)

@@ -116,6 +116,7 @@ const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, 
     status->live = md_live_of(domain);
     status->now = now;
     status->valid = md_cert_common_validity(status->live->certs);
+    status->is_revoked = reg->staples && md_staples_has_revoked(reg->staples, domain->name);
     if (reg->board)
         (void)md_board_read(&row, reg->board, domain->number);
     has_advice = row.has_advice || row.phase != MD_PHASE_QUIET;

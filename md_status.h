@@ -17,6 +17,7 @@ typedef struct md_status_t {
     apr_time_t now;
     md_window_t valid;                /* of all certificates in service; end 0: there is no such
                                          period */
+    int is_revoked;                   /* a certificate in service is, by its OCSP response */
     const md_advice_t *advice;        /* what the CA suggests */
     md_due_t due;                     /* when it is renewed, and why */
     int is_due;                       /* a renewal is under way, or it is time for one */

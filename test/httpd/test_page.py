@@ -4,11 +4,13 @@ import re
 import shutil
 
 import pytest
+from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
 import sets
 import states
+from ocsp_ca import OcspCA, serial_of
 from pages import Page
-from servers import Httpd, run
+from servers import Httpd, run, wait_for
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 TIME = {"in": r"in \d+ (days?|hours?, at \d\d:\d\d|minutes?, at \d\d:\d\d)", "ago": r"\d+ (days?|minutes?) ago"}
@@ -204,3 +206,31 @@ def test_the_store_cannot_be_read(httpd):
     httpd.store.write_text("no directory")
     assert "Valid expires" in page(httpd).by_name()["a.test"][1]
     assert "Certificates in service" in page(httpd, "/a.test").headings
+
+
+def test_what_ocsp_says(httpd, workdir):
+    """A certificate that was revoked is in trouble, whatever its dates say."""
+    with OcspCA(workdir / "ocsp") as ocsp:
+        pairs = {name: ocsp.issue(name) for name in ("good.test", "bad.test", "away.test")}
+        for name, pair in pairs.items():
+            httpd.add_md_conf(f"<MDomain {name}>\nMDCertificateFile {pair[0]}\nMDCertificateKeyFile {pair[1]}\n</MDomain>")
+            httpd.add_vhost(name)
+        httpd.add_md_conf("MDStapling on")
+        ocsp.status[serial_of(pairs["bad.test"])] = OCSPCertStatus.REVOKED
+        ocsp.status[serial_of(pairs["away.test"])] = OCSPResponseStatus.MALFORMED_REQUEST
+        httpd.start()
+        wait_for(lambda: len(list((httpd.store / "ocsp").glob("*/ocsp-*.json"))) == 2, what="responses")
+        rows = page(httpd).by_name()
+        assert rows["bad.test"][0] == "bad" and rows["bad.test"][1].startswith("Revoked expires in "), rows["bad.test"]
+        assert "somebody else" in rows["bad.test"][1]
+        assert rows["good.test"][0] == rows["away.test"][0] == "good"
+        for name, text in ("good.test", "good the response expires in "), ("bad.test", "revoked the response expires in "), \
+                ("away.test", "no response yet"):
+            shown = Page(ask(httpd, "/" + name)[1]).text
+            assert "OCSP" + text in shown, shown
+
+
+def test_why_it_is_renewed(server):
+    for name, reason in ("failing.test", "its renewal window is open"), ("refused.test", "a certificate is missing"):
+        assert "Reason" + reason in Page(ask(server, "/" + name)[1]).text
+    assert "Reason" not in Page(ask(server, "/good.test")[1]).text
