@@ -405,7 +405,7 @@ static void what_there_is_to_do_is_noted(void **state)
     AWAIT(is_noted(2, 18));
     release();
     AWAIT(is_noted(0, 0));
-    assert_int_equal(finished, 20);
+    assert_int_equal(__atomic_load_n(&finished, __ATOMIC_SEQ_CST), 20);
 }
 
 static void what_is_cut_off_is_not_noted_any_more(void **state)
