@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What all processes of a server may know of each domain at any moment, in memory that they share:
- * a row for each, with one writer (the start, then the engine) and any number of readers, who
- * neither lock nor see halves. */
+/* How far the renewal of each domain is, in memory that all processes of a server share: a row for
+ * each, with one writer (the engine) and any number of readers, who neither lock nor see halves. */
 #ifndef MD_BOARD_H
 #define MD_BOARD_H
 
@@ -17,9 +16,6 @@ typedef enum {
 
 /* Plain data, as it is copied between processes. */
 typedef struct md_board_row_t {
-    apr_uint64_t generation;       /* of what is served: differs when that was replaced */
-    int state;                     /* md_state_t */
-    md_window_t validity;          /* of all its certificates; end 0: there is none */
     md_phase_t phase;              /* of its renewal */
     int has_advice;                /* of its CA, in the store */
     int errors;                    /* failed attempts in a row */

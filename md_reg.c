@@ -168,23 +168,6 @@ static apr_status_t keep_document(const md_reg_t *reg, const md_domain_t *domain
                                           : md_reg_save_domain(reg, domain, err, p);
 }
 
-void md_reg_use_board(md_reg_t *reg, md_board_t *board)
-{
-    md_board_row_t row = { .phase = MD_PHASE_UNKNOWN };
-    const md_live_t *live;
-    md_domain_t *domain;
-    int i;
-
-    for (i = 0; i < reg->domains->nelts; ++i) {
-        domain = md_reg_domain(reg, i);
-        live = md_live_of(domain);
-        row.state = live->state;
-        row.validity = md_cert_common_validity(live->certs);
-        md_board_write(board, i, &row);
-    }
-    reg->board = board;
-}
-
 void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p)
 {
     md_json_t *stored = NULL;

@@ -72,9 +72,6 @@ apr_status_t md_reg_save_domain(const md_reg_t *reg, const md_domain_t *domain, 
 /* Read what is served of all domains (md_live_load), for the life of `reg`. */
 void md_reg_load(md_reg_t *reg, apr_pool_t *p);
 
-/* Note on the board what is served of each domain. */
-void md_reg_use_board(md_reg_t *reg, md_board_t *board);
-
 /* Settle the state (after md_reg_load), take over what only the store knows (contacts, account, CA
  * in use), and write md.json if anything differs. */
 void md_reg_assess(md_reg_t *reg, md_domain_t *domain, apr_pool_t *p);

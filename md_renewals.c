@@ -317,12 +317,10 @@ static md_job_t *load_job(renewal_t *renewal, apr_pool_t *p)
 static void post(const renewal_t *renewal, const md_job_t *job, int is_running)
 {
     md_board_t *board = renewal->all->reg->board;
-    md_board_row_t row;
+    md_board_row_t row = { .phase = MD_PHASE_QUIET };
 
     if (!board)
         return;
-    (void)md_board_read(&row, board, renewal->domain->number);
-    row.phase = MD_PHASE_QUIET;
     if (is_running)
         row.phase = MD_PHASE_RUNNING;
     else if (renewal->has_record)

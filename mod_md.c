@@ -461,7 +461,7 @@ static apr_status_t step_make_board(start_t *start)
 
     rv = apr_shm_create(&shm, md_board_size(count), NULL, start->p);
     if (rv == APR_SUCCESS)
-        md_reg_use_board(start->reg, md_board_make(apr_shm_baseaddr_get(shm), count));
+        start->reg->board = md_board_make(apr_shm_baseaddr_get(shm), count);
     else
         ap_log_error(APLOG_MARK, APLOG_WARNING, rv, start->s, "status pages will be slow, as there "
                      "is no shared memory for the state of the managed domains");

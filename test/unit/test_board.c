@@ -40,9 +40,8 @@ static md_board_row_t row_of(int n)
     md_board_row_t row;
 
     memset(&row, 0, sizeof(row));
-    row.generation = (apr_uint64_t)n;
-    row.state = row.errors = row.status = n;
-    row.validity.start = row.validity.end = row.last_run = row.next_run = n;
+    row.errors = row.status = n;
+    row.last_run = row.next_run = row.renew_at = n;
     memset(row.problem, 'a' + n % 26, sizeof(row.problem) - 1);
     memset(row.detail, 'a' + n % 26, sizeof(row.detail) - 1);
     return row;
@@ -50,7 +49,7 @@ static md_board_row_t row_of(int n)
 
 static int is_whole(const md_board_row_t *row)
 {
-    md_board_row_t same = row_of(row->state);
+    md_board_row_t same = row_of(row->errors);
 
     return !memcmp(row, &same, sizeof(same));
 }
@@ -78,7 +77,7 @@ static void there_is_no_such_row(void **state)
     (void)state;
     assert_false(md_board_read(&row, board, -1));
     assert_false(md_board_read(&row, board, COUNT));
-    assert_int_equal(row.state, 0);
+    assert_int_equal(row.errors, 0);
 }
 
 /* Readers do without what a process left that was ended; the next writer is not kept from writing. */
@@ -90,11 +89,11 @@ static void a_writer_that_was_ended(void **state)
     md_board_write(board, 0, &row);
     atomic_fetch_add(&board->slots[0].number, 1);
     assert_false(md_board_read(&row, board, 0));
-    assert_int_equal(row.state, 0);
+    assert_int_equal(row.errors, 0);
     row = row_of(2);
     md_board_write(board, 0, &row);
     assert_true(md_board_read(&row, board, 0));
-    assert_int_equal(row.state, 2);
+    assert_int_equal(row.errors, 2);
 }
 
 static void *write_all(void *data)
@@ -117,9 +116,9 @@ static void *read_all(void *ptorn)
     for (n = 0; n < ROUNDS; ++n) {
         if (!md_board_read(&row, board, 1))
             continue;
-        if ((row.state && !is_whole(&row)) || row.state < last)
+        if ((row.errors && !is_whole(&row)) || row.errors < last)
             ++*(int *)ptorn;
-        last = row.state;
+        last = row.errors;
     }
     return NULL;
 }

@@ -107,7 +107,7 @@ static void make_many(int count)
         lives[i].state = MD_STATE_COMPLETE;
         md_live_replace(domain_at(i), &lives[i]);
     }
-    md_reg_use_board(reg, md_board_make(apr_palloc(p, md_board_size(count)), count));
+    reg->board = md_board_make(apr_palloc(p, md_board_size(count)), count);
     assert_int_equal(md_tally_share(&reg->tally, reg->domains, process, &err), APR_SUCCESS);
 }
 
