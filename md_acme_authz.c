@@ -220,6 +220,7 @@ typedef struct task_t {
     const md_solver_conf_t *conf;
     const md_identifier_t *identifier;
     const char *key_authz; /* RFC 8555 8.1 */
+    const char *value;     /* set by a solver that may have several for a name; or NULL */
 } task_t;
 
 /* Why the type cannot work here, NULL if it can. */
@@ -246,7 +247,12 @@ static const char *alpn_problem(const md_solver_conf_t *conf)
              "'MDPortMap 443:<port>' with the local port where it arrives";
 }
 
-static apr_status_t http01_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
+static const char *dns01_problem(const md_solver_conf_t *conf)
+{
+    return conf->dns01_problem;
+}
+
+static apr_status_t http01_setup(task_t *task, md_err_t *err, apr_pool_t *p)
 {
     const char *name = task->identifier->value, *there;
     const md_store_t *store = task->conf->store;
@@ -269,7 +275,7 @@ static void remove_directory(const md_store_t *store, const char *name, apr_pool
 }
 
 /* RFC 8737 3: a certificate for each key type, as the server may answer with any of them. */
-static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
+static apr_status_t alpn_setup(task_t *task, md_err_t *err, apr_pool_t *p)
 {
     const apr_array_header_t *specs = task->conf->key_specs;
     const md_key_spec_t *spec;
@@ -299,18 +305,45 @@ static apr_status_t alpn_setup(const task_t *task, md_err_t *err, apr_pool_t *p)
     return rv;
 }
 
-/* A row for each type that we can set up, in automatic order. Setting up may take a while: with
- * APR_EAGAIN it wants to be called again. */
+/* RFC 8555 8.4. */
+static apr_status_t dns01_setup(task_t *task, md_err_t *err, apr_pool_t *p)
+{
+    const char *name = task->identifier->value;
+    unsigned char digest[32];
+
+    if (task->conf->dns01_problem)
+        return md_fail(err, APR_ENOTIMPL, "dns-01 cannot be used, as %s",
+                       task->conf->dns01_problem);
+    md_sha256(digest, task->key_authz, strlen(task->key_authz));
+    task->value = md_base64url_encode(digest, sizeof(digest), p);
+    return md_txt_want(task->conf->records, name, task->value) ? APR_SUCCESS
+           : md_fail(err, APR_EGENERAL, "there can be no TXT record for '%s'", name);
+}
+
+static apr_status_t dns01_complete(const md_solver_conf_t *conf, const char *name,
+                                   const char *value, apr_interval_time_t *pwait, md_err_t *err)
+{
+    apr_status_t rv = md_txt_set_up(conf->records, pwait, err);
+
+    return rv == APR_SUCCESS ? md_txt_result(conf->records, name, value, err) : rv;
+}
+
+/* A row for each type that we can set up, in automatic order. What takes a while is for `complete`;
+ * NULL: nothing. */
 enum { PROVES_NAME = 1, PROVES_WILDCARD = 2, PROVES_ADDRESS = 4 };
 static const struct {
     const char *type;
     int proves;
     const char *(*problem)(const md_solver_conf_t *conf);
-    apr_status_t (*setup)(const task_t *task, md_err_t *err, apr_pool_t *p);
+    apr_status_t (*setup)(task_t *task, md_err_t *err, apr_pool_t *p);
+    apr_status_t (*complete)(const md_solver_conf_t *conf, const char *name, const char *value,
+                             apr_interval_time_t *pwait, md_err_t *err);
     void (*teardown)(const md_store_t *store, const char *name, apr_pool_t *p);
 } SOLVERS[] = {
-    { "http-01", PROVES_NAME | PROVES_ADDRESS, http01_problem, http01_setup, remove_directory },
-    { "tls-alpn-01", PROVES_NAME, alpn_problem, alpn_setup, remove_directory },
+    { "http-01", PROVES_NAME | PROVES_ADDRESS, http01_problem, http01_setup, NULL,
+      remove_directory },
+    { "tls-alpn-01", PROVES_NAME, alpn_problem, alpn_setup, NULL, remove_directory },
+    { "dns-01", PROVES_NAME | PROVES_WILDCARD, dns01_problem, dns01_setup, dns01_complete, NULL },
 };
 #define SOLVER_COUNT ((int)(sizeof(SOLVERS) / sizeof(SOLVERS[0])))
 
@@ -350,7 +383,8 @@ static apr_status_t setup_one(const char **psetup, const md_challenge_t *challen
     task.key_authz = apr_pstrcat(p, challenge->token, ".", thumbprint, NULL);
     rv = SOLVERS[solver].setup(&task, err, p);
     if (rv == APR_SUCCESS)
-        *psetup = apr_pstrcat(p, SOLVERS[solver].type, ":", authz->identifier.value, NULL);
+        *psetup = apr_pstrcat(p, SOLVERS[solver].type, ":", authz->identifier.value,
+                              task.value ? " " : NULL, task.value, NULL);
     return rv;
 }
 
@@ -388,7 +422,8 @@ static apr_status_t fail_setup(const md_authz_t *authz, const md_solver_conf_t *
                                const md_err_t *why, md_err_t *err, apr_pool_t *p)
 {
     const char *name = authz->shown_name, *types = offered_types(authz, p);
-    const char *reason = authz->is_wildcard ? "Wildcard names can only be validated by dns-01"
+    const char *reason = authz->is_wildcard ? "Wildcard names can only be validated by dns-01 "
+                                              "(MDChallengeDns01)"
                          : why->detail;
 
     if (why->detail && !APR_STATUS_IS_ENOTIMPL(why->rv))
@@ -477,13 +512,35 @@ const char *md_solver_types(apr_pool_t *p)
     return list;
 }
 
-void md_solver_teardown(const md_store_t *store, const char *setup, apr_pool_t *p)
+/* Of a setup; *pname is what stands behind the type. */
+static int solver_of(const char **pname, const char *setup)
 {
     const char *colon = strchr(setup, ':');
-    int solver = colon ? solver_find(setup, (size_t)(colon - setup)) : -1;
 
-    if (solver >= 0)
-        SOLVERS[solver].teardown(store, colon + 1, p);
+    *pname = colon ? colon + 1 : NULL;
+    return colon ? solver_find(setup, (size_t)(colon - setup)) : -1;
+}
+
+apr_status_t md_solver_complete(const md_solver_conf_t *conf, const char *setup,
+                                apr_interval_time_t *pwait, md_err_t *err, apr_pool_t *p)
+{
+    const char *name, *blank;
+    int solver = solver_of(&name, setup);
+
+    if (solver < 0 || !SOLVERS[solver].complete)
+        return APR_SUCCESS;
+    blank = strchr(name, ' ');
+    return SOLVERS[solver].complete(conf, apr_pstrmemdup(p, name, strcspn(name, " ")),
+                                    blank ? blank + 1 : "", pwait, err);
+}
+
+void md_solver_teardown(const md_store_t *store, const char *setup, apr_pool_t *p)
+{
+    const char *name;
+    int solver = solver_of(&name, setup);
+
+    if (solver >= 0 && SOLVERS[solver].teardown)
+        SOLVERS[solver].teardown(store, name, p);
 }
 
 /* ---- answers ---- */

@@ -5,6 +5,7 @@
 #define MD_ACME_AUTHZ_H
 
 #include "md_acme.h"
+#include "md_txt.h"
 #include "md_store.h"
 #include "md_text.h"
 
@@ -45,6 +46,8 @@ typedef struct md_solver_conf_t {
     const apr_array_header_t *acme_tls;  /* names with acme-tls/1; empty: none */
     int http_reachable, https_reachable; /* on the public ports 80 and 443 */
     const char *http01_problem, *alpn_problem; /* why its servers cannot answer, or NULL */
+    const char *dns01_problem;           /* why no command can be run, or NULL */
+    md_txt_t *records;               /* of the domain; NULL without command */
     const char *failed_type;             /* in the last attempt, so tried last now; or NULL */
 
     /* Tell somebody that the answer `setup` (see md_solver_setup) is in place; NULL: nobody. With
@@ -76,12 +79,18 @@ void md_authz_object(const md_authz_t *authz, const char *type, const char *obje
 const char *md_authz_failed_type(const md_authz_t *authz);
 
 /* Make the answer to one of the challenges available, first type in `conf` that the CA offers and
- * that works. *psetup is the text that md_solver_teardown needs (`http-01:example.org`). Fails
+ * that works. *psetup is the text that tells what to tear down (`http-01:example.org`). Fails
  * with challenge-mismatch or challenge-setup-failure. */
 MD_MUST_CHECK
 apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **psetup,
                              const md_authz_t *authz, const char *thumbprint,
                              const md_solver_conf_t *conf, md_err_t *err, apr_pool_t *p);
+
+/* Go on with what takes longer than that; never blocks. APR_SUCCESS: the answer is there for all to
+ * see; APR_EAGAIN: call again after *pwait; else why it is not. */
+MD_MUST_CHECK
+apr_status_t md_solver_complete(const md_solver_conf_t *conf, const char *setup,
+                                apr_interval_time_t *pwait, md_err_t *err, apr_pool_t *p);
 
 /* RFC 8555 7.5.1: tell the CA to look. Fails like md_authz_check if the answer says already that it
  * found nothing of use. */
@@ -110,7 +119,8 @@ int md_solver_knows_one(const apr_array_header_t *types);
 /* All such types, for a message. */
 const char *md_solver_types(apr_pool_t *p);
 
-/* Remove what md_solver_setup made. Unknown texts are ignored. */
+/* Remove what md_solver_setup made, but for TXT records (md_txt.h). Unknown texts are
+ * ignored. */
 void md_solver_teardown(const md_store_t *store, const char *setup, apr_pool_t *p);
 
 #endif

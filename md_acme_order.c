@@ -130,7 +130,7 @@ apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t 
                                                    RULES, err, p) : rv;
 }
 
-/* One for each name, or whoever wrote the document keeps us busy. */
+/* One for each name, or whoever wrote the document keeps us busy. TXT records stay for now. */
 static void tear_down(const md_store_t *store, const apr_array_header_t *setups, apr_pool_t *p)
 {
     int i;
@@ -148,6 +148,11 @@ static md_json_t *load_order(const md_store_t *store, const char *name, apr_pool
                == APR_SUCCESS ? json : NULL;
 }
 
+apr_array_header_t *md_order_setups(const md_store_t *store, const char *name, apr_pool_t *p)
+{
+    return md_json_get_strings(load_order(store, name, p), "challenge-setups", p);
+}
+
 int md_order_has_setups(const md_store_t *store, const char *name, apr_pool_t *p)
 {
     md_json_t *json = load_order(store, name, p);
@@ -160,13 +165,15 @@ int md_order_has_setups(const md_store_t *store, const char *name, apr_pool_t *p
 void md_order_tear_down(const md_store_t *store, const char *name, apr_pool_t *p)
 {
     md_json_t *json = load_order(store, name, p);
+    const apr_array_header_t *setups;
     apr_status_t rv;
     md_err_t err;
 
     if (!json)
         return;
-    tear_down(store, md_json_get_strings(json, "challenge-setups", p), p);
-    md_json_set_strings(json, "challenge-setups", md_strings_make(p));
+    setups = md_json_get_strings(json, "challenge-setups", p);
+    tear_down(store, setups, p);
+    md_json_set_strings(json, "challenge-setups", md_txt_setups(setups, p));
     md_err_init(&err, p);
     rv = md_store_save_json(store, MD_STORE_STAGING, name, ORDER_JSON, json, &err, p);
     if (rv != APR_SUCCESS)
@@ -175,9 +182,10 @@ void md_order_tear_down(const md_store_t *store, const char *name, apr_pool_t *p
 
 void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p)
 {
-    md_json_t *json = load_order(store, name, p);
+    const apr_array_header_t *setups = md_order_setups(store, name, p);
 
-    tear_down(store, md_json_get_strings(json, "challenge-setups", p), p);
+    tear_down(store, setups, p);
+    md_txt_adopt(store, name, setups, p);
     md_store_remove(store, MD_STORE_STAGING, name, ORDER_JSON, p);
 }
 

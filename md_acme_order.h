@@ -91,10 +91,15 @@ apr_status_t md_order_check(const md_store_t *store, const char *name, md_err_t 
 /* Is the staged order of `name` pending, with answers in place that the CA may look for? */
 int md_order_has_setups(const md_store_t *store, const char *name, apr_pool_t *p);
 
-/* Tear down what the staged order of `name` set up. Whoever resumes it sets it up again. */
+/* What the staged order of `name` set up (see md_solver_setup); NULL: there is none. */
+apr_array_header_t *md_order_setups(const md_store_t *store, const char *name, apr_pool_t *p);
+
+/* Tear down what the staged order of `name` set up, of which there can be one for a name: not TXT
+ * records. Whoever resumes it sets it up again. */
 void md_order_tear_down(const md_store_t *store, const char *name, apr_pool_t *p);
 
-/* Tear down what the staged order of `name` set up, and forget the order. */
+/* Tear down what the staged order of `name` set up, and forget the order. Its TXT records are torn
+ * down by md_txt_tear_down from now on. */
 void md_order_drop(const md_store_t *store, const char *name, apr_pool_t *p);
 
 #endif

@@ -17,6 +17,7 @@ typedef struct proof_t {
     const md_authz_t *authz;         /* NULL: not looked at in this run */
     const md_challenge_t *challenge; /* set up; NULL: not yet, or there is nothing to prove */
     const char *setup;               /* see md_solver_setup */
+    int is_complete;                 /* and there for all to see; */
     int is_announced;                /* and nobody objected */
     int is_answered;                 /* the CA was told to look */
     int is_told_again;               /* once more, as it found nothing at first (8.2) */
@@ -123,12 +124,38 @@ static apr_status_t set_up(md_proofs_t *proofs, proof_t *proof, md_err_t *err, a
     return rv;
 }
 
+/* Whoever objects to a type leaves the others. */
+static void object(const md_proofs_t *proofs, proof_t *proof, md_err_t *err)
+{
+    md_authz_object(proof->authz, proof->challenge->type, apr_pstrdup(proofs->own, err->detail));
+    proof->challenge = NULL;
+    md_err_clear(err);
+}
+
+static int is_incomplete(const proof_t *proof)
+{
+    return is_pending(proof) && !proof->is_complete;
+}
+
+static apr_status_t complete(md_proofs_t *proofs, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
+{
+    apr_status_t rv;
+
+    rv = md_solver_complete(proofs->solver, proof->setup, &proofs->wait, err, tmp);
+    if (APR_STATUS_IS_EAGAIN(rv))
+        proofs->activity = "Setting up TXT records";
+    proof->is_complete = rv == APR_SUCCESS;
+    if (rv == APR_SUCCESS || APR_STATUS_IS_EAGAIN(rv) || APR_STATUS_IS_EINTR(rv))
+        return rv;
+    object(proofs, proof, err);
+    return APR_SUCCESS;
+}
+
 static int is_unannounced(const proof_t *proof)
 {
     return is_pending(proof) && !proof->is_announced;
 }
 
-/* Who objects to a type leaves the others. */
 static apr_status_t announce(md_proofs_t *proofs, proof_t *proof, md_err_t *err, apr_pool_t *tmp)
 {
     const md_solver_conf_t *solver = proofs->solver;
@@ -140,9 +167,8 @@ static apr_status_t announce(md_proofs_t *proofs, proof_t *proof, md_err_t *err,
     proof->is_announced = rv == APR_SUCCESS;
     if (rv == APR_SUCCESS || proofs->wait > 0 || APR_STATUS_IS_EINTR(rv))
         return rv;
-    md_authz_object(proof->authz, proof->challenge->type, apr_pstrdup(proofs->own, err->detail));
-    proof->challenge = NULL;
-    md_err_clear(err);
+    proof->is_complete = 0;
+    object(proofs, proof, err);
     return APR_SUCCESS;
 }
 
@@ -174,7 +200,7 @@ static apr_status_t answer_challenge(md_proofs_t *proofs, proof_t *proof, md_err
     return rv;
 }
 
-enum { PASS_SEE, PASS_SET_UP, PASS_ANNOUNCE, PASS_ANSWER, PASS_COUNT };
+enum { PASS_SEE, PASS_SET_UP, PASS_COMPLETE, PASS_ANNOUNCE, PASS_ANSWER, PASS_COUNT };
 
 static const struct {
     int (*is_open)(const proof_t *proof);
@@ -182,6 +208,7 @@ static const struct {
 } PASSES[PASS_COUNT] = {
     [PASS_SEE]      = { is_unseen, see_authz },
     [PASS_SET_UP]   = { is_unset, set_up },
+    [PASS_COMPLETE] = { is_incomplete, complete },
     [PASS_ANNOUNCE] = { is_unannounced, announce },
     [PASS_ANSWER]   = { is_unanswered, answer_challenge },
 };
@@ -208,7 +235,7 @@ int md_proofs_are_set_up(const md_proofs_t *proofs)
     int pass;
 
     (void)next_open(proofs, &pass);
-    return pass >= PASS_ANNOUNCE;
+    return pass >= PASS_COMPLETE;
 }
 
 int md_proofs_step(apr_status_t *prv, md_proofs_t *proofs, md_err_t *err, apr_pool_t *tmp)

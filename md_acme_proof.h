@@ -30,8 +30,8 @@ typedef struct md_proofs_t {
 md_proofs_t *md_proofs_make(const md_proofs_t *conf, const apr_array_header_t *urls);
 void md_proofs_destroy(md_proofs_t *proofs);
 
-/* Is nothing left to be set up, so that the CA is told to look next? What was set up has to be
- * stored by then. */
+/* Is nothing left to be chosen, so that commands are run and the CA is told to look next? What was
+ * set up has to be stored by then. */
 int md_proofs_are_set_up(const md_proofs_t *proofs);
 
 /* Take the next one a step further. *prv: APR_EINVAL when the order is of no use. Returns 0 when

@@ -251,27 +251,6 @@ static apr_status_t start_command(md_telling_t *telling, md_err_t *err)
     return rv;
 }
 
-/* In which words it failed; NULL: it did not. */
-static const char *failure_text(apr_status_t *prv, const md_exec_end_t *end, apr_pool_t *p)
-{
-    *prv = APR_EINCOMPLETE;
-    switch (end->state) {
-    case MD_EXEC_EXITED:
-        if (end->code > 0 && end->code <= 127)
-            *prv = APR_EGENERAL;
-        return end->code ? apr_psprintf(p, "failed with exit code %d.", end->code) : NULL;
-    case MD_EXEC_UNFIT:
-        return apr_psprintf(p, "failed with exit code 255. It cannot be executed: %s",
-                            md_err_text(end->code, p));
-    case MD_EXEC_SIGNALLED:
-        return apr_psprintf(p, "was ended by signal %d.", end->code);
-    default:
-        *prv = APR_TIMEUP;
-        return apr_psprintf(p, "did not end within %s and was stopped.",
-                            md_duration_print(MD_MAX_COMMAND_TIME, p));
-    }
-}
-
 static apr_status_t fail(const md_telling_t *telling, apr_status_t rv, const char *text,
                          md_err_t *err)
 {
@@ -294,7 +273,7 @@ static apr_status_t judge(md_telling_t *telling, const md_exec_end_t *end, md_er
     telling->pause = 0;
     if (end->state == MD_EXEC_STOPPED)
         return APR_EINTR;
-    text = failure_text(&rv, end, telling->p);
+    rv = md_exec_result(&text, end, telling->p);
     if (text)
         (void)fail(telling, rv, text, err);
     log_attempt(telling, end, text ? err : NULL);

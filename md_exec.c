@@ -50,6 +50,7 @@ struct md_exec_t {
 };
 
 struct md_execs_t {
+    int most;                 /* that run at the same time */
     pthread_mutex_t mutex;    /* guards all below, and who runs */
     md_exec_t *list;
     int count;
@@ -72,7 +73,7 @@ static apr_status_t destroy_mutex(void *mutex)
     return APR_SUCCESS;
 }
 
-apr_status_t md_execs_create(md_execs_t **pexecs, md_err_t *err, apr_pool_t *p)
+apr_status_t md_execs_create(md_execs_t **pexecs, int most, md_err_t *err, apr_pool_t *p)
 {
     md_execs_t *execs = apr_pcalloc(p, sizeof(*execs));
     int rc = pthread_mutex_init(&execs->mutex, NULL);
@@ -80,6 +81,7 @@ apr_status_t md_execs_create(md_execs_t **pexecs, md_err_t *err, apr_pool_t *p)
     if (rc)
         return md_fail_system(err, rc, "cannot create a mutex for commands");
     apr_pool_cleanup_register(p, &execs->mutex, destroy_mutex, apr_pool_cleanup_null);
+    execs->most = most;
     *pexecs = execs;
     return APR_SUCCESS;
 }
@@ -291,7 +293,7 @@ apr_status_t md_exec_start(md_exec_t **pexec, md_execs_t *execs, const char *con
     lock(execs);
     if (execs->is_stopping)
         rv = APR_EINTR;
-    else if (execs->count >= MD_MAX_COMMANDS)
+    else if (execs->count >= execs->most)
         rv = APR_EAGAIN;
     if (rv == APR_SUCCESS) {
         exec = apr_pcalloc(p, sizeof(*exec));

@@ -37,7 +37,10 @@
 #define MD_MAX_DIR_FILES    1000          /* of a name in the store that are looked at */
 #define MD_MAX_SHARED_NAMES 30000         /* in a group that children write to */
 #define MD_MAX_LINKS        40            /* on the way to the store */
-#define MD_MAX_COMMANDS     64            /* that run at the same time */
+#define MD_MAX_COMMANDS     64            /* of events, that run at the same time; */
+#define MD_MAX_DNS_COMMANDS 128           /* of MDChallengeDns01, */
+#define MD_MAX_RECORD_COMMANDS 64         /* and of these for one domain */
+#define MD_MAX_RECORDS      5000          /* TXT records of a domain that are to be torn down */
 #define MD_MAX_COMMAND_TIME apr_time_from_sec(600) /* of each */
 #define MD_MAX_COMMAND_OUTPUT (16 * 1024) /* on its standard error, that is logged */
 #define MD_MAX_CAS          32            /* that metrics tell apart */

@@ -24,6 +24,7 @@ typedef struct md_reg_t {
     md_tally_t *tally;               /* what is counted, NULL: nothing */
     const md_events_t *events;       /* who is told what happens, or NULL */
     const apr_gid_t *group;          /* of children, NULL: that of their user */
+    md_execs_t *dns_execs;           /* commands of MDChallengeDns01; NULL: none can be run */
     int is_dry_run;                  /* the real start follows: what stays as it is is told there */
     int is_reload;                   /* not the first start of the process */
     int is_tool;                     /* a2md: no restart follows, and nobody reads job records */

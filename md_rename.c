@@ -97,6 +97,20 @@ static orphan_t *match_orphan(apr_hash_t *by_name, const md_domain_t *domain)
     return best;
 }
 
+/* Before the order that needs them: what no order needs is torn down. */
+static void take_over_records(const md_reg_t *reg, const char *from, const char *to, apr_pool_t *p)
+{
+    md_err_t err;
+
+    if (!md_store_exists(reg->store, MD_STORE_RECORDS, from, NULL, p)
+        || md_store_exists(reg->store, MD_STORE_RECORDS, to, NULL, p))
+        return;
+    md_err_init(&err, p);
+    if (md_store_rename(reg->store, MD_STORE_RECORDS, from, to, &err, p) != APR_SUCCESS)
+        md_log(MD_LOG_WARNING, "md[%s]: cannot take over the TXT records of %s: %s", to, from,
+               err.detail);
+}
+
 /* What is staged for the old name goes on under the new one. A child of the generation before may
  * still write under the old name: nobody looks there any more. */
 static void take_over_staging(const md_reg_t *reg, const char *from, const char *to, apr_pool_t *p)
@@ -106,6 +120,7 @@ static void take_over_staging(const md_reg_t *reg, const char *from, const char 
     md_err_t err;
     apr_status_t rv = APR_SUCCESS;
 
+    take_over_records(reg, from, to, p);
     if (!md_store_exists(reg->store, MD_STORE_STAGING, from, NULL, p))
         return;
     md_err_init(&err, p);

@@ -29,6 +29,7 @@ struct md_renew_t {
     apr_pool_t *tmp;       /* cleared at each step */
     const char *ca_url;
     md_issue_t issue;
+    md_dns_conf_t dns;
     const md_acct_t *acct; /* that staging names */
     md_err_t err;
     const char *activity;  /* as last logged */
@@ -218,6 +219,23 @@ static const char *route_problem(const md_reg_t *reg, const md_domain_t *domain,
     return why;
 }
 
+md_dns_conf_t md_renew_dns(const md_reg_t *reg, const md_domain_t *domain)
+{
+    md_dns_conf_t conf = { .version = reg->conf->dns_01_version, .execs = reg->dns_execs };
+
+    if (!reg->is_tool)
+        conf.command = domain && domain->cmd_dns_01 ? domain->cmd_dns_01 : reg->conf->cmd_dns_01;
+    return conf;
+}
+
+static const char *dns01_problem(const md_reg_t *reg, const md_domain_t *domain)
+{
+    if (reg->is_tool)
+        return "its command is run by the server alone: use 'a2md renew'";
+    return md_renew_dns(reg, domain).command ? NULL
+           : "there is no command for TXT records: set MDChallengeDns01";
+}
+
 /* How the server can prove control, with the one type that a tool wants, the configured ones or
  * those that work here. None: *pwhy tells why. */
 static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *domain,
@@ -227,7 +245,8 @@ static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *doma
                               .acme_tls = domain->acme_tls, .http_reachable = reg->http_reachable,
                               .https_reachable = reg->https_reachable,
                               .http01_problem = domain->http01_problem,
-                              .alpn_problem = domain->alpn_problem };
+                              .alpn_problem = domain->alpn_problem,
+                              .dns01_problem = dns01_problem(reg, domain) };
     apr_array_header_t *one = md_strings_make(p);
 
     *pwhy = NULL;
@@ -270,16 +289,29 @@ static const char *wildcard_of(const md_domain_t *domain)
     return NULL;
 }
 
+/* A wildcard name needs a type that is not configured, or a command for it. */
+static const char *wildcard_problem(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    const char *name = wildcard_of(domain), *why = dns01_problem(reg, domain);
+
+    if (!name)
+        return NULL;
+    if (domain->ca_challenges && domain->ca_challenges->nelts > 0
+        && !md_strings_has_nocase(domain->ca_challenges, "dns-01"))
+        why = "MDCAChallenges does not list it";
+    return why ? apr_psprintf(p, "no certificate can be obtained: CAs validate the wildcard name "
+                              "%s by the challenge type dns-01 only, which cannot be used, as %s",
+                              name, why) : NULL;
+}
+
 /* Ports of configured types are nobody's business, as connections may come by ways unknown. */
 const char *md_renew_doubt(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
 {
     md_solver_conf_t conf;
-    const char *why;
+    const char *why = wildcard_problem(reg, domain, p);
 
-    if (wildcard_of(domain))
-        return apr_psprintf(p, "no certificate can be obtained: CAs validate the wildcard name %s "
-                            "by the challenge type dns-01 only, which this version does not "
-                            "support", wildcard_of(domain));
+    if (why)
+        return why;
     if (!domain->ca_challenges || domain->ca_challenges->nelts == 0 || !domain->is_used)
         return NULL;
     conf = solver_conf(reg, domain, &why, p);
@@ -466,6 +498,9 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
     issue->is_urgent = !renew->reg->is_tool && (md_live_of(domain)->state != MD_STATE_COMPLETE
                                                 || !md_renew_time_left(domain, now));
     issue->solver.failed_type = renew->job->failed_challenge;
+    renew->dns = md_renew_dns(renew->reg, domain);
+    if (renew->dns.command)
+        issue->solver.records = md_txt_load(&renew->dns, issue->store, issue->name, renew->p);
     if (!renew->reg->is_tool)
         issue->solver.announce = announce;
     issue->solver.baton = renew;

@@ -34,6 +34,10 @@ md_due_t md_renew_when(const md_reg_t *reg, const md_domain_t *domain, const md_
 md_due_t md_renew_look(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
                        apr_pool_t *p);
 
+/* The command for TXT records of the domain (or NULL): its own, else that of the server. A tool has
+ * none, as it knows no configuration. */
+md_dns_conf_t md_renew_dns(const md_reg_t *reg, const md_domain_t *domain);
+
 /* What a CA will hardly accept, or why no challenge of the configured types can be answered, for
  * whoever tests a configuration; NULL if there is nothing. The CA is asked all the same. */
 const char *md_renew_doubt(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p);

@@ -19,6 +19,7 @@
 #include "md_log.h"
 #include "md_notice.h"
 #include "md_renew.h"
+#include "md_tidy.h"
 #include "md_wish.h"
 #include "md_text.h"
 
@@ -55,10 +56,17 @@ typedef struct renewal_t {
     apr_pool_t *pool;      /* of either */
     md_err_t result;       /* of a single attempt */
     md_notice_t notice;    /* what is told of it */
+    md_tidy_t tidy;        /* its TXT records that are not needed */
     md_wish_t heard;    /* the last request, of who listens; */
     md_wish_t asked;    /* guarded: the same until it is taken up, */
     md_wish_t request;  /* and then until it is answered */
 } renewal_t;
+
+/* The TXT records of a domain that is not configured any more. */
+typedef struct orphan_t {
+    md_task_t task;        /* first, as the engine hands it back */
+    md_tidy_t tidy;
+} orphan_t;
 
 struct md_renewals_t {
     const md_reg_t *reg;
@@ -67,6 +75,8 @@ struct md_renewals_t {
     md_cas_t *cas;
     renewal_t *list;
     int count;
+    orphan_t *orphans;
+    int orphan_count;
     apr_hash_t *by_name;
     apr_time_t requests_seen;  /* see md_wish_has_news */
 
@@ -596,14 +606,13 @@ static int renews(const renewal_t *renewal)
     return !renewal->is_poll && !renewal->is_staple;
 }
 
-static md_task_next_t look(md_task_t *task)
+static md_task_next_t look_at_domain(renewal_t *renewal, int is_tidying)
 {
-    renewal_t *renewal = (renewal_t *)task;
     md_task_next_t next = MD_TASK_AGAIN;
+    md_task_t *task = &renewal->task;
     apr_pool_t *tmp;
     md_job_t *job;
 
-    restore_claims(renewal->all);
     renewal->is_poll = renewal->is_staple = 0;
     if (md_notice_is_busy(&renewal->notice))
         return rest_while_told(renewal);
@@ -620,6 +629,8 @@ static md_task_next_t look(md_task_t *task)
         if (!job)
             return rest_until(renewal, md_clock_steady() + BROKEN_AFTER);
     }
+    if (next == MD_TASK_AGAIN && is_tidying) /* the same names are at stake */
+        return rest_until(renewal, renewal->tidy.look_at);
     task->urgency = renews(renewal) ? md_renew_time_left(renewal->domain, md_clock_now())
                                     : MD_TASK_NEVER;
     if (next == MD_TASK_AGAIN && renews(renewal) && !claim_ring(renewal))
@@ -627,6 +638,28 @@ static md_task_next_t look(md_task_t *task)
     if (next == MD_TASK_REST && renewal->has_claim && renewal->not_before <= md_clock_steady())
         leave_ring(renewal); /* what it began is not wanted any more, or not now */
     return next;
+}
+
+static md_task_next_t look(md_task_t *task)
+{
+    renewal_t *renewal = (renewal_t *)task;
+    md_task_next_t next;
+    int is_tidying;
+
+    restore_claims(renewal->all);
+    is_tidying = md_tidy_is_busy(&renewal->tidy);
+    next = look_at_domain(renewal, is_tidying);
+    if (next == MD_TASK_REST && is_tidying && renewal->tidy.look_at < task->due_at)
+        task->due_at = renewal->tidy.look_at;
+    return next;
+}
+
+/* A run that may have set up TXT records has ended. */
+static void tidy_soon(renewal_t *renewal)
+{
+    if (renewal->pool && !renewal->all->reg->is_tool
+        && md_tidy_look(&renewal->tidy, renewal->pool))
+        renewal->task.due_at = md_clock_steady();
 }
 
 static void drop_run(renewal_t *renewal)
@@ -834,6 +867,7 @@ static md_task_next_t conclude(renewal_t *renewal)
         && !APR_STATUS_IS_EINTR(md_renew_result(renewal->renew)->rv)) /* else it goes on later */
         answer(renewal, md_renew_result(renewal->renew)->rv,
                md_renew_result(renewal->renew)->detail);
+    tidy_soon(renewal);
     drop_run(renewal);
     leave_ring(renewal);
     return MD_TASK_REST;
@@ -906,12 +940,24 @@ static void end(md_task_t *task, md_task_why_t why)
             keep_result(renewal, md_renew_result(renewal->renew));
         }
     }
+    if (why == MD_TASK_LONG_WAIT)
+        tidy_soon(renewal);
     drop_run(renewal);
     if (why != MD_TASK_LONG_WAIT || renewal->all->reg->is_tool || !has_setups(renewal))
         leave_ring(renewal);
 }
 
 static const md_task_kind_t RENEWAL = { look, step, end, RUN_LIMIT };
+
+static md_task_next_t look_at_orphan(md_task_t *task)
+{
+    orphan_t *orphan = (orphan_t *)task;
+
+    task->due_at = md_tidy_is_busy(&orphan->tidy) ? orphan->tidy.look_at : MD_TASK_NEVER;
+    return MD_TASK_REST;
+}
+
+static const md_task_kind_t ORPHAN = { look_at_orphan, NULL, NULL, 0 };
 
 /* ---- for the host ---- */
 
@@ -920,8 +966,12 @@ static apr_status_t drop_notices(void *baton)
     md_renewals_t *all = baton;
     int i;
 
-    for (i = 0; i < all->count; ++i)
+    for (i = 0; i < all->count; ++i) {
         md_notice_drop(&all->list[i].notice);
+        md_tidy_drop(&all->list[i].tidy);
+    }
+    for (i = 0; i < all->orphan_count; ++i)
+        md_tidy_drop(&all->orphans[i].tidy);
     return APR_SUCCESS;
 }
 
@@ -943,6 +993,41 @@ static void settle_notices(md_renewals_t *all)
             md_notice_settle(&renewal->notice, job, roll());
         if (tmp)
             apr_pool_destroy(tmp);
+    }
+}
+
+static void settle_records(md_renewals_t *all)
+{
+    int i;
+
+    for (i = 0; i < all->count; ++i)
+        if (all->list[i].tidy.records)
+            (void)md_tidy_is_busy(&all->list[i].tidy);
+    for (i = 0; i < all->orphan_count; ++i)
+        if (all->orphans[i].tidy.records)
+            (void)md_tidy_is_busy(&all->orphans[i].tidy);
+}
+
+/* What earlier renewals, or those of other configurations, may have left in the DNS. */
+static void find_records(md_renewals_t *all, apr_pool_t *p)
+{
+    const apr_array_header_t *names = md_store_names(all->reg->store, MD_STORE_RECORDS, p);
+    renewal_t *renewal;
+    orphan_t *orphan;
+    const char *name;
+    int i;
+
+    all->orphans = apr_pcalloc(p, sizeof(orphan_t) * (apr_size_t)(names->nelts + 1));
+    for (i = 0; i < names->nelts; ++i) {
+        name = APR_ARRAY_IDX(names, i, const char *);
+        renewal = apr_hash_get(all->by_name, name, APR_HASH_KEY_STRING);
+        if (renewal) {
+            renewal->tidy.has_records = 1;
+            continue;
+        }
+        orphan = &all->orphans[all->orphan_count++];
+        orphan->task.kind = &ORPHAN;
+        orphan->tidy = (md_tidy_t){ .reg = all->reg, .name = name, .has_records = 1 };
     }
 }
 
@@ -984,10 +1069,15 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
         renewal->task.lane = md_renew_due_ca(reg, domain, 0);
         renewal->notice.reg = reg;
         renewal->notice.domain = domain;
+        renewal->tidy.reg = reg;
+        renewal->tidy.name = domain->name;
+        renewal->tidy.domain = domain;
         apr_hash_set(all->by_name, domain->name, APR_HASH_KEY_STRING, renewal);
         make_ring(renewal, seen);
     }
     apr_pool_destroy(tmp);
+    if (!reg->is_tool)
+        find_records(all, p);
     apr_pool_cleanup_register(p, all, drop_notices, apr_pool_cleanup_null);
     *prenewals = all;
     return APR_SUCCESS;
@@ -1000,6 +1090,8 @@ void md_renewals_add(md_renewals_t *renewals, md_engine_t *engine)
     renewals->engine = engine;
     for (i = 0; i < renewals->count; ++i)
         md_engine_add(engine, &renewals->list[i].task);
+    for (i = 0; i < renewals->orphan_count; ++i)
+        md_engine_add(engine, &renewals->orphans[i].task);
 }
 
 void md_renewals_wake(md_renewals_t *renewals, const char *name)
@@ -1089,6 +1181,7 @@ void md_renewals_close(void *renewals)
     md_renewals_t *all = renewals;
 
     settle_notices(all);
+    settle_records(all);
     if (all->lock)
         md_store_unlock(all->lock);
     if (all->lock_pool)

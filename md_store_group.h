@@ -15,6 +15,7 @@ typedef enum {
     MD_STORE_OCSP,
     MD_STORE_REQUESTS,
     MD_STORE_ANSWERS,
+    MD_STORE_RECORDS,
     MD_STORE_GROUP_MAX
 } md_store_group_t;
 

@@ -16,6 +16,7 @@
 
 #include "md_clock.h"
 #include "md_installed.h"
+#include "md_limits.h"
 
 APLOG_USE_MODULE(md);
 
@@ -49,6 +50,7 @@ apr_status_t mod_md_events_make(md_reg_t *reg, const char *store_dir, const serv
                                 md_err_t *err, apr_pool_t *p)
 {
     md_events_t *events = apr_pcalloc(p, sizeof(*events));
+    apr_status_t rv;
 
     events->message_cmd = reg->conf->message_cmd;
     events->notify_cmd = reg->conf->notify_cmd;
@@ -57,7 +59,8 @@ apr_status_t mod_md_events_make(md_reg_t *reg, const char *store_dir, const serv
     if (reg->conf->event_log && !reg->is_dry_run)
         events->log = open_log(reg->conf->event_log, s, p);
     reg->events = events;
-    return md_execs_create(&events->execs, err, p);
+    rv = md_execs_create(&events->execs, MD_MAX_COMMANDS, err, p);
+    return rv == APR_SUCCESS ? md_execs_create(&reg->dns_execs, MD_MAX_DNS_COMMANDS, err, p) : rv;
 }
 
 /* ---- the process that tells what is installed ---- */

@@ -189,6 +189,16 @@ static apr_interval_time_t watch_run(watch_t *w, apr_pool_t *tmp)
     return wait < HEAR_EVERY ? wait : HEAR_EVERY;
 }
 
+/* All of them have the same time to end by themselves. */
+static void stop_commands(const md_reg_t *reg)
+{
+    apr_time_t end = md_clock_steady() + MD_MAX_LAST_WORK, steady;
+
+    md_execs_stop(reg->events->execs, MD_MAX_LAST_WORK);
+    steady = md_clock_steady();
+    md_execs_stop(reg->dns_execs, end > steady ? end - steady : 0);
+}
+
 static void watch_end(watch_t *w)
 {
     if (w->is_stopped)
@@ -201,7 +211,7 @@ static void watch_end(watch_t *w)
     md_http_stop(w->http);
     if (w->stapling)
         md_http_stop(w->stapling_http);
-    md_execs_stop(w->reg->events->execs, MD_MAX_LAST_WORK);
+    stop_commands(w->reg);
     if (w->stapling) { /* it knows the renewals */
         md_engine_stop(w->stapling);
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, w->s, APLOGNO(10200) "md ocsp watchdog stopping");

@@ -366,19 +366,23 @@ static const char *challenge(const call_t *call)
     const char *status = problem ? "invalid" : order->proven >> call->name & 1 ? "valid"
                          : order->answered_at[call->name] ? "processing" : "pending";
 
-    return apr_psprintf(call->p, "{\"type\":\"http-01\",\"url\":\"%s/chall/%d\",\"token\":"
-                        "\"token%d\",\"status\":\"%s\"%s}", call->base, call->id, call->id, status,
-                        error_of(problem, call->p));
+    return apr_psprintf(call->p, "{\"type\":\"%s\",\"url\":\"%s/chall/%d\",\"token\":"
+                        "\"token%d\",\"status\":\"%s\"%s}",
+                        fake_ca.type ? fake_ca.type : "http-01", call->base, call->id, call->id,
+                        status, error_of(problem, call->p));
 }
 
 static void get_authz(call_t *call)
 {
     const fake_order_t *order = call->order;
+    const char *name = order->names[call->name];
+    int is_wildcard = !strncmp(name, "*.", 2);
     const char *status = order->problem ? "invalid" : order->failure ? "pending"
                          : order->proven >> call->name & 1 ? "valid" : "pending";
 
     answer_json(call, 200, "{\"status\":\"%s\",\"identifier\":{\"type\":\"dns\",\"value\":\"%s\"},"
-                "\"challenges\":[%s]}", status, order->names[call->name], challenge(call));
+                "\"challenges\":[%s]%s}", status, is_wildcard ? name + 2 : name, challenge(call),
+                is_wildcard ? ",\"wildcard\":true" : "");
 }
 
 static void answer_challenge(call_t *call)

@@ -58,6 +58,7 @@ typedef int fake_refuse_fn(fake_answer_t *answer, const char *kind, fake_order_t
 typedef struct fake_ca_t {
     /* for tests to set */
     fake_refuse_fn *refuse;
+    const char *type;                /* of its challenges; NULL: http-01 */
     const md_store_t *store;         /* of the server that answers; NULL: it is believed */
     apr_interval_time_t lifetime;    /* of certificates; 90 days */
     apr_interval_time_t validation, processing; /* how long they take, of new orders */

@@ -15,7 +15,7 @@ struct md_execs_t {
 struct md_exec_t {
     md_execs_t *execs;
     const fake_call_t *call;
-    apr_time_t deadline;
+    apr_time_t deadline, look_at;
 };
 
 fake_call_t fake_calls[FAKE_CALLS];
@@ -39,9 +39,10 @@ int fake_exec_count(const char *part)
     return count;
 }
 
-apr_status_t md_execs_create(md_execs_t **pexecs, md_err_t *err, apr_pool_t *p)
+apr_status_t md_execs_create(md_execs_t **pexecs, int most, md_err_t *err, apr_pool_t *p)
 {
     (void)err;
+    (void)most;
     *pexecs = apr_pcalloc(p, sizeof(**pexecs));
     return APR_SUCCESS;
 }
@@ -66,8 +67,16 @@ apr_status_t md_exec_start(md_exec_t **pexec, md_execs_t *execs, const char *con
     exec->execs = execs;
     exec->call = call;
     exec->deadline = call->at + limit;
+    exec->look_at = call->at;
     *pexec = exec;
     return APR_SUCCESS;
+}
+
+static void plan_look(md_exec_t *exec)
+{
+    exec->look_at = md_clock_steady() + apr_time_from_sec(1);
+    if (exec->look_at > exec->deadline)
+        exec->look_at = exec->deadline;
 }
 
 md_exec_end_t md_exec_poll(md_exec_t *exec)
@@ -80,14 +89,13 @@ md_exec_end_t md_exec_poll(md_exec_t *exec)
         end.state = MD_EXEC_STOPPED;
     if (end.state == MD_EXEC_RUNS && md_clock_steady() >= exec->deadline)
         end.state = MD_EXEC_OVERDUE;
+    plan_look(exec);
     return end;
 }
 
 apr_time_t md_exec_look_at(const md_exec_t *exec)
 {
-    apr_time_t next = md_clock_steady() + apr_time_from_sec(1);
-
-    return next < exec->deadline ? next : exec->deadline;
+    return exec->look_at;
 }
 
 void md_execs_stop(md_execs_t *execs, apr_interval_time_t grace)

@@ -67,7 +67,7 @@ static int setup(void **state)
     events.notify_cmd = "/bin/n";
     events.store_dir = "/store";
     events.log = -1;
-    if (md_execs_create(&events.execs, &err, p) != APR_SUCCESS)
+    if (md_execs_create(&events.execs, MD_MAX_COMMANDS, &err, p) != APR_SUCCESS)
         return -1;
     return temp_dir_make();
 }
@@ -458,7 +458,7 @@ static void test_stop(void **state)
     assert_false(job_of(1)->notified_renewed);
     assert_int_equal(job_of(1)->errors, 0);
     hanging = NULL;
-    assert_int_equal(md_execs_create(&events.execs, &err, p), APR_SUCCESS);
+    assert_int_equal(md_execs_create(&events.execs, MD_MAX_COMMANDS, &err, p), APR_SUCCESS);
     assert_int_equal(make_engine(), 0);
     pass(apr_time_from_sec(30));
     assert_true(job_of(1)->notified_renewed);
@@ -574,7 +574,7 @@ static void test_installed(void **state)
     fake_exec_answer = answer;
     failing = "|d99.";
     is_stopped = 0;
-    assert_int_equal(md_execs_create(&events.execs, &err, p), APR_SUCCESS);
+    assert_int_equal(md_execs_create(&events.execs, MD_MAX_COMMANDS, &err, p), APR_SUCCESS);
     md_installed_tell(reg, &is_stopped, p);
     for (i = 0; i < 100; ++i)
         assert_int_equal(count_of("installed", i), 1);

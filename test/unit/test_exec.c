@@ -52,7 +52,7 @@ static int setup(void **state)
     md_err_init(&err, p);
     if (temp_dir_make() != 0)
         return -1;
-    return md_execs_create(&execs, &err, p) == APR_SUCCESS ? 0 : -1;
+    return md_execs_create(&execs, MD_MAX_COMMANDS, &err, p) == APR_SUCCESS ? 0 : -1;
 }
 
 static int teardown(void **state)

@@ -347,7 +347,7 @@ static void listen_to_events(void)
     static md_events_t events;
 
     events = (md_events_t){ .message_cmd = "/bin/m", .store_dir = "/store", .log = -1 };
-    assert_int_equal(md_execs_create(&events.execs, &err, p), APR_SUCCESS);
+    assert_int_equal(md_execs_create(&events.execs, MD_MAX_COMMANDS, &err, p), APR_SUCCESS);
     reg->events = &events;
     fake_exec_answer = end_of;
     fake_call_count = 0;

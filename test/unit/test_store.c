@@ -1102,6 +1102,8 @@ static int rename_failing(int at, int is_crash)
     md_json_t *json;
     int came;
 
+    assert_int_equal(md_store_save_json(store, MD_STORE_RECORDS, NAME, "records.json",
+                                        md_json_object(p), &err, p), APR_SUCCESS);
     fail_files_arm(at, is_crash, EIO);
     md_rename_follow(make_reg("new.org " NAME), p);
     came = fail_files_disarm();
@@ -1109,6 +1111,8 @@ static int rename_failing(int at, int is_crash)
     md_rename_follow(make_reg("new.org " NAME), p);
     assert_string_equal(key_in(MD_STORE_DOMAINS, "new.org", file), before.live);
     assert_true(has_key(before.staged) && has_key(before.account));
+    if (is_crash)
+        assert_true(md_store_exists(store, MD_STORE_RECORDS, "new.org", "records.json", p));
     if (!is_crash) /* a live certificate without its renewal is better than none */
         return came;
     assert_string_equal(key_in(MD_STORE_STAGING, "new.org", file), before.staged);
