@@ -97,7 +97,7 @@ static md_acme_t *ca_make(const char *data, size_t len, int gives_directory, apr
     ca.answers = (fuzz_parts_t){ data, data + len };
     ca.gives_directory = gives_directory;
     ca.count = 0;
-    return md_acme_create(NULL, CA "/dir", &route, p);
+    return md_acme_create(NULL, CA "/dir", &route, NULL, p);
 }
 
 #endif

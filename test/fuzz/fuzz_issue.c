@@ -76,7 +76,7 @@ static md_acct_use_t *use_make(int is_used, apr_pool_t *p)
     apr_pool_t *own;
 
     apr_pool_create(&own, p);
-    use = md_acct_use_create(own);
+    use = md_acct_use_create(NULL, own);
     holds(use);
     if (is_used && md_acct_use_begin(&acct, use))
         md_acct_use_end(use, used);
