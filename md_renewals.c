@@ -19,9 +19,10 @@
 #include "md_log.h"
 #include "md_notice.h"
 #include "md_renew.h"
-#include "md_tidy.h"
-#include "md_wish.h"
 #include "md_text.h"
+#include "md_tidy.h"
+#include "md_turns.h"
+#include "md_wish.h"
 
 #define RUN_LIMIT    apr_time_from_sec(3600) /* a CA may take 100 s for each answer */
 #define BROKEN_AFTER apr_time_from_sec(60)   /* without memory or descriptors */
@@ -34,12 +35,9 @@ typedef struct renewal_t {
     md_task_t task;        /* first, as the engine hands it back */
     md_renewals_t *all;
     const md_domain_t *domain;
-    struct renewal_t *next; /* ring of those with names in common, most often of itself alone */
-    int has_claim;         /* on the ring: so no other one of it may be at work, */
-    int is_waiting;        /* and this one wants to */
+    md_turn_t turn;        /* among those with names in common */
     int has_record;        /* in the store, whatever it is worth; */
     int has_advice;        /* and what its CA advises */
-    int has_setups;        /* without claim: answers to challenges are left in place */
     int errors;            /* failed attempts in a row, though they could not be saved */
     apr_time_t renew_at;   /* when it is due, as last seen; 0: not known */
     apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
@@ -73,6 +71,7 @@ struct md_renewals_t {
     md_http_t *http;
     md_engine_t *engine;
     md_cas_t *cas;
+    md_turns_t *turns;
     renewal_t *list;
     int count;
     orphan_t *orphans;
@@ -80,9 +79,8 @@ struct md_renewals_t {
     apr_hash_t *by_name;
     apr_time_t requests_seen;  /* see md_wish_has_news */
 
-    apr_thread_mutex_t *mutex; /* guards all below but the lock, and the claims */
+    apr_thread_mutex_t *mutex; /* guards all below but the lock, and what is asked */
     apr_pool_t *p;             /* its own */
-    int is_begun;              /* somebody has looked */
     apr_time_t lack_told_at;   /* steady, 0: never */
     apr_time_t regular_at;     /* steady: all are looked at, whatever they wait for */
 
@@ -123,138 +121,19 @@ static void use_ca(renewal_t *renewal)
         md_renew_use_ca(renewal->renew, ca->acme, ca->use);
 }
 
-/* ---- names in common ---- */
-
-/* For a name there is one answer to a challenge at a time. So domains that share names work one
- * after the other, and the CA may know by then that we control them. The claim is kept over long
- * waits and restarts, while the CA may look for the answer. */
-
-static int is_in_ring(const renewal_t *ring, const renewal_t *renewal)
+static int claim_turn(renewal_t *renewal)
 {
-    const renewal_t *one = ring;
-
-    do {
-        if (one == renewal)
-            return 1;
-        one = one->next;
-    } while (one != ring);
-    return 0;
+    return md_turns_claim(renewal->all->turns, &renewal->turn);
 }
 
-static void join_rings(renewal_t *a, renewal_t *b)
-{
-    renewal_t *next = a->next;
-
-    a->next = b->next;
-    b->next = next;
-}
-
-/* seen: name -> a renewal that has it. */
-static void make_ring(renewal_t *renewal, apr_hash_t *seen)
-{
-    const apr_array_header_t *names = renewal->domain->names;
-    const char *name;
-    renewal_t *other;
-    int i;
-
-    renewal->next = renewal;
-    for (i = 0; i < names->nelts; ++i) {
-        name = APR_ARRAY_IDX(names, i, const char *);
-        other = apr_hash_get(seen, name, APR_HASH_KEY_STRING);
-        if (!other)
-            apr_hash_set(seen, name, APR_HASH_KEY_STRING, renewal);
-        else if (!is_in_ring(other, renewal))
-            join_rings(other, renewal);
-    }
-}
-
-/* Is the CA to look for answers of the domain? That matters to those with names in common. */
 static int has_setups(const renewal_t *renewal)
 {
-    apr_pool_t *tmp;
-    int has;
-
-    if (renewal->next == renewal)
-        return 0;
-    tmp = md_engine_pool();
-    if (!tmp)
-        return 1;
-    has = md_order_has_setups(renewal->all->reg->store, renewal->domain->name, tmp);
-    apr_pool_destroy(tmp);
-    return has;
+    return md_turns_has_setups(renewal->all->turns, &renewal->turn);
 }
 
-/* What others left in place would answer for the wrong order, or be torn down in the middle of the
- * right one. They set it up again when it is their turn. */
-static void clear_ring(renewal_t *renewal)
+static void leave_turn(renewal_t *renewal)
 {
-    apr_pool_t *tmp;
-    renewal_t *one;
-
-    for (one = renewal->next; one != renewal; one = one->next) {
-        tmp = one->has_setups ? md_engine_pool() : NULL;
-        if (!tmp)
-            continue;
-        md_order_tear_down(one->all->reg->store, one->domain->name, tmp);
-        one->has_setups = 0;
-        apr_pool_destroy(tmp);
-    }
-}
-
-static int is_claimed_by_another(const renewal_t *renewal)
-{
-    const renewal_t *one;
-
-    for (one = renewal->next; one != renewal; one = one->next)
-        if (one->has_claim)
-            return 1;
-    return 0;
-}
-
-/* 0: another one is at work. */
-static int claim_ring(renewal_t *renewal)
-{
-    int is_free;
-
-    lock(renewal->all);
-    is_free = !is_claimed_by_another(renewal);
-    renewal->has_claim = is_free;
-    renewal->is_waiting = !is_free;
-    unlock(renewal->all);
-    if (is_free)
-        clear_ring(renewal);
-    return is_free;
-}
-
-static void leave_ring(renewal_t *renewal)
-{
-    int is_left = has_setups(renewal);
-    renewal_t *one;
-
-    lock(renewal->all);
-    renewal->has_setups = is_left;
-    renewal->has_claim = 0;
-    for (one = renewal->next; one != renewal; one = one->next)
-        if (one->is_waiting)
-            md_engine_wake(renewal->all->engine, &one->task);
-    unlock(renewal->all);
-}
-
-/* At the first look, when staging is ours: who has answers in place from before the start goes on
- * before others of its ring begin. */
-static void restore_claims(md_renewals_t *all)
-{
-    renewal_t *renewal;
-    int i;
-
-    lock(all);
-    for (i = 0; i < all->count && !all->is_begun; ++i) {
-        renewal = &all->list[i];
-        renewal->has_setups = has_setups(renewal);
-        renewal->has_claim = renewal->has_setups && !is_claimed_by_another(renewal);
-    }
-    all->is_begun = 1;
-    unlock(all);
+    md_turns_leave(renewal->all->turns, &renewal->turn);
 }
 
 /* ---- when ---- */
@@ -489,8 +368,8 @@ static void heed_veto(renewal_t *renewal)
     renewal->not_before = is_lack ? steady + BROKEN_AFTER : next_round(renewal->all, steady);
     if (!is_lack && is_asked_to(renewal, MD_WISH_RENEW))
         answer(renewal, APR_EACCES, "MDMessageCmd refused it (event 'renewing')");
-    if (renewal->has_claim)
-        leave_ring(renewal);
+    if (renewal->turn.has_claim)
+        leave_turn(renewal);
 }
 
 static md_task_next_t ask(renewal_t *renewal, md_job_t *job)
@@ -633,10 +512,10 @@ static md_task_next_t look_at_domain(renewal_t *renewal, int is_tidying)
         return rest_until(renewal, renewal->tidy.look_at);
     task->urgency = renews(renewal) ? md_renew_time_left(renewal->domain, md_clock_now())
                                     : MD_TASK_NEVER;
-    if (next == MD_TASK_AGAIN && renews(renewal) && !claim_ring(renewal))
+    if (next == MD_TASK_AGAIN && renews(renewal) && !claim_turn(renewal))
         return rest_until(renewal, MD_TASK_NEVER); /* it is woken */
-    if (next == MD_TASK_REST && renewal->has_claim && renewal->not_before <= md_clock_steady())
-        leave_ring(renewal); /* what it began is not wanted any more, or not now */
+    if (next == MD_TASK_REST && renewal->turn.has_claim && renewal->not_before <= md_clock_steady())
+        leave_turn(renewal); /* what it began is not wanted any more, or not now */
     return next;
 }
 
@@ -646,7 +525,7 @@ static md_task_next_t look(md_task_t *task)
     md_task_next_t next;
     int is_tidying;
 
-    restore_claims(renewal->all);
+    md_turns_restore(renewal->all->turns);
     is_tidying = md_tidy_is_busy(&renewal->tidy);
     next = look_at_domain(renewal, is_tidying);
     if (next == MD_TASK_REST && is_tidying && renewal->tidy.look_at < task->due_at)
@@ -869,7 +748,7 @@ static md_task_next_t conclude(renewal_t *renewal)
                md_renew_result(renewal->renew)->detail);
     tidy_soon(renewal);
     drop_run(renewal);
-    leave_ring(renewal);
+    leave_turn(renewal);
     return MD_TASK_REST;
 }
 
@@ -884,7 +763,7 @@ static md_task_next_t put_off(renewal_t *renewal)
     if (is_asked_to(renewal, MD_WISH_RENEW))
         answer(renewal, err.rv, err.detail);
     drop_run(renewal);
-    leave_ring(renewal);
+    leave_turn(renewal);
     return MD_TASK_REST;
 }
 
@@ -944,7 +823,7 @@ static void end(md_task_t *task, md_task_why_t why)
         tidy_soon(renewal);
     drop_run(renewal);
     if (why != MD_TASK_LONG_WAIT || renewal->all->reg->is_tool || !has_setups(renewal))
-        leave_ring(renewal);
+        leave_turn(renewal);
 }
 
 static const md_task_kind_t RENEWAL = { look, step, end, RUN_LIMIT };
@@ -1037,9 +916,7 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
     md_renewals_t *all = apr_pcalloc(p, sizeof(*all));
     md_domain_t *domain;
     renewal_t *renewal;
-    apr_hash_t *seen;
     apr_status_t rv;
-    apr_pool_t *tmp;
     int i;
 
     all->reg = reg;
@@ -1052,11 +929,11 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
     if (rv != APR_SUCCESS)
         return md_fail(err, rv, "cannot create a mutex for renewals");
     rv = md_cas_create(&all->cas, reg, http, err, p);
+    if (rv == APR_SUCCESS)
+        rv = md_turns_create(&all->turns, reg->store, err, p);
     if (rv != APR_SUCCESS)
         return rv;
     all->list = apr_pcalloc(p, sizeof(renewal_t) * (size_t)(reg->domains->nelts + 1));
-    apr_pool_create(&tmp, p);
-    seen = apr_hash_make(tmp);
     all->by_name = apr_hash_make(p);
     for (i = 0; i < reg->domains->nelts; ++i) {
         domain = md_reg_domain(reg, i);
@@ -1073,9 +950,10 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
         renewal->tidy.name = domain->name;
         renewal->tidy.domain = domain;
         apr_hash_set(all->by_name, domain->name, APR_HASH_KEY_STRING, renewal);
-        make_ring(renewal, seen);
+        renewal->turn.domain = domain;
+        renewal->turn.task = &renewal->task;
+        md_turns_add(all->turns, &renewal->turn);
     }
-    apr_pool_destroy(tmp);
     if (!reg->is_tool)
         find_records(all, p);
     apr_pool_cleanup_register(p, all, drop_notices, apr_pool_cleanup_null);
@@ -1088,6 +966,7 @@ void md_renewals_add(md_renewals_t *renewals, md_engine_t *engine)
     int i;
 
     renewals->engine = engine;
+    md_turns_use(renewals->turns, engine);
     for (i = 0; i < renewals->count; ++i)
         md_engine_add(engine, &renewals->list[i].task);
     for (i = 0; i < renewals->orphan_count; ++i)
