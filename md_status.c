@@ -104,12 +104,22 @@ static void find_job(md_status_t *status, apr_pool_t *p)
         status->rv = APR_SUCCESS;
 }
 
+/* While the engine knows of nothing that goes on, what it last saw stands for what the store has:
+ * only the CA's wish makes that earlier than the certificates do. */
+static md_due_t due_of(const md_status_t *status, const md_board_row_t *row)
+{
+    md_due_t due = md_renew_when(status->reg, status->domain, status->advice, status->now);
+
+    if (!status->advice && row->renew_at && row->renew_at < due.at)
+        due = (md_due_t){ row->renew_at, "ari", NULL };
+    return due;
+}
+
 const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
                                 apr_pool_t *p)
 {
     md_status_t *status = apr_pcalloc(p, sizeof(*status));
     md_board_row_t row = { .phase = MD_PHASE_UNKNOWN };
-    int has_advice;
 
     status->reg = reg;
     status->domain = domain;
@@ -119,9 +129,10 @@ const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, 
     status->is_revoked = reg->staples && md_staples_has_revoked(reg->staples, domain->name);
     if (reg->board)
         (void)md_board_read(&row, reg->board, domain->number);
-    has_advice = row.has_advice || row.phase != MD_PHASE_QUIET;
-    status->advice = md_advice_load(has_advice ? reg->store : NULL, domain, now, p);
-    status->due = md_renew_when(reg, domain, status->advice, now);
+    status->has_advice = row.has_advice;
+    if (row.phase != MD_PHASE_QUIET)
+        status->advice = md_advice_load(reg->store, domain, now, p);
+    status->due = due_of(status, &row);
     if (!is_quiet(status, &row))
         find_job(status, p);
     if (reg->store_problem)
@@ -176,11 +187,18 @@ static md_json_t *ocsp_to_json(const md_status_t *status, const md_cert_info_t *
     return json;
 }
 
-/* Those in service, or staged, and their common validity. */
-static md_json_t *certs_to_json(const md_status_t *status, const apr_array_header_t *certs,
-                                apr_pool_t *p)
+/* NULL: the CA was not asked. */
+static const md_advice_t *advice_of(const md_status_t *status, apr_pool_t *p)
 {
-    const md_advice_t *advice = certs == status->staged ? NULL : status->advice;
+    if (status->advice || !status->has_advice)
+        return status->advice;
+    return md_advice_load(status->reg->store, status->domain, status->now, p);
+}
+
+/* Those in service, with `advice` (or NULL), or staged, and their common validity. */
+static md_json_t *certs_to_json(const md_status_t *status, const apr_array_header_t *certs,
+                                const md_advice_t *advice, apr_pool_t *p)
+{
     md_json_t *json = md_json_object(p), *one;
     const md_cert_info_t *cert;
     int i;
@@ -201,18 +219,21 @@ static md_json_t *certs_to_json(const md_status_t *status, const apr_array_heade
 md_json_t *md_status_to_json(const md_status_t *status, int with_log, apr_pool_t *p)
 {
     md_json_t *json = md_domain_to_json(status->domain, p), *renewal;
+    const md_advice_t *advice = advice_of(status, p);
+    const md_hint_t *hint = advice ? md_advice_first(advice) : NULL;
 
     md_domain_mask(json, p);
-    md_json_set(json, "cert", certs_to_json(status, status->live->certs, p));
+    md_json_set(json, "cert", certs_to_json(status, status->live->certs, advice, p));
     md_json_set_time(json, "renew-at", status->due.at);
     md_json_set_str(json, "renew-reason", status->due.reason);
-    md_json_set_str(json, "renew-explanation", status->due.explanation_url);
+    if (hint && md_text_same(status->due.reason, "ari"))
+        md_json_set_str(json, "renew-explanation", hint->ari.explanation_url);
     md_json_set_bool(json, "watched", status->domain->is_watched);
     if (status->is_due)
         md_json_set_bool(json, "renew", 1);
     if (status->job) {
         renewal = md_job_to_json(status->job, with_log, p);
-        md_json_set(renewal, "cert", certs_to_json(status, status->staged, p));
+        md_json_set(renewal, "cert", certs_to_json(status, status->staged, NULL, p));
         md_json_set(json, "renewal", renewal);
     }
     if (status->rv != APR_SUCCESS)
@@ -244,7 +265,7 @@ md_json_t *md_status_public(const md_status_t *status, apr_pool_t *p)
         md_json_set_key(json, md_status_cert_label(status, certs, i, p),
                         cert_to_public(APR_ARRAY_IDX(certs, i, const md_cert_info_t *), p));
     if (status->job)
-        md_json_set(json, "renewal.cert", certs_to_json(status, status->staged, p));
+        md_json_set(json, "renewal.cert", certs_to_json(status, status->staged, NULL, p));
     return json;
 }
 

@@ -18,7 +18,8 @@ typedef struct md_status_t {
     md_window_t valid;                /* of all certificates in service; end 0: there is no such
                                          period */
     int is_revoked;                   /* a certificate in service is, by its OCSP response */
-    const md_advice_t *advice;        /* what the CA suggests */
+    const md_advice_t *advice;        /* what the CA suggests, NULL: it was not read; */
+    int has_advice;                   /* but the store has it */
     md_due_t due;                     /* when it is renewed, and why */
     int is_due;                       /* a renewal is under way, or it is time for one */
     const md_job_t *job;              /* of the renewal, NULL: there is none */

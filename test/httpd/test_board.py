@@ -2,9 +2,12 @@
 """What the engine knows of a domain, all children know: pages ask the store only for domains under renewal."""
 import concurrent.futures
 import json
+import re
+import time
 
 import sets
-from pages import lines_of
+from pages import Page, lines_of
+from test_ari import DAY, NAME, chain, date, leaf, obtain, settled
 
 STATUS = "<Location /server-status>\nSetHandler server-status\n</Location>"
 
@@ -31,6 +34,22 @@ def test_no_disk_for_what_is_quiet(httpd):
     assert "error" not in httpd.md_status("good.test")
     assert httpd.md_status("none.test")["error"]
     assert {md["name"]: "error" in md for md in httpd.md_status()["managed-domains"]} == {"good.test": False, "none.test": True}
+
+
+def test_what_a_ca_suggests_is_known_without_the_store(env):
+    """When a domain is renewed shows on pages of all; what the CA said in detail, with the domain alone."""
+    env.global_conf.append(STATUS)
+    obtain(env, "MDServerStatus on\n")
+    env.ca.set_renewal_info(leaf(chain(env, "staging", "pubcert.p-256.pem")), 2 * DAY, 3 * DAY)
+    env.graceful()
+    settled(env, 2)
+    (env.store / "ocsp" / NAME).chmod(0)
+    assert re.search("As its CA suggests, renews\\s+in 2 days", Page(env.get("/md-status?format=html", NAME)[2]).text)
+    told = dict(lines_of(env.get("/server-status?auto", NAME)[2]))
+    assert 2 * DAY - 60 < int(told["ManagedDomain[0]ActivityRenew"]) < 3 * DAY
+    assert date(env.md_status(NAME)["renew-at"]) < time.time() + 3 * DAY
+    (env.store / "ocsp" / NAME).chmod(0o755)
+    assert env.md_status(NAME)["cert"]["P-256"]["ari"]["window"]
 
 
 def test_before_the_engine_has_looked(httpd):
