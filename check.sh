@@ -4,11 +4,11 @@
 usage="usage: ./check.sh [PART...]
 
 Installs what it needs (Debian, Ubuntu: packages, as root or with sudo), builds and tests. Without arguments, it runs all parts:
-about half an hour on two cores, plus the time to install packages on the first run.
+about 25 minutes on two cores, plus the time to install packages on the first run.
   build      with gcc and clang without warnings, with sanitizers; layers; make dist   2 minutes
-  unit       unit tests, also with sanitizers; known inputs of the fuzz targets        6 minutes
-  module     the module in a real httpd against a real CA                              11 minutes
-  sanitized  the same with ASan and UBSan                                              12 minutes
+  unit       unit tests, also with sanitizers; known inputs of the fuzz targets        4 minutes
+  module     the module in a real httpd against a real CA                              8 minutes
+  sanitized  the same with ASan and UBSan                                              10 minutes
 The log of a build is .build/NAME/make.log, that of the tests .build/pytest-NAME.log."
 set -uo pipefail
 cd "$(dirname "$0")" || exit 1
@@ -100,7 +100,7 @@ replay() {
     done
 }
 part_unit() {
-    say "unit tests, about 6 minutes"
+    say "unit tests, about 4 minutes"
     unit gcc
     unit asan
     unit tsan test_engine test_exec test_tasks test_staples test_board test_tally
@@ -121,8 +121,8 @@ module() {
     [ "$rc" != 124 ] || echo "FAILED: not done within 30 minutes"
     [ "$rc" = 0 ] || [ "$(($(n failed) + $(n error)))" -gt 0 ] || count 0 1 0
 }
-part_module() { say "the module in httpd, about 11 minutes"; module gcc; }
-part_sanitized() { say "the module in httpd with ASan and UBSan, about 12 minutes"; module asan slow; }
+part_module() { say "the module in httpd, about 8 minutes"; module gcc; }
+part_sanitized() { say "the module in httpd with ASan and UBSan, about 10 minutes"; module asan slow; }
 
 [ $# -gt 0 ] || set -- $parts
 say "what is needed"

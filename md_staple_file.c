@@ -6,7 +6,6 @@
 #include <apr_strings.h>
 
 #include "md_clock.h"
-#include "md_job.h"
 #include "md_text.h"
 
 #define PREFIX "ocsp-"
@@ -103,8 +102,6 @@ void md_staple_clean(const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
     for (i = 0; i < names->nelts; ++i) {
         apr_pool_clear(iter);
         name = APR_ARRAY_IDX(names, i, const char *);
-        if (!is_stapled(reg, name))
-            md_job_remove(reg->store, MD_STORE_OCSP, name, iter);
         known = is_stapled(reg, name) || apr_hash_get(configured, name, APR_HASH_KEY_STRING);
         if (md_store_remove_old(reg->store, MD_STORE_OCSP, name, known ? PREFIX : "", before, iter)
                 == 0 && !known)

@@ -122,7 +122,7 @@ def test_the_module_comes_with_a_reload(env):
     def without_md():
         plain()
         lines = [line for line in env.conf.read_text().splitlines()
-                 if not re.match(r"LoadModule md_module|MD\w+ |.*md-status|</Location", line)]
+                 if not re.match(r"LoadModule md_module|MD\w+ |.*md-(status|metrics)|</Location", line)]
         env.conf.write_text("\n".join(lines) + "\n")
 
     env.write_conf = without_md

@@ -321,7 +321,7 @@ static void of_nobody(void **state)
     pass(10 * SECOND);
     md_order_drop(store, name_of(1), p);
     restart(1);
-    pass(HOUR);
+    pass(HOUR / 2);
     assert_false(are_noted(1));
     assert_true(are_noted(0)); /* as its order is pending */
     assert_int_equal(fake_exec_count("|teardown|d1.example.org|"), 2);
