@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import tempfile
 import types
 
@@ -43,6 +44,16 @@ def kill(httpd):
     httpd.pid_path.unlink()
 
 
+@contextlib.contextmanager
+def unanswered(httpd, ca, names):
+    """The CA is led to an address where connections are made, and nothing is said: it validates for as long as it
+    has patience, which is some seconds."""
+    for name in names:
+        ca.dns_set("add-a", host=f"{name}.", addresses=["127.0.0.2"])
+    with socket.create_server(("127.0.0.2", httpd.http_port)), socket.create_server(("127.0.0.2", httpd.https_port)):
+        yield
+
+
 def make_store(directory):
     httpd = Httpd(directory / "maker")
     with Pebble(directory / "pebble", httpd.http_port, httpd.https_port) as ca, httpd:
@@ -59,11 +70,12 @@ def make_store(directory):
         httpd.stop()
         # only the documents of the last configuration are live, and nothing of it is activated
         shutil.move(httpd.store / "staging", directory / "staging")
-        httpd.start()
-        parts = [httpd.store / "staging" / name / file for name in OPEN
-                 for file in ("order.json", "account.json", KEY)]
-        wait_for(lambda: all(part.exists() for part in parts), what="open orders", every=0.01)
-        kill(httpd)
+        with unanswered(httpd, ca, OPEN):
+            httpd.start()
+            parts = [httpd.store / "staging" / name / file for name in OPEN
+                     for file in ("order.json", "account.json", KEY)]
+            wait_for(lambda: all(part.exists() for part in parts), what="open orders", every=0.01)
+            kill(httpd)
     for path in httpd.store.rglob("*.tmp"):  # they may stay for a while: a server may be at work
         path.unlink()
     for name in BOTH:
