@@ -127,7 +127,7 @@ apr_status_t a2md_status(a2md_t *tool, int argc, const char *const *argv, md_err
         domain = md_reg_domain(tool->reg, i);
         domain->is_watched = 1;
         if (tool->output)
-            a2md_show(tool, md_status_to_json(md_status_of(tool->reg, domain, now, tool->p), 1,
+            a2md_show(tool, md_status_to_json(md_status_whole(tool->reg, domain, now, tool->p),
                                               tool->p));
     }
     if (!tool->output)

@@ -255,20 +255,35 @@ static void put_lines(const row_t *row, int number)
         COLUMNS[i].text(row);
 }
 
-/* What is read of a domain is gone when the next one comes. */
-static void put_each(md_out_t *out, const md_reg_t *reg, void (*put)(const row_t *row, int number),
-                     apr_time_t now, apr_pool_t *p)
+/* The domains of a report in order of name, with what is known of each: NULL for one that the store
+ * was read for, as that takes much memory. It is gathered again when its turn comes. */
+typedef struct gathered_t {
+    const md_reg_t *reg;
+    const apr_array_header_t *domains;
+    const md_status_t **statuses;
+    apr_time_t now;
+} gathered_t;
+
+static const md_status_t *status_at(const gathered_t *gathered, int i, apr_pool_t *p)
 {
-    const apr_array_header_t *domains = md_status_domains(reg, p);
-    row_t row = { .lines = { .out = out, .now = now } };
+    if (gathered->statuses && gathered->statuses[i])
+        return gathered->statuses[i];
+    return md_status_of(gathered->reg, APR_ARRAY_IDX(gathered->domains, i, const md_domain_t *),
+                        gathered->now, p);
+}
+
+/* What is read of a domain is gone when the next one comes. */
+static void put_each(md_out_t *out, const gathered_t *gathered,
+                     void (*put)(const row_t *row, int number), apr_pool_t *p)
+{
+    row_t row = { .lines = { .out = out, .now = gathered->now } };
     int i;
 
     apr_pool_create(&row.lines.p, p);
-    for (i = 0; i < domains->nelts && out->rv == APR_SUCCESS; ++i) {
+    for (i = 0; i < gathered->domains->nelts && out->rv == APR_SUCCESS; ++i) {
         apr_pool_clear(row.lines.p);
         row.lines.prefix = apr_psprintf(row.lines.p, "ManagedDomain[%d]", i);
-        row.status = md_status_of(reg, APR_ARRAY_IDX(domains, i, const md_domain_t *), now,
-                                  row.lines.p);
+        row.status = status_at(gathered, i, row.lines.p);
         put(&row, i);
     }
     apr_pool_destroy(row.lines.p);
@@ -276,13 +291,14 @@ static void put_each(md_out_t *out, const md_reg_t *reg, void (*put)(const row_t
 
 static void put_table(md_out_t *out, const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
 {
+    const gathered_t gathered = { reg, md_status_domains(reg, p), NULL, now };
     size_t i;
 
     md_out_put(out, "<hr>\n<h3>Managed Certificates</h3>\n<table class='md_status'><thead><tr>");
     for (i = 0; i < COLUMN_COUNT; ++i)
         md_out_printf(out, p, "<th class='%s'>%s</th>", COLUMNS[i].label, COLUMNS[i].label);
     md_out_put(out, "</tr></thead>\n<tbody>\n");
-    put_each(out, reg, put_row, now, p);
+    put_each(out, &gathered, put_row, p);
     md_out_put(out, "</tbody></table>\n");
 }
 
@@ -318,16 +334,22 @@ static void count(counts_t *counts, const md_status_t *status)
         ++counts->errored;
 }
 
-static counts_t count_all(const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
+/* The numbers stand before the rows: what is gathered for them is kept for these. */
+static counts_t count_all(gathered_t *gathered, apr_pool_t *p)
 {
     counts_t counts = { 0, 0, 0, 0, 0 };
+    const md_status_t *status;
     apr_pool_t *iter;
-    int i;
+    int i, n = gathered->domains->nelts;
 
+    gathered->statuses = apr_pcalloc(p, (apr_size_t)n * sizeof(*gathered->statuses));
     apr_pool_create(&iter, p);
-    for (i = 0; reg && i < reg->domains->nelts; ++i) {
+    for (i = 0; i < n; ++i) {
+        status = status_at(gathered, i, iter);
+        count(&counts, status);
+        if (!status->job && !status->advice)
+            gathered->statuses[i] = apr_pmemdup(p, status, sizeof(*status));
         apr_pool_clear(iter);
-        count(&counts, md_status_of(reg, md_reg_domain(reg, i), now, iter));
     }
     apr_pool_destroy(iter);
     return counts;
@@ -335,13 +357,13 @@ static counts_t count_all(const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
 
 void md_report_text(md_out_t *out, const md_reg_t *reg, apr_time_t now, apr_pool_t *p)
 {
-    counts_t counts = count_all(reg, now, p);
+    gathered_t gathered = { reg, reg ? md_status_domains(reg, p) : md_strings_make(p), NULL, now };
+    counts_t counts = count_all(&gathered, p);
 
     md_out_printf(out, p, "ManagedCertificatesTotal: %d\nManagedCertificatesOK: %d\n"
                   "ManagedCertificatesRenew: %d\nManagedCertificatesErrored: %d\n"
                   "ManagedCertificatesReady: %d\n", counts.total, counts.ok, counts.renew,
                   counts.errored, counts.ready);
-    if (reg)
-        put_each(out, reg, put_lines, now, p);
+    put_each(out, &gathered, put_lines, p);
     md_report_ocsp_text(out, reg, now, p);
 }

@@ -115,8 +115,8 @@ static md_due_t due_of(const md_status_t *status, const md_board_row_t *row)
     return due;
 }
 
-const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
-                                apr_pool_t *p)
+static const md_status_t *gather(const md_reg_t *reg, const md_domain_t *domain, int is_whole,
+                                 apr_time_t now, apr_pool_t *p)
 {
     md_status_t *status = apr_pcalloc(p, sizeof(*status));
     md_board_row_t row = { .phase = MD_PHASE_UNKNOWN };
@@ -125,20 +125,34 @@ const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, 
     status->domain = domain;
     status->live = md_live_of(domain);
     status->now = now;
+    status->is_whole = is_whole;
     status->valid = md_cert_common_validity(status->live->certs);
     status->is_revoked = reg->staples && md_staples_has_revoked(reg->staples, domain->name);
     if (reg->board)
         (void)md_board_read(&row, reg->board, domain->number);
-    status->has_advice = row.has_advice;
     if (row.phase != MD_PHASE_QUIET)
         status->advice = md_advice_load(reg->store, domain, now, p);
-    status->due = due_of(status, &row);
+    status->due = due_of(status, &row); /* the board's word counts if there is no advice yet */
+    if (is_whole && !status->advice && row.has_advice)
+        status->advice = md_advice_load(reg->store, domain, now, p);
     if (!is_quiet(status, &row))
         find_job(status, p);
     if (reg->store_problem)
         status->job = blocked_job(status, p);
     status->is_due = status->job || (status->due.at && status->due.at <= now);
     return status;
+}
+
+const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
+                                apr_pool_t *p)
+{
+    return gather(reg, domain, 0, now, p);
+}
+
+const md_status_t *md_status_whole(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
+                                   apr_pool_t *p)
+{
+    return gather(reg, domain, 1, now, p);
 }
 
 int md_status_staged(const md_status_t *status)
@@ -164,6 +178,19 @@ const char *md_status_cert_label(const md_status_t *status, const apr_array_head
     return md_domain_cert_label(status->domain, i, p);
 }
 
+/* How its refresh goes, from the store. */
+static void put_refresh(md_json_t *json, const md_status_t *status, const md_stapled_t *stapled,
+                        apr_pool_t *p)
+{
+    md_job_t *job;
+
+    if (!status->is_whole && !md_staples_plan(status->reg->staples, stapled).errors)
+        return;
+    if (md_job_load(&job, status->reg->store, MD_STORE_OCSP, stapled->name, NULL, p)
+        == APR_SUCCESS)
+        md_json_set(json, "renewal", md_job_to_json(job, 0, p));
+}
+
 /* NULL: it is not stapled. */
 static md_json_t *ocsp_to_json(const md_status_t *status, const md_cert_info_t *cert,
                                apr_pool_t *p)
@@ -172,7 +199,6 @@ static md_json_t *ocsp_to_json(const md_status_t *status, const md_cert_info_t *
                                                   cert->fingerprint);
     md_json_t *json = md_json_object(p);
     md_staple_t staple;
-    md_job_t *job;
 
     if (!stapled)
         return NULL;
@@ -181,34 +207,24 @@ static md_json_t *ocsp_to_json(const md_status_t *status, const md_cert_info_t *
         md_json_set_str(json, "status", md_staple_status(&staple));
         md_json_set(json, "valid", window_to_json(&(md_window_t){ staple.from, staple.until }, p));
     }
-    if (md_job_load(&job, status->reg->store, MD_STORE_OCSP, stapled->name, NULL, p)
-        == APR_SUCCESS)
-        md_json_set(json, "renewal", md_job_to_json(job, 0, p));
+    put_refresh(json, status, stapled, p);
     return json;
 }
 
-/* NULL: the CA was not asked. */
-static const md_advice_t *advice_of(const md_status_t *status, apr_pool_t *p)
-{
-    if (status->advice || !status->has_advice)
-        return status->advice;
-    return md_advice_load(status->reg->store, status->domain, status->now, p);
-}
-
-/* Those in service, with `advice` (or NULL), or staged, and their common validity. */
+/* Those in service, or staged, and their common validity. */
 static md_json_t *certs_to_json(const md_status_t *status, const apr_array_header_t *certs,
-                                const md_advice_t *advice, apr_pool_t *p)
+                                apr_pool_t *p)
 {
     md_json_t *json = md_json_object(p), *one;
+    int i, is_live = certs != status->staged;
     const md_cert_info_t *cert;
-    int i;
 
     for (i = 0; certs && i < certs->nelts; ++i) {
         cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
         if (!cert)
             continue;
-        one = cert_to_json(cert, advice, p);
-        if (certs != status->staged)
+        one = cert_to_json(cert, is_live ? status->advice : NULL, p);
+        if (is_live)
             md_json_set(one, "ocsp", ocsp_to_json(status, cert, p));
         md_json_set_key(json, md_status_cert_label(status, certs, i, p), one);
     }
@@ -216,14 +232,13 @@ static md_json_t *certs_to_json(const md_status_t *status, const apr_array_heade
     return json;
 }
 
-md_json_t *md_status_to_json(const md_status_t *status, int with_log, apr_pool_t *p)
+md_json_t *md_status_to_json(const md_status_t *status, apr_pool_t *p)
 {
     md_json_t *json = md_domain_to_json(status->domain, p), *renewal;
-    const md_advice_t *advice = advice_of(status, p);
-    const md_hint_t *hint = advice ? md_advice_first(advice) : NULL;
+    const md_hint_t *hint = status->advice ? md_advice_first(status->advice) : NULL;
 
     md_domain_mask(json, p);
-    md_json_set(json, "cert", certs_to_json(status, status->live->certs, advice, p));
+    md_json_set(json, "cert", certs_to_json(status, status->live->certs, p));
     md_json_set_time(json, "renew-at", status->due.at);
     md_json_set_str(json, "renew-reason", status->due.reason);
     if (hint && md_text_same(status->due.reason, "ari"))
@@ -232,8 +247,8 @@ md_json_t *md_status_to_json(const md_status_t *status, int with_log, apr_pool_t
     if (status->is_due)
         md_json_set_bool(json, "renew", 1);
     if (status->job) {
-        renewal = md_job_to_json(status->job, with_log, p);
-        md_json_set(renewal, "cert", certs_to_json(status, status->staged, NULL, p));
+        renewal = md_job_to_json(status->job, status->is_whole, p);
+        md_json_set(renewal, "cert", certs_to_json(status, status->staged, p));
         md_json_set(json, "renewal", renewal);
     }
     if (status->rv != APR_SUCCESS)
@@ -265,7 +280,7 @@ md_json_t *md_status_public(const md_status_t *status, apr_pool_t *p)
         md_json_set_key(json, md_status_cert_label(status, certs, i, p),
                         cert_to_public(APR_ARRAY_IDX(certs, i, const md_cert_info_t *), p));
     if (status->job)
-        md_json_set(json, "renewal.cert", certs_to_json(status, status->staged, NULL, p));
+        md_json_set(json, "renewal.cert", certs_to_json(status, status->staged, p));
     return json;
 }
 
@@ -318,7 +333,7 @@ void md_status_write(md_out_t *out, const md_reg_t *reg, apr_time_t now, apr_poo
     for (i = 0; i < domains->nelts && out->rv == APR_SUCCESS; ++i) {
         apr_pool_clear(iter);
         status = md_status_of(reg, APR_ARRAY_IDX(domains, i, md_domain_t *), now, iter);
-        text = md_json_text(md_status_to_json(status, 0, iter), 0, iter);
+        text = md_json_text(md_status_to_json(status, iter), 0, iter);
         md_out_printf(out, iter, "%s%s", i > 0 ? ",\n" : "\n", indent(text, iter));
     }
     apr_pool_destroy(iter);

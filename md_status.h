@@ -18,8 +18,8 @@ typedef struct md_status_t {
     md_window_t valid;                /* of all certificates in service; end 0: there is no such
                                          period */
     int is_revoked;                   /* a certificate in service is, by its OCSP response */
-    const md_advice_t *advice;        /* what the CA suggests, NULL: it was not read; */
-    int has_advice;                   /* but the store has it */
+    int is_whole;                     /* with all that the store has */
+    const md_advice_t *advice;        /* what the CA suggests, NULL: it was not read */
     md_due_t due;                     /* when it is renewed, and why */
     int is_due;                       /* a renewal is under way, or it is time for one */
     const md_job_t *job;              /* of the renewal, NULL: there is none */
@@ -27,9 +27,15 @@ typedef struct md_status_t {
     apr_status_t rv;                  /* why not all could be gathered */
 } md_status_t;
 
-/* Never fails; lives in `p`. */
+/* For pages of all domains: the store is asked only for what goes on or has failed. Never fails;
+ * lives in `p`. */
 const md_status_t *md_status_of(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
                                 apr_pool_t *p);
+
+/* For a page of the domain alone: the same, with what the CA suggests and the progress of its OCSP
+ * responses; as JSON it has the log of its renewal, too. */
+const md_status_t *md_status_whole(const md_reg_t *reg, const md_domain_t *domain, apr_time_t now,
+                                   apr_pool_t *p);
 
 /* How many certificates a renewal has obtained. */
 int md_status_staged(const md_status_t *status);
@@ -38,8 +44,8 @@ int md_status_staged(const md_status_t *status);
 const char *md_status_cert_label(const md_status_t *status, const apr_array_header_t *certs, int i,
                                  apr_pool_t *p);
 
-/* Everything about the domain; `with_log`: the job's log, too. */
-md_json_t *md_status_to_json(const md_status_t *status, int with_log, apr_pool_t *p);
+/* Everything that was gathered about the domain. */
+md_json_t *md_status_to_json(const md_status_t *status, apr_pool_t *p);
 
 /* What anybody may know: the certificates in service, and those that are staged. */
 md_json_t *md_status_public(const md_status_t *status, apr_pool_t *p);

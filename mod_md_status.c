@@ -59,9 +59,9 @@ static void put_version(request_rec *r)
 
 static void put_domain(request_rec *r, const md_reg_t *reg, const md_domain_t *domain)
 {
-    const md_status_t *status = md_status_of(reg, domain, md_clock_now(), r->pool);
+    const md_status_t *status = md_status_whole(reg, domain, md_clock_now(), r->pool);
 
-    (void)put(r, md_json_text(md_status_to_json(status, 1, r->pool), 0, r->pool));
+    (void)put(r, md_json_text(md_status_to_json(status, r->pool), 0, r->pool));
 }
 
 static void put_status(request_rec *r)

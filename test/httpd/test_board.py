@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the engine knows of a domain, all children know: pages ask the store only for domains under renewal."""
 import concurrent.futures
+import contextlib
 import json
 import re
+import shutil
+import signal
+import subprocess
 import time
 
+import pytest
 import sets
+from ocsp_ca import OcspCA
 from pages import Page, lines_of
+from servers import wait_for
 from test_ari import DAY, NAME, chain, date, leaf, obtain, settled
 
 STATUS = "<Location /server-status>\nSetHandler server-status\n</Location>"
@@ -50,6 +57,46 @@ def test_what_a_ca_suggests_is_known_without_the_store(env):
     assert date(env.md_status(NAME)["renew-at"]) < time.time() + 3 * DAY
     (env.store / "ocsp" / NAME).chmod(0o755)
     assert env.md_status(NAME)["cert"]["P-256"]["ari"]["window"]
+
+
+@contextlib.contextmanager
+def opened_by_children(server, trace):
+    """The files of the store that the children look at meanwhile, other than requests, which the engine looks for."""
+    opened = []
+    pids = [arg for pid in server.child_pids() for arg in ("-p", str(pid))]
+    with subprocess.Popen(["strace", "-f", "-y", "-e", "trace=file", *pids, "-o", trace], stderr=subprocess.PIPE, text=True) as tracer:
+        try:
+            for _ in server.child_pids():
+                tracer.stderr.readline()
+            yield opened
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.communicate(timeout=30)
+    opened += [line for line in trace.read_text().splitlines() if f"{server.store}/" in line and "/requests" not in line]
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="without strace nobody can see what is opened")
+def test_pages_of_all_open_no_file(env, workdir):
+    """Neither for what a CA suggests, nor for responses that are stapled; the page of a domain has all of it."""
+    env.global_conf.append(STATUS)
+    with OcspCA(workdir / "ocsp") as ocsp:
+        chain_file, key_file = ocsp.issue("static.test")
+        env.add_md_conf(f"<MDomain static.test>\nMDCertificateFile {chain_file}\nMDCertificateKeyFile {key_file}\n</MDomain>")
+        env.add_vhost("static.test")
+        obtain(env, "MDServerStatus on\nMDStapling on\n")
+        env.graceful()
+        wait_for(lambda: "renewal" in env.md_status("static.test")["cert"]["0"].get("ocsp", {})
+                 and "ari" in env.md_status(NAME)["cert"]["P-256"], what="a response, and what the CA suggests")
+        with opened_by_children(env, workdir / "all") as opened:
+            for path in "/md-status", "/md-status?format=html", "/server-status", "/server-status?auto", "/md-metrics":
+                assert env.get(path, NAME)[0] == 200
+        assert not opened
+        shown = {md["name"]: md["cert"] for md in env.md_status()["managed-domains"]}
+        assert shown["static.test"]["0"]["ocsp"]["status"] == "good" and "ari" not in shown[NAME]["P-256"]
+        with opened_by_children(env, workdir / "one") as opened:
+            assert "renewal" in env.md_status("static.test")["cert"]["0"]["ocsp"]
+            assert env.md_status(NAME)["cert"]["P-256"]["ari"]["next-poll"]
+        assert opened
 
 
 def test_before_the_engine_has_looked(httpd):

@@ -811,7 +811,7 @@ static int explain(fake_answer_t *answer, const char *kind, fake_order_t *order,
 
 static md_json_t *status_of(int i)
 {
-    return md_status_to_json(md_status_of(reg, domain_at(i), md_clock_now(), p), 1, p);
+    return md_status_to_json(md_status_whole(reg, domain_at(i), md_clock_now(), p), p);
 }
 
 /* Of the log's oldest entry of a type; "" if there is none. */
