@@ -115,7 +115,7 @@ def issue_once(count, module=None, conf="", limit=900, sleep=3, delay=0):
     env = {"PEBBLE_VA_SLEEPTIME": sleep} if sleep else {}
     try:
         with contextlib.ExitStack() as stack:
-            ca = stack.enter_context(Pebble(directory / "pebble", server.http_port, server.https_port, env=env))
+            ca = stack.enter_context(Pebble(directory / "pebble", server.http_port, server.https_port, env=env, key_algorithm="rsa"))
             server.use_ca(stack.enter_context(FarAway(ca, delay)) if delay else ca)
             server.start()
             started = time.monotonic()
@@ -257,7 +257,7 @@ def bench_memory(count):
     server = httpd_with(directory, count, conf="MDInitialDelay 3s\nMDPrivateKeys P-256")
     server.log_level = "warn md:debug"
     try:
-        with Pebble(directory / "pebble", server.http_port, server.https_port) as ca:
+        with Pebble(directory / "pebble", server.http_port, server.https_port, key_algorithm="rsa") as ca:
             server.use_ca(ca)
             server.start()
             server.wait_log("AH10054")

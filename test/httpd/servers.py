@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import time
 import urllib.request
@@ -33,20 +34,39 @@ def wait_for(condition, timeout=TIMEOUT, what="condition", every=0.05):
         time.sleep(every)
 
 
-def tcp_ports(states):
-    """The local ports of all sockets in one of these states of /proc/net/tcp."""
-    rows = [line.split() for path in pathlib.Path("/proc/net").glob("tcp*") for line in path.read_text().splitlines()]
-    return {int(row[1].split(":")[1], 16) for row in rows if row[3] in states}
+# Linux: sock_diag(7), linux/inet_diag.h. The kernel does not format what nobody reads, as it does for /proc/net/tcp.
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, REQUEST_DUMP, NLMSG_ERROR, NLMSG_DONE = 4, 20, 0x301, 2, 3
+ESTABLISHED, CLOSE_WAIT, LISTEN = 1, 8, 10
+
+
+def tcp_ports(*states):
+    """The local ports of all sockets in one of these states."""
+    ports = set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_SOCK_DIAG) as diag:
+        for family in socket.AF_INET, socket.AF_INET6:
+            diag.send(struct.pack("=IHHII BBBBI 48x", 72, SOCK_DIAG_BY_FAMILY, REQUEST_DUMP, 0, 0,
+                                  family, socket.IPPROTO_TCP, 0, 0, sum(1 << state for state in states)))
+            is_done = False
+            while not is_done:
+                answer = diag.recv(1 << 16)
+                while answer:
+                    length, kind = struct.unpack_from("=IH", answer)
+                    assert kind != NLMSG_ERROR, "the kernel does not tell which ports are in use: modprobe tcp_diag"
+                    is_done = kind == NLMSG_DONE
+                    if not is_done:
+                        ports.add(struct.unpack_from("!H", answer, 20)[0])
+                    answer = answer[(length + 3) & ~3:]
+    return ports
 
 
 def is_listening(port):
     """Without a connection, which a server would have to work on."""
-    return port in tcp_ports({"0A"})
+    return port in tcp_ports(LISTEN)
 
 
 def has_connections(ports):
     """Does some server still work on a connection to one of these ports?"""
-    return not tcp_ports({"01", "08"}).isdisjoint(ports)  # ESTABLISHED, CLOSE_WAIT
+    return not tcp_ports(ESTABLISHED, CLOSE_WAIT).isdisjoint(ports)
 
 
 def is_alive(pid):
@@ -80,8 +100,9 @@ class Pebble:
     """A CA with its own DNS, in which every name is 127.0.0.1."""
 
     def __init__(self, directory, http_port, tls_port, env=None, retry_after=1, profiles=None,
-                 eab=None):
-        """`eab`: MAC key by key id; new accounts must be bound to one of them."""
+                 eab=None, key_algorithm="ecdsa"):
+        """`eab`: MAC key by key id; new accounts must be bound to one of them. `key_algorithm` of the CA itself: "rsa" is
+        what Pebble takes by default, and takes its time to make."""
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.ca_file, key = make_server_cert(self.dir)
@@ -93,6 +114,7 @@ class Pebble:
             "listenAddress": f"127.0.0.1:{port}", "managementListenAddress": f"127.0.0.1:{mgmt}",
             "certificate": str(self.ca_file), "privateKey": str(key),
             "httpPort": http_port, "tlsPort": tls_port,
+            "keyAlgorithm": key_algorithm,
             "retryAfter": {"authz": retry_after, "order": retry_after},
             # one alone: Pebble takes any of several for an order that names none
             "profiles": profiles or {
@@ -119,7 +141,7 @@ class Pebble:
             self.procs.append(subprocess.Popen(
                 [tools / "pebble", "-config", self.dir / "pebble.json", "-dnsserver", self.dns],
                 stdout=log, stderr=log, env=self.env))
-        wait_for(lambda: is_listening(self.port) and is_listening(self.dns_mgmt), what="Pebble")
+        wait_for(lambda: {self.port, self.dns_mgmt} <= tcp_ports(LISTEN), what="Pebble")
         return self
 
     def stop(self):
