@@ -18,7 +18,7 @@ from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseBuilder, OCSPResp
 
 from ocsp_ca import DAY, NoHandshake, OcspCA, Responder, after, handshake, serial_of, stapled, tls
 from ports import free_ports
-from servers import wait_for
+from servers import apxs, run, wait_for
 
 GOOD, REVOKED = OCSPCertStatus.GOOD, OCSPCertStatus.REVOKED
 
@@ -402,3 +402,54 @@ def test_the_child_that_asks_is_killed(httpd, ocsp):
     assert status(httpd, ocsp, "one.test") == GOOD
     httpd.wait_log("AH10055", count=2)
     assert sum(ocsp.asked.values()) == 1
+
+
+# Debian has mod_watchdog built in. This module makes an httpd of it that has none.
+NO_WATCHDOG = """
+#include <string.h>
+#include <apr_optional.h>
+#include <httpd.h>
+#include <http_config.h>
+
+static void register_hooks(apr_pool_t *p)
+{
+    module **at = &ap_top_module;
+
+    (void)p;
+    while (*at && strcmp((*at)->name, "mod_watchdog.c"))
+        at = &(*at)->next;
+    if (*at)
+        *at = (*at)->next;
+    apr_dynamic_fn_register("ap_watchdog_get_instance", NULL);
+    apr_dynamic_fn_register("ap_watchdog_register_callback", NULL);
+    apr_dynamic_fn_register("ap_watchdog_set_callback_interval", NULL);
+}
+
+module AP_MODULE_DECLARE_DATA no_watchdog_module = { STANDARD20_MODULE_STUFF, NULL, NULL, NULL, NULL, NULL, register_hooks };
+"""
+
+
+@pytest.mark.parametrize("managed", [False, True])
+def test_no_start_without_a_watchdog(httpd, ocsp, managed):
+    """What needs it is said, and how to have it."""
+    (httpd.dir / "no_watchdog.c").write_text(NO_WATCHDOG)
+    made = run("gcc", "-shared", "-fPIC", "-o", httpd.dir / "no_watchdog.so", httpd.dir / "no_watchdog.c",
+               *apxs("EXTRA_CPPFLAGS").split(), *(f"-I{apxs(name)}" for name in ("INCLUDEDIR", "APR_INCLUDEDIR", "APU_INCLUDEDIR")))
+    assert made.returncode == 0, made.stderr
+    httpd.MODULES = tuple(name for name in httpd.MODULES if name != "watchdog")
+    httpd.global_conf.append(f"LoadModule no_watchdog_module {httpd.dir}/no_watchdog.so")
+    pair = ocsp.issue("one.test")
+    httpd.add_vhost("one.test", extra=tls(pair))
+    httpd.add_md_conf("MDStapling on" if not managed else "MDStapling on\nMDomain two.test\nMDContactEmail a@example.org")
+    httpd.add_vhost("two.test", ssl=managed)
+    httpd.start(expect_success=False)
+    httpd.wait_log(r"\[md:crit\].*AH10201: mod_watchdog is required for OCSP stapling")
+    httpd.wait_log(r"\[md:crit\].*AH10061: mod_watchdog is required .*LoadModule watchdog_module")
+    wait_for(lambda: not httpd.is_running(), what="the end of the start")
+    assert "resuming normal operations" not in httpd.error_log()
+    httpd.log_path.unlink()
+    httpd.md_conf = [line.replace("MDStapling on", "MDStapling off") for line in httpd.md_conf]
+    httpd.start(expect_success=not managed)
+    if managed:
+        httpd.wait_log("AH10061")
+    assert "AH10201" not in httpd.error_log()

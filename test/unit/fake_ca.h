@@ -17,7 +17,7 @@
 #define FAKE_NAMES    4      /* in an order, at most */
 #define FAKE_ORDERS   4000
 #define FAKE_ACCOUNTS 20
-#define FAKE_LOG      20000
+#define FAKE_LOG      60000
 #define FAKE_CERTS    20000
 
 typedef struct fake_acct_t {

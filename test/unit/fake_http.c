@@ -9,7 +9,7 @@
 #include <apr_strings.h>
 
 #define MAX_ANSWERS  200
-#define MAX_REQUESTS 20000
+#define MAX_REQUESTS 100000
 
 struct md_http_t {
     int stopped;
@@ -190,7 +190,7 @@ static md_response_t *respond(const fake_answer_t *answer, apr_pool_t *p)
 static void note(const md_request_t *request)
 {
     if (made_count == MAX_REQUESTS)
-        return;
+        abort();
     made[made_count].url = strdup(request->url);
     made[made_count++].body = request->body ? strdup(request->body) : NULL;
 }
