@@ -61,11 +61,11 @@ static const char STYLE[] =
     "small{font-size:.85rem;color:var(--dim)}\n"
     ".lead{margin:.8rem 0 0;padding:.9rem 1.1rem;border-radius:.6rem;background:var(--tint);"
     "overflow-wrap:anywhere}.lead b{color:var(--tone)}\n"
-    "dl{display:grid;grid-template-columns:9.5rem minmax(0,1fr);gap:.35rem 1rem;margin:0;"
+    "dl{display:grid;grid-template-columns:10.5rem minmax(0,1fr);gap:.35rem 1rem;margin:0;"
     "padding:.9rem 1.1rem}dl+dl{border-top:1px solid var(--line)}\n"
-    "dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}\n"
+    "dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}dd small{white-space:nowrap}\n"
     ".log{list-style:none;margin:0;padding:.3rem 1.1rem}.log li{display:grid;"
-    "grid-template-columns:9.5rem minmax(0,1fr);gap:.1rem 1rem;padding:.45rem 0;"
+    "grid-template-columns:10.5rem minmax(0,1fr);gap:.1rem 1rem;padding:.45rem 0;"
     "overflow-wrap:anywhere}.log li+li{border-top:1px solid var(--line)}\n"
     "footer{margin-top:1.6rem;font-size:.85rem;color:var(--dim)}\n"
     "@media(max-width:44rem){main{padding:1.2rem .8rem 2rem}h1{font-size:1.3rem}"
@@ -488,11 +488,12 @@ void md_page_domain(md_out_t *out, const md_reg_t *reg, const md_domain_t *domai
     page_t page = { out, base, now, p };
 
     begin_page(&page, domain->name);
+    /* All that a CA has said is below, in the record of the renewal. */
     md_out_printf(out, p, "<p><a href=\"%s\">All managed domains</a></p>\n<h1>%s</h1>\n"
                   "<p class=\"lead %s\"><b>%s</b><br>%s</p>\n", base,
                   foreign(&page, domain->name, MD_MAX_TEXT), TONES[outlook.tone].class,
                   state(&page, &outlook, &status->valid),
-                  story(&page, &outlook, MD_MAX_DETAIL));
+                  story(&page, &outlook, status->job ? MD_MAX_JOB_DETAIL : MD_MAX_DETAIL));
     put_certs(&page, status, status->live->certs, "Certificates in service");
     put_renewal(&page, status);
     put_settings(&page, domain);
