@@ -23,6 +23,12 @@ typedef enum {
     SIGNER_ENDS_SOON,  /* in less than a day */
     SIGNER_STRANGER,   /* a CA of the same name with another key, and a delegate of it */
     SIGNER_OTHER,      /* for OCSP, but not from the issuer */
+    SIGNER_TOMORROW,
+    SIGNER_NO_EXT,     /* does not say what it is for */
+    SIGNER_NO_USAGE,   /* for OCSP, but its key is not for signatures */
+    SIGNER_MALFORMED,  /* says nonsense about the use of its key */
+    SIGNER_MISNAMED,   /* signed by the issuer, in the name of somebody else */
+    SIGNER_RENAMED,    /* the key of the issuer, with another name */
     SIGNER_MAX
 } responder_signer_t;
 
@@ -49,6 +55,8 @@ typedef struct responder_answer_t {
     const md_ocsp_request_t *request; /* whose nonce it repeats */
     int is_padded;            /* it has many certificates that nobody needs */
     int is_forged;            /* a bit of the signature is wrong */
+    int is_by_key;            /* it has the key of its signer, not the name */
+    int this_is_bad, next_is_bad; /* what should be a date is none */
 } responder_answer_t;
 
 static void responder_add_ext(X509 *x509, X509 *issuer, int nid, const char *value)
@@ -83,7 +91,8 @@ static responder_pair_t responder_pair(const char *name, const responder_pair_t 
     X509_set_pubkey(pair.x509, pair.key);
     X509_time_adj_ex(X509_getm_notBefore(pair.x509), 0, from, &base);
     X509_time_adj_ex(X509_getm_notAfter(pair.x509), 0, until, &base);
-    responder_add_ext(pair.x509, by->x509, nid, ext);
+    if (ext)
+        responder_add_ext(pair.x509, by->x509, nid, ext);
     assert_true(X509_sign(pair.x509, by->key, EVP_sha256()) > 0);
     return pair;
 }
@@ -102,6 +111,46 @@ static apr_status_t responder_cert(md_ocsp_cert_t **pocsp, X509 *x509, const md_
 }
 
 #define RESPONDER_YEAR (365L * 24 * 3600)
+
+static void responder_spoil_usage(X509 *x509)
+{
+    ASN1_OCTET_STRING *nonsense = ASN1_OCTET_STRING_new();
+    X509_EXTENSION *ext;
+
+    assert_int_equal(ASN1_OCTET_STRING_set(nonsense, (const unsigned char *)"nonsense", 8), 1);
+    ext = X509_EXTENSION_create_by_NID(NULL, NID_key_usage, 0, nonsense);
+    assert_int_equal(X509_add_ext(x509, ext, -1), 1);
+    X509_EXTENSION_free(ext);
+    ASN1_OCTET_STRING_free(nonsense);
+}
+
+/* Delegates of the CA that are all but right. */
+static void responder_make_unfit(apr_time_t now)
+{
+    static const char OCSP[] = "OCSPSigning";
+    const responder_pair_t *ca = &responder.ca;
+    responder_pair_t *signers = responder.signers;
+    X509_NAME *name = X509_NAME_new();
+    const long y = RESPONDER_YEAR;
+    int i;
+
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"X", -1, -1, 0);
+    signers[SIGNER_TOMORROW] = responder_pair("D", ca, now, 360, y, NID_ext_key_usage, OCSP);
+    signers[SIGNER_NO_EXT] = responder_pair("D", ca, now, -3600, y, 0, NULL);
+    for (i = SIGNER_NO_USAGE; i <= SIGNER_RENAMED; ++i)
+        signers[i] = responder_pair("D", ca, now, -3600, y, NID_ext_key_usage, OCSP);
+    responder_add_ext(signers[SIGNER_NO_USAGE].x509, ca->x509, NID_key_usage, "keyEncipherment");
+    responder_spoil_usage(signers[SIGNER_MALFORMED].x509);
+    X509_set_issuer_name(signers[SIGNER_MISNAMED].x509, name);
+    EVP_PKEY_free(signers[SIGNER_RENAMED].key);
+    signers[SIGNER_RENAMED].key = ca->key;
+    EVP_PKEY_up_ref(ca->key);
+    X509_set_pubkey(signers[SIGNER_RENAMED].x509, ca->key);
+    X509_set_issuer_name(signers[SIGNER_RENAMED].x509, name);
+    for (i = SIGNER_NO_USAGE; i <= SIGNER_RENAMED; ++i)
+        assert_true(X509_sign(signers[i].x509, ca->key, EVP_sha256()) > 0);
+    X509_NAME_free(name);
+}
 
 /* A CA and certificates that are valid at `now`. */
 static void responder_make(apr_time_t now, apr_pool_t *p)
@@ -127,6 +176,7 @@ static void responder_make(apr_time_t now, apr_pool_t *p)
     signers[SIGNER_ENDS_SOON] = responder_pair("D", ca, now, -3600, 23 * 3600 + 1800,
                                                NID_ext_key_usage, OCSP);
     signers[SIGNER_STRANGER] = responder.stranger;
+    responder_make_unfit(now);
     signers[SIGNER_OTHER] = responder_pair("D", stranger, now, -3600, y, NID_ext_key_usage, OCSP);
     X509_up_ref(responder.leaf);
     X509_up_ref(responder.ca.x509);
@@ -149,6 +199,18 @@ static void responder_end(void)
         responder_end_pair(&responder.signers[i]);
     for (i = 0; i < 2; ++i)
         responder_end_pair(&responder.leaves[i]);
+}
+
+/* Of the only status. */
+static void responder_spoil_dates(OCSP_BASICRESP *basic, const responder_answer_t *what)
+{
+    ASN1_GENERALIZEDTIME *this_update = NULL, *next_update = NULL;
+
+    (void)OCSP_single_get0_status(OCSP_resp_get0(basic, 0), NULL, NULL, &this_update, &next_update);
+    if (what->this_is_bad)
+        ASN1_STRING_set(this_update, "yesterday", -1);
+    if (what->next_is_bad)
+        ASN1_STRING_set(next_update, "tomorrow", -1);
 }
 
 static void responder_add_status(OCSP_BASICRESP *basic, const responder_answer_t *what,
@@ -202,9 +264,11 @@ static const unsigned char *responder_say(apr_size_t *plen, const responder_answ
     int len;
 
     responder_add_status(basic, what, now);
+    responder_spoil_dates(basic, what);
     if (what->request)
         responder_copy_nonce(basic, what->request);
-    assert_int_equal(OCSP_basic_sign(basic, signer->x509, signer->key, EVP_sha256(), ballast, 0), 1);
+    assert_int_equal(OCSP_basic_sign(basic, signer->x509, signer->key, EVP_sha256(), ballast,
+                                     what->is_by_key ? OCSP_RESPID_KEY : 0), 1);
     response = OCSP_response_create(what->response_status, what->response_status ? NULL : basic);
     len = i2d_OCSP_RESPONSE(response, &der);
     assert_true(len > 0);

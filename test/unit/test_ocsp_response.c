@@ -148,6 +148,17 @@ static void what_is_believed_and_what_is_not(void **state)
         { { .next_off = DAY, .signer = SIGNER_ENDED }, APR_EINVAL, "signer expired on" },
         { { .next_off = DAY, .signer = SIGNER_STRANGER }, APR_EINVAL, "" },
         { { .next_off = DAY, .signer = SIGNER_OTHER }, APR_EINVAL, "not issued by the issuer" },
+        { { .next_off = DAY, .signer = SIGNER_STRANGER, .is_by_key = 1 }, APR_EINVAL,
+          "not issued by the issuer" },
+        { { .next_off = DAY, .is_by_key = 1 }, APR_SUCCESS, NULL },
+        { { .next_off = DAY, .signer = SIGNER_TOMORROW }, APR_EINVAL, "not valid yet" },
+        { { .next_off = DAY, .signer = SIGNER_NO_EXT }, APR_EINVAL, "not for signing OCSP" },
+        { { .next_off = DAY, .signer = SIGNER_NO_USAGE }, APR_EINVAL, "not for signing OCSP" },
+        { { .next_off = DAY, .signer = SIGNER_MALFORMED }, APR_EINVAL, "malformed" },
+        { { .next_off = DAY, .signer = SIGNER_MISNAMED }, APR_EINVAL, "not issued by the issuer" },
+        { { .next_off = DAY, .signer = SIGNER_RENAMED }, APR_EINVAL, "not issued by the issuer" },
+        { { .next_off = DAY, .this_is_bad = 1 }, APR_EINVAL, "in the future" },
+        { { .next_off = DAY, .next_is_bad = 1 }, APR_EINVAL, "malformed date" },
         { { .next_off = DAY, .is_forged = 1 }, APR_EINVAL, "signature of the response" },
         { { .next_off = DAY, .is_forged = 1, .signer = SIGNER_DELEGATE }, APR_EINVAL, "signature" },
         { { .next_off = DAY, .about = responder.other_leaf }, APR_EINVAL, "another certificate" },
@@ -184,6 +195,9 @@ static void what_it_says(void **state)
     assert_int_equal(answer.this_update, now - apr_time_from_sec(3600));
     assert_int_equal(answer.next_update, now + apr_time_from_sec(DAY));
     assert_int_equal(answer.ends_at, answer.next_update);
+    assert_int_equal(check_at(&answer, &revoked, answer.ends_at - 1), APR_SUCCESS);
+    assert_int_equal(check_at(&answer, &revoked, answer.ends_at), APR_EINVAL);
+    assert_int_equal(check_at(&answer, &revoked, now), APR_SUCCESS);
     assert_int_equal(answer.revoked_at, now - apr_time_from_sec(3600));
     assert_string_equal(answer.reason, "keyCompromise");
     assert_int_equal(check_at(&answer, &open, now), APR_SUCCESS);
