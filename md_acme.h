@@ -113,6 +113,7 @@ const char *md_acme_url_member(const md_json_t *json, const char *member, const 
 #define MD_PROBLEM_BAD_NONCE               "acme:error:badNonce"
 #define MD_PROBLEM_BAD_SIGNATURE_ALGORITHM "acme:error:badSignatureAlgorithm"
 #define MD_PROBLEM_BAD_PUBLIC_KEY          "acme:error:badPublicKey"
+#define MD_PROBLEM_INVALID_PROFILE         "acme:error:invalidProfile"
 #define MD_PROBLEM_ORDER_NOT_READY         "acme:error:orderNotReady"
 #define MD_PROBLEM_RATE_LIMITED            "acme:error:rateLimited"
 #define MD_PROBLEM_UNAUTHORIZED            "acme:error:unauthorized"

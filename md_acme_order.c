@@ -569,22 +569,50 @@ static int is_refusal_of_order(const md_err_t *err)
            && err->scope != MD_SCOPE_ACCOUNT;
 }
 
-/* That a new certificate takes the place of another one is good to know for the CA, but no reason
- * not to get it: refused for whatever reason, the same is ordered once without that. */
+/* What is wished of an order beyond its names; both or either may be NULL. */
+typedef struct wishes_t {
+    const char *profile, *replaces;
+} wishes_t;
+
+/* What a refused order is placed without, the next time; 0: it has nothing that it can do without.
+ * A profile that is not mandatory is one thing (draft-ietf-acme-profiles 6). That a new certificate
+ * takes the place of another one is good to know for the CA, but no reason not to get it, whatever
+ * the refusal says. */
+static int give_up_wish(wishes_t *wishes, const md_issue_t *issue, const md_err_t *err)
+{
+    if (wishes->profile && !issue->profile_mandatory
+        && md_problem_is(err, MD_PROBLEM_INVALID_PROFILE)) {
+        md_log(MD_LOG_WARNING, "md[%s]: the CA refuses the profile '%s' (%s): the certificate is "
+               "ordered without it. Correct MDProfile, or remove it", issue->name, wishes->profile,
+               md_text_line(err->detail, MD_MAX_TEXT, err->p));
+        wishes->profile = NULL;
+        return 1;
+    }
+    if (!wishes->replaces)
+        return 0;
+    wishes->replaces = NULL;
+    return 1;
+}
+
+/* The order as wished, else once without each wish that may be given up. */
 static apr_status_t try_new_order(md_reply_t **preply, md_issue_t *issue, const char *profile,
                                   md_err_t *err, apr_pool_t *tmp)
 {
-    const char *url = md_acme_directory(issue->acme)->new_order, *replaces = replaced_cert(issue);
+    wishes_t wishes = { profile, replaced_cert(issue) };
+    const char *url = md_acme_directory(issue->acme)->new_order;
+    const md_json_t *payload;
     apr_status_t rv;
 
-    if (replaces) {
-        rv = md_acme_try_post(preply, issue->acme, md_acct_signer(issue->acct), url,
-                              new_order_payload(issue, profile, replaces, tmp), err, tmp);
-        if (rv == APR_SUCCESS || !is_refusal_of_order(err))
+    for (;;) {
+        payload = new_order_payload(issue, wishes.profile, wishes.replaces, tmp);
+        if (!wishes.replaces && (!wishes.profile || issue->profile_mandatory))
+            return post(preply, issue, url, payload, err, tmp);
+        rv = md_acme_try_post(preply, issue->acme, md_acct_signer(issue->acct), url, payload, err,
+                              tmp);
+        if (rv == APR_SUCCESS || !is_refusal_of_order(err) || !give_up_wish(&wishes, issue, err))
             return rv;
         md_err_clear(err);
     }
-    return post(preply, issue, url, new_order_payload(issue, profile, NULL, tmp), err, tmp);
 }
 
 static apr_status_t post_new_order(md_reply_t **preply, md_issue_t *issue, md_err_t *err,

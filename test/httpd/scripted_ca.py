@@ -735,7 +735,7 @@ class ScriptedCA:
     tos           announce terms of service and demand agreement
 
     renewal_info, an attribute, is what it answers about any certificate (RFC 9773), with renewal_retry_after; None: it
-    does not offer that.
+    does not offer that. profiles are what it announces: descriptions by name.
     """
     INTERMEDIATE_NAME = "Scripted Intermediate"
 
@@ -752,6 +752,7 @@ class ScriptedCA:
         self._accounts, self._authzs, self._orders = {}, {}, {}
         self._nonces = collections.OrderedDict()
         self.renewal_info, self.renewal_retry_after = None, 21600
+        self.profiles = {}
         self._ids = itertools.count(1)
         self._connections = set()
         self._server = self._thread = None
@@ -1084,6 +1085,8 @@ class ScriptedCA:
             meta = {"website": self.url("/about")}
             if self.tos:
                 meta["termsOfService"] = self.url("/terms")
+            if self.profiles:
+                meta["profiles"] = self.profiles
             more = {"renewalInfo": self.url("/renewal-info")} if self.renewal_info else {}
             return Reply(200, {"newNonce": self.url("/new-nonce"),
                                "newAccount": self.url("/new-account"),
@@ -1140,6 +1143,8 @@ class ScriptedCA:
         identifiers = (rq.payload or {}).get("identifiers")
         if not identifiers:
             raise Problem("malformed", "no identifiers")
+        if rq.payload.get("profile", "") not in ("", *self.profiles):
+            raise Problem("invalidProfile", "no such profile")
         names = []
         for i in identifiers:
             if i.get("type") != "dns":
