@@ -128,6 +128,7 @@ static md_reply_t *reply_of(const md_response_t *response, const char *url, apr_
 {
     md_reply_t *reply = apr_pcalloc(p, sizeof(*reply));
 
+    reply->url = url;
     reply->status = response->status;
     reply->headers = response->headers;
     reply->location = md_uri_resolve(url, apr_table_get(response->headers, "Location"), p);
@@ -140,6 +141,38 @@ static md_reply_t *reply_of(const md_response_t *response, const char *url, apr_
         && md_json_parse(&reply->json, response->body, response->len, NULL, p) != APR_SUCCESS)
         reply->json = NULL;
     return reply;
+}
+
+/* What goes through the links of a reply, one header field at a time. */
+typedef struct links_t {
+    apr_array_header_t *targets;
+    const char *rel;
+    apr_pool_t *p;
+} links_t;
+
+static int collect_links(void *baton, const char *name, const char *value)
+{
+    links_t *links = baton;
+
+    (void)name;
+    md_link_targets(links->targets, value, links->rel, MD_MAX_ALTERNATES, links->p);
+    return 1;
+}
+
+apr_array_header_t *md_reply_links(const md_reply_t *reply, const char *rel, apr_pool_t *p)
+{
+    links_t links = { md_strings_make(p), rel, p };
+    apr_array_header_t *urls = md_strings_make(p);
+    const char *url;
+    int i;
+
+    apr_table_do(collect_links, &links, reply->headers, "Link", NULL);
+    for (i = 0; i < links.targets->nelts; ++i) {
+        url = md_uri_resolve(reply->url, APR_ARRAY_IDX(links.targets, i, const char *), p);
+        if (!md_uri_check_http(url, p))
+            APR_ARRAY_PUSH(urls, const char *) = url;
+    }
+    return urls;
 }
 
 /* ---- problems (RFC 8555 6.7) ---- */
@@ -390,6 +423,25 @@ static int is_no_surprise(const md_err_t *err, int is_of_new_account)
            || (is_of_new_account && md_problem_is(err, MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST));
 }
 
+/* People have to do something before the CA goes on, such as agree to new terms of service (7.3.3):
+ * it tells where. */
+static void add_user_action(const md_reply_t *reply, md_err_t *err)
+{
+    const apr_array_header_t *links = md_reply_links(reply, "terms-of-service", err->p);
+    const char *terms = links->nelts > 0 ? APR_ARRAY_IDX(links, 0, const char *) : NULL;
+    const char *instance = md_acme_url_member(reply->json, "instance", reply->url, err->p);
+
+    if (!md_problem_is(err, MD_PROBLEM_USER_ACTION_REQUIRED) || (!terms && !instance))
+        return;
+    err->detail = apr_pstrcat(err->p, err->detail, " (",
+                              terms ? "The CA's terms of service are at " : "", terms ? terms : "",
+                              terms && instance ? " . " : "",
+                              instance ? "The CA tells what you have to do at " : "",
+                              instance ? instance : "",
+                              " . When that is done, 'a2md renew' makes the next attempt at once)",
+                              NULL);
+}
+
 /* A reply other than 2xx becomes an error. A limit is for the orders of a domain or an account
  * where new ones are asked for; anywhere else it is one for requests. A problem is told at debug
  * level if it `is_detail`. */
@@ -403,6 +455,7 @@ static apr_status_t fail_by_reply(md_acme_t *acme, const md_reply_t *reply, cons
 
     if (is_problem(reply)) {
         rv = md_problem_fail(err, reply->json, "");
+        add_user_action(reply, err);
         if (reply->status == 503 || (reply->status == 429 && !is_new))
             md_err_blame(err, MD_SCOPE_CA, 0);
         md_log(is_detail || is_no_surprise(err, is_acct) ? MD_LOG_DEBUG : MD_LOG_WARNING,
@@ -646,6 +699,16 @@ apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t sig
                            apr_pool_t *p)
 {
     signed_t s = { .url = url, .payload = "", .signer = signer, .accept = accept, .max = max };
+
+    return post_signed(preply, acme, &s, err, p);
+}
+
+apr_status_t md_acme_try_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
+                               const char *url, const char *accept, apr_size_t max, md_err_t *err,
+                               apr_pool_t *p)
+{
+    signed_t s = { .url = url, .payload = "", .signer = signer, .accept = accept, .max = max,
+                   .is_try = 1 };
 
     return post_signed(preply, acme, &s, err, p);
 }

@@ -30,6 +30,7 @@ typedef struct md_signer_t {
 
 /* What a signed request brought; lives in the pool given. */
 typedef struct md_reply_t {
+    const char *url;        /* that was asked for */
     int status;
     const char *location;   /* NULL if absent */
     const char *media_type; /* without parameters, never NULL */
@@ -87,11 +88,21 @@ apr_status_t md_acme_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t sig
                            const char *url, const char *accept, apr_size_t max, md_err_t *err,
                            apr_pool_t *p);
 
+/* The same for what has another way if it is refused: for the log that is a detail. */
+MD_MUST_CHECK
+apr_status_t md_acme_try_fetch(md_reply_t **preply, md_acme_t *acme, md_signer_t signer,
+                               const char *url, const char *accept, apr_size_t max, md_err_t *err,
+                               apr_pool_t *p);
+
 /* GET what anybody may see (RFC 9773 4.1), with neither signature nor nonce. Any HTTP status is
  * success, and one that tells of a busy CA holds up nobody else. */
 MD_MUST_CHECK
 apr_status_t md_acme_get(md_reply_t **preply, md_acme_t *acme, const char *url, apr_size_t max,
                          md_err_t *err, apr_pool_t *p);
+
+/* URLs of the links with this relation in the headers of an answer (RFC 8555 7.1), absolute, at
+ * most MD_MAX_ALTERNATES of them. */
+apr_array_header_t *md_reply_links(const md_reply_t *reply, const char *rel, apr_pool_t *p);
 
 /* When the CA wants to see the next request of anybody at the earliest: it, or what stands in front
  * of it, answers 429 or 503 (6.6). 0: now. What reaches far beyond what the CA can ask for was
@@ -118,6 +129,7 @@ const char *md_acme_url_member(const md_json_t *json, const char *member, const 
 #define MD_PROBLEM_RATE_LIMITED            "acme:error:rateLimited"
 #define MD_PROBLEM_UNAUTHORIZED            "acme:error:unauthorized"
 #define MD_PROBLEM_UNSUPPORTED_IDENTIFIER  "acme:error:unsupportedIdentifier"
+#define MD_PROBLEM_USER_ACTION_REQUIRED    "acme:error:userActionRequired"
 int md_problem_is(const md_err_t *err, const char *type);
 
 /* The types that RFC 8555 6.7 and its successors define, by number: the name, without prefix

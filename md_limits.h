@@ -13,6 +13,7 @@
 #define MD_MAX_CHALLENGE    8191          /* an http-01 or tls-alpn-01 answer */
 #define MD_MAX_ALPN_PAIRS   8             /* keys with certificates for one tls-alpn-01 answer */
 #define MD_MAX_JSON_DEPTH   32            /* nesting of any document */
+#define MD_MAX_ALTERNATES   8             /* chains of one certificate that are looked at */
 #define MD_MAX_CHAIN        10            /* certificates in a chain */
 #define MD_MAX_ISSUERS      1000          /* that are shared among many chains */
 #define MD_MAX_JOB_LOG      128           /* entries in a job's log */

@@ -606,6 +606,81 @@ const char *md_uri_resolve(const char *base, const char *ref, apr_pool_t *p)
                        len ? "" : "/", ref, NULL);
 }
 
+/* ---- links (RFC 8288 3) ---- */
+
+#define BLANKS " \t"
+
+/* A value of a parameter, a token or a quoted string (RFC 9110 5.6.4); *ptext goes behind it. */
+static const char *link_value(const char **ptext, apr_pool_t *p)
+{
+    const char *from = *ptext;
+    char *value, *to;
+
+    if (*from != '"') {
+        *ptext += strcspn(from, BLANKS ";,");
+        return apr_pstrmemdup(p, from, (apr_size_t)(*ptext - from));
+    }
+    value = to = apr_palloc(p, strlen(from));
+    for (++from; *from && *from != '"'; ++from) {
+        if (*from == '\\' && from[1])
+            ++from;
+        *to++ = *from;
+    }
+    *to = '\0';
+    *ptext = from + (*from == '"');
+    return value;
+}
+
+/* One parameter, at the ';' before it: the value if it is `rel`, else NULL. */
+static const char *link_rel(const char **ptext, apr_pool_t *p)
+{
+    const char *name = *ptext + 1 + strspn(*ptext + 1, BLANKS), *value;
+    size_t len = strcspn(name, BLANKS "=;,");
+
+    *ptext = name + len + strspn(name + len, BLANKS);
+    if (**ptext != '=')
+        return NULL;
+    *ptext += 1 + strspn(*ptext + 1, BLANKS);
+    value = link_value(ptext, p);
+    return len == 3 && !strncasecmp(name, "rel", len) ? value : NULL;
+}
+
+static int has_word(const char *list, const char *word)
+{
+    size_t len;
+
+    for (; list && *list; list += len) {
+        list += strspn(list, BLANKS);
+        len = strcspn(list, BLANKS);
+        if (len > 0 && len == strlen(word) && !strncasecmp(list, word, len))
+            return 1;
+    }
+    return 0;
+}
+
+void md_link_targets(apr_array_header_t *targets, const char *value, const char *rel, int most,
+                     apr_pool_t *p)
+{
+    const char *target, *end, *rels, *one;
+
+    for (;;) {
+        target = value + strspn(value, BLANKS ",");
+        end = *target == '<' ? strchr(target, '>') : NULL;
+        if (!end || targets->nelts >= most)
+            return;
+        value = end + 1 + strspn(end + 1, BLANKS);
+        for (rels = NULL; *value == ';'; value += strspn(value, BLANKS)) {
+            one = link_rel(&value, p);
+            rels = rels ? rels : one; /* the first counts (RFC 8288 3.3) */
+        }
+        if (has_word(rels, rel))
+            APR_ARRAY_PUSH(targets, const char *)
+                = apr_pstrmemdup(p, target + 1, (apr_size_t)(end - target - 1));
+        if (*value != ',')
+            return;
+    }
+}
+
 const char *md_uri_segment(const char *text, apr_pool_t *p)
 {
     char *segment = apr_palloc(p, strlen(text) * 3 + 1), *to = segment;

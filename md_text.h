@@ -100,6 +100,12 @@ const char *md_uri_check_http(const char *uri, apr_pool_t *p);
  * NULL. */
 const char *md_uri_resolve(const char *base, const char *ref, apr_pool_t *p);
 
+/* The targets, as they are written, of the links with this relation in the value of a Link header
+ * (RFC 8288 3) are added to `targets` while it has fewer than `most`; what is malformed ends the
+ * value. */
+void md_link_targets(apr_array_header_t *targets, const char *value, const char *rel, int most,
+                     apr_pool_t *p);
+
 /* Text as one segment of a path in a URI (RFC 3986 3.3): all but unreserved characters are
  * percent-encoded. */
 const char *md_uri_segment(const char *text, apr_pool_t *p);

@@ -77,6 +77,18 @@ static void check_uri(const char *uri, const char *base, apr_pool_t *p)
         holds(!strcmp(md_uri_resolve(base, resolved, p), resolved));
 }
 
+static void check_links(const char *value, const char *rel, apr_pool_t *p)
+{
+    apr_array_header_t *targets = md_strings_make(p);
+    int i;
+
+    md_link_targets(targets, value, rel, MD_MAX_ALTERNATES, p);
+    holds(targets->nelts <= MD_MAX_ALTERNATES);
+    for (i = 0; i < targets->nelts; ++i)
+        holds(!strchr(APR_ARRAY_IDX(targets, i, const char *), '>')
+              && strstr(value, APR_ARRAY_IDX(targets, i, const char *)));
+}
+
 static void check_shown(const char *text, apr_size_t max, apr_pool_t *p)
 {
     const char *clean = md_text_clean(text, max, p), *line = md_text_line(text, max, p), *c;
@@ -120,5 +132,6 @@ void fuzz_one(const char *data, size_t len, apr_pool_t *p)
     check_name(a, p);
     check_covers(a, b, p);
     check_uri(b, a, p);
+    check_links(a, b, p);
     check_shown(data, strlen(b), p);
 }

@@ -479,6 +479,38 @@ static void uris_are_resolved(void **state)
     assert_null(md_uri_resolve("https://a.b/", NULL, p));
 }
 
+/* RFC 8288 3; two at most. */
+static void links_are_found(void **state)
+{
+    static const struct { const char *value, *targets; } LINKS[] = {
+        { "<a>;rel=\"next\"", "a" },
+        { "<a>; rel=next, <b> ;rel=\"up\",<c>;title=x;REL=\"foo NEXT\"", "a c" },
+        { "<a>; title=\"x, <y>; rel=next\"; rel=up", "" },
+        { "<a>; title=\"\\\"; rel=next\"; rel=\"next\"", "a" },
+        { "<a>; rel=up; rel=next", "" }, /* the first counts */
+        { "<a>; rel = next ; foo, <b>;foo;rel=next", "a b" },
+        { "<a,b;c>;rel=next", "a,b;c" },
+        { "<a>;rel=nextnext, <b>;xrel=next, <c>;rel=\"nex t\"", "" },
+        { ", ,<a>;rel=next,,<b>;rel=next", "a b" },
+        { "<a>;rel=next,<b>;rel=next,<c>;rel=next", "a b" },
+        { "<>;rel=next", "" },
+        { "<a>;rel=next x, <b>;rel=next", "a" },
+        { "<a>;rel=\"next", "a" },
+        { "a;rel=next", "" }, { "<a;rel=next", "" }, { "<a>", "" }, { "<a>;", "" }, { "", "" },
+        { "<a>;rel=", "" }, { "<a>;rel=\"\"", "" },
+    };
+    apr_array_header_t *targets;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(LINKS) / sizeof(LINKS[0]); ++i) {
+        targets = md_strings_make(p);
+        md_link_targets(targets, LINKS[i].value, "next", 2, p);
+        if (strcmp(apr_array_pstrcat(p, targets, ' '), LINKS[i].targets))
+            fail_msg("%s: '%s'", LINKS[i].value, apr_array_pstrcat(p, targets, ' '));
+    }
+}
+
 static void errors_explain(void **state)
 {
     md_err_t err, copy;
@@ -522,7 +554,8 @@ int main(void)
         TEST(printable_text), TEST(text_as_it_is_kept), TEST(text_for_pages), TEST(rough_durations), TEST(uris_are_resolved), TEST(minimal_names), TEST(durations), TEST(windows),
         TEST(time_stamps), TEST(files_are_whole_and_exact), TEST(what_is_no_file_is_not_read),
         TEST(trees_that_are_removed_have_limits),
-        TEST(json_documents), TEST(errors_explain),
+        TEST(json_documents), TEST(links_are_found),
+        TEST(errors_explain),
     };
 
     apr_initialize();
