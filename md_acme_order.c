@@ -229,6 +229,7 @@ static void forget_order(md_issue_t *issue)
     if (issue->proofs)
         md_proofs_destroy(issue->proofs);
     issue->proofs = NULL;
+    issue->choice = NULL;
     issue->order_is_resumed = 0;
     issue->polls = 0;
     issue->is_submitted = issue->is_finalized = issue->is_unready = 0;
@@ -1068,36 +1069,43 @@ static apr_array_header_t *values_of(const apr_array_header_t *identifiers, apr_
     return values;
 }
 
-/* RFC 8555 7.4.2. Nothing is staged that does not pass the checks. */
-static apr_status_t download(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
+/* For as long as there is the order. */
+static md_choice_t *choice_of(md_issue_t *issue)
+{
+    md_choice_t *choice = issue->choice;
+
+    if (!choice) {
+        choice = issue->choice = apr_pcalloc(issue->order_pool, sizeof(*choice));
+        choice->p = issue->order_pool;
+        choice->acme = issue->acme;
+        choice->signer = md_acct_signer(issue->acct);
+        choice->name = issue->name;
+        choice->url = issue->order->certificate;
+        choice->names = values_of(issue->identifiers, issue->order_pool);
+        choice->preferred = issue->preferred_chain;
+    }
+    choice->key = issue->key;
+    return choice;
+}
+
+/* RFC 8555 7.4.2. *pis_done: the chain is staged. */
+static apr_status_t download(int *pis_done, md_issue_t *issue, apr_time_t now, md_err_t *err,
+                             apr_pool_t *tmp)
 {
     const char *file = md_key_spec_file(spec_of(issue), "pubcert", tmp);
     apr_array_header_t *chain;
-    md_reply_t *reply;
     apr_status_t rv;
 
+    *pis_done = 0;
     rv = load_key(issue, err, tmp);
     if (md_is_lack(rv))
         return rv;
     if (rv != APR_SUCCESS)
         return md_fail(err, APR_EINVAL, "the private key of the order is no longer in staging");
-    rv = fetch(&reply, issue, issue->order->certificate, "application/pem-certificate-chain",
-               MD_MAX_CHAIN_BODY, err, tmp);
-    if (rv != APR_SUCCESS)
+    rv = md_choice_step(&chain, choice_of(issue), now, err, tmp);
+    if (rv != APR_SUCCESS || !chain)
         return rv;
-    rv = md_chain_from_pem(&chain, reply->body, reply->len, err, tmp);
-    if (rv != APR_SUCCESS || chain->nelts == 0)
-        return md_fail(err, APR_EINVAL, "what the CA delivered at %s is not a certificate "
-                       "chain: %s", issue->order->certificate, rv != APR_SUCCESS
-                       ? apr_pstrdup(tmp, err->detail) : "the chain holds no certificate");
-    chain = md_chain_sort(chain, issue->key, tmp);
-    rv = md_chain_check(chain, issue->key, values_of(issue->identifiers, tmp), now, err, tmp);
-    if (rv != APR_SUCCESS) {
-        md_fail(err, APR_EINVAL, "the certificate that the CA delivered at %s is refused: %s",
-                issue->order->certificate, apr_pstrdup(tmp, err->detail));
-        /* Another one would be the same, and each is one of a limited number. */
-        return md_err_blame(err, MD_SCOPE_DOMAIN, 1);
-    }
+    *pis_done = 1;
     return md_store_save_chain(issue->store, MD_STORE_STAGING, issue->name, file, chain, err, tmp);
 }
 
@@ -1114,14 +1122,18 @@ static md_step_t refuse_chain(md_issue_t *issue, md_err_t *err, apr_pool_t *tmp)
 
 static md_step_t step_download(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
+    int is_done;
+
     issue->activity = "Retrieving certificate chain";
     if (!issue->order->certificate) {
         md_fail(err, APR_EINVAL, "order %s is valid but has no certificate URL",
                 issue->order->url);
         return give_up_order(issue, err, tmp);
     }
-    if (download(issue, now, err, tmp) != APR_SUCCESS)
+    if (download(&is_done, issue, now, err, tmp) != APR_SUCCESS)
         return refuse_chain(issue, err, tmp);
+    if (!is_done)
+        return MD_STEP_AGAIN;
     drop_order(issue, tmp);
     next_spec(issue);
     return MD_STEP_AGAIN;

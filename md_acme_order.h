@@ -7,6 +7,7 @@
 #define MD_ACME_ORDER_H
 
 #include "md_acme.h"
+#include "md_acme_chain.h"
 #include "md_acme_proof.h"
 #include "md_acme_use.h"
 #include "md_store.h"
@@ -50,6 +51,7 @@ typedef struct md_issue_t {
                                           * this CA whose place the new one takes, or NULL */
     const char *profile;                 /* or NULL */
     int profile_mandatory;
+    const char *preferred_chain;         /* see md_choice_t */
     md_solver_conf_t solver;
     int is_urgent;                       /* no valid certificate is served */
 
@@ -63,6 +65,7 @@ typedef struct md_issue_t {
     apr_pool_t *order_pool;
     int order_is_resumed;                /* from an earlier run */
     md_proofs_t *proofs;                 /* NULL: no authorization was looked at */
+    md_choice_t *choice;                 /* of the chain; NULL: not begun */
     const char *failed_type;             /* challenge type that the CA found wanting, or NULL */
     int needs_change;                    /* failed by what is configured: see md_job_t */
     int acct_refusals;                   /* orders that were refused as if by it */

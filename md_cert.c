@@ -207,6 +207,35 @@ apr_array_header_t *md_chain_sort(const apr_array_header_t *chain, const md_key_
     return sorted->nelts > (chain->nelts > 1) ? sorted : apr_array_copy(p, chain);
 }
 
+/* In UTF-8; a name may have several common ones. */
+static int has_common_name(const X509_NAME *name, const char *wanted)
+{
+    unsigned char *text;
+    int at, found = 0;
+
+    for (at = X509_NAME_get_index_by_NID(name, NID_commonName, -1); at >= 0 && !found;
+         at = X509_NAME_get_index_by_NID(name, NID_commonName, at)) {
+        if (ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)))
+            < 0)
+            continue;
+        found = !strcasecmp((const char *)text, wanted);
+        OPENSSL_free(text);
+    }
+    ERR_clear_error();
+    return found;
+}
+
+int md_chain_is_from(const apr_array_header_t *chain, const char *common_name)
+{
+    const md_cert_t *first = md_chain_leaf(chain), *last;
+
+    if (!first)
+        return 0;
+    last = APR_ARRAY_IDX(chain, chain->nelts - 1, const md_cert_t *);
+    return has_common_name(X509_get_issuer_name(first->x509), common_name)
+           || has_common_name(X509_get_issuer_name(last->x509), common_name);
+}
+
 apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key,
                             const apr_array_header_t *names, apr_time_t now, md_err_t *err,
                             apr_pool_t *p)

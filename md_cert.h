@@ -50,6 +50,10 @@ apr_status_t md_chain_check(const apr_array_header_t *chain, const md_key_t *key
                             const apr_array_header_t *names, apr_time_t now, md_err_t *err,
                             apr_pool_t *p);
 
+/* Was the leaf issued by, or does the chain end at (itself a part of it or not), a CA with this
+ * common name, in any case? */
+int md_chain_is_from(const apr_array_header_t *chain, const char *common_name);
+
 /* Would the TLS library serve it? Its security level, as configured for the system, rules out keys
  * and signatures that are too weak, and the TLS module ends the server over one. APR_EINVAL. */
 MD_MUST_CHECK

@@ -150,6 +150,14 @@ static const char *set_path_or_none(void *slot, const md_directive_t *d, apr_poo
     return NULL;
 }
 
+static const char *set_string_or_none(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    if (strcasecmp(d->argv[0], "none"))
+        return set_string(slot, d, p);
+    *(const char **)slot = "none";
+    return NULL;
+}
+
 static const char *add_path(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     apr_array_header_t **plist = slot;
@@ -627,6 +635,8 @@ static const struct setting_t {
     { "MDMustStaple", ANY, OF_PLACE, ONE, set_flag, AT(IS_INT, must_staple) },
     { "MDNotifyCmd", NOT_MD, OF_PROCESS, LINE, set_command, AT(IS_POINTER, notify_cmd) },
     { "MDPortMap", NOT_MD, OF_PROCESS, ONE_OR_TWO, set_port_map, AT_VALUES },
+    { "MDPreferredChain", ANY, OF_PLACE, ONE, set_string_or_none,
+      AT(IS_POINTER, preferred_chain) },
     { "MDPrivateKeys", ANY, OF_PLACE, LIST, set_key_specs, AT(IS_POINTER, key_specs) },
     { "MDProfile", ANY, OF_PLACE, ONE, set_string, AT(IS_POINTER, profile) },
     { "MDProfileMandatory", ANY, OF_PLACE, ONE, set_flag, AT(IS_INT, profile_mandatory) },
@@ -827,6 +837,7 @@ static void complete_ca(md_domain_t *domain, const md_conf_t *conf, apr_pool_t *
     domain->profile = conf->profile;
     domain->profile_mandatory = conf->profile_mandatory;
     domain->ari_renewals = conf->renew_via_ari;
+    domain->preferred_chain = unless_none(conf->preferred_chain);
 }
 
 /* The section's own file; its `none` only where it cancels something. */

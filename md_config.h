@@ -41,6 +41,7 @@ typedef struct md_conf_t {
     const md_eab_t *eab;
     const char *profile;
     int profile_mandatory;
+    const char *preferred_chain;     /* MDPreferredChain; "none" cancels what is inherited */
     int renew_mode, renew_via_ari;
     md_window_spec_t renew_window, warn_window; /* unset: length and percent -1 */
     const char *require_https;       /* `off`, `temporary`, `permanent` */

@@ -44,6 +44,7 @@ typedef struct md_domain_t {
     const char *eab_kid, *eab_hmac;
     const char *profile;
     int profile_mandatory, ari_renewals;
+    const char *preferred_chain;     /* common name of its issuer or root, or NULL */
 
     /* known only while a server runs */
     struct md_conf_t *conf;          /* settings of the section */

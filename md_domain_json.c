@@ -63,6 +63,7 @@ static const struct {
     ROW("profile", AS_STRING, profile),
     ROW("profile-mandatory", AS_BOOL, profile_mandatory),
     ROW("ari-renewals", AS_BOOL, ari_renewals),
+    ROW("preferred-chain", AS_STRING, preferred_chain),
 };
 #define MEMBER_COUNT (sizeof(MEMBERS) / sizeof(MEMBERS[0]))
 

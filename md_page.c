@@ -469,6 +469,7 @@ static void put_settings(const page_t *page, const md_domain_t *domain)
     put_list(page, "Names", domain->names);
     put_term(page, "CA", cas(page, domain));
     put_text(page, "Profile", domain->profile);
+    put_text(page, "Preferred chain", domain->preferred_chain);
     put_list(page, "Contact", domain->contacts);
     put_term(page, "Keys", keys(page, domain));
     put_list(page, "Files", domain->cert_files);

@@ -487,6 +487,7 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
     issue->replaces = replaced_certs(renew, renew->p);
     issue->profile = domain->profile;
     issue->profile_mandatory = domain->profile_mandatory;
+    issue->preferred_chain = domain->preferred_chain;
     issue->wish.ca_url = renew->ca_url;
     issue->wish.contacts = domain->contacts;
     issue->wish.agreement = domain->ca_agreement;

@@ -189,6 +189,7 @@ const command_rec mod_md_commands[] = {
     LINE("MDNotifyCmd", "Command to run when a new certificate is ready."),
     SETTING("MDPortMap", "Local ports where connections to public ports 80 and 443 arrive."),
     SETTING("MDPrivateKeys", "Types of private keys, such as 'RSA 3072' and 'P-256'."),
+    SETTING("MDPreferredChain", "Common name of the issuer or root of the chain to use."),
     SETTING("MDProfile", "Certificate profile to ask the CA for."),
     SETTING("MDProfileMandatory", "'on' to fail when the CA does not offer the profile."),
     SETTING("MDRenewConcurrency", "Exchanges with CAs at the same time, default 64."),

@@ -735,7 +735,8 @@ class ScriptedCA:
     tos           announce terms of service and demand agreement
 
     renewal_info, an attribute, is what it answers about any certificate (RFC 9773), with renewal_retry_after; None: it
-    does not offer that. profiles are what it announces: descriptions by name.
+    does not offer that. profiles are what it announces: descriptions by name. alternates: for each chain that it offers
+    beside the usual one, the name of the root that its intermediate is from.
     """
     INTERMEDIATE_NAME = "Scripted Intermediate"
 
@@ -752,7 +753,7 @@ class ScriptedCA:
         self._accounts, self._authzs, self._orders = {}, {}, {}
         self._nonces = collections.OrderedDict()
         self.renewal_info, self.renewal_retry_after = None, 21600
-        self.profiles = {}
+        self.profiles, self.alternates = {}, []
         self._ids = itertools.count(1)
         self._connections = set()
         self._server = self._thread = None
@@ -954,7 +955,7 @@ class ScriptedCA:
         (re.compile(r"^/challenge/(\d+)/[a-z0-9-]+$"), "challenge"),
         (re.compile(r"^/order/(\d+)$"), "order"),
         (re.compile(r"^/order/(\d+)/finalize$"), "finalize"),
-        (re.compile(r"^/certificate/(\d+)$"), "certificate"),
+        (re.compile(r"^/certificate/(\d+)(?:/\d+)?$"), "certificate"),
         (re.compile(r"^/renewal-info/[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"), "renewalInfo"),
     )
 
@@ -1287,7 +1288,16 @@ class ScriptedCA:
         if order.certificate is None:
             raise Problem("malformed", "no such certificate", 404)
         order.downloaded = True
-        return Reply(200, self.chain(order.certificate), "application/pem-certificate-chain")
+        which = rq.path.split("/")[3:]
+        chain = self.alternate_chain(order, self.alternates[int(which[0])]) if which else self.chain(order.certificate)
+        reply = Reply(200, chain, "application/pem-certificate-chain")
+        links = [f'</certificate/{order.id}/{i}>; title="a, b"; rel="alternate"' for i in range(len(self.alternates))]
+        reply.headers.append(("Link", ", ".join([f'<{self.url("/up")}>;rel=up', *links])))
+        return reply
+
+    def alternate_chain(self, order, root):
+        """The same certificate, with the intermediate as another root signed it."""
+        return pem(order.certificate) + pem(Issuer(self.INTERMEDIATE_NAME, Issuer(root), self.intermediate.key).cert)
 
     # -- validation
 

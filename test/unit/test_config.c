@@ -72,6 +72,7 @@ static const struct { int places; const char *line; } ACCEPTED[] = {
     { S | V | M, "MDMustStaple ON" },
     { S | V, "MDNotifyCmd ''" },
     { S | V, "MDNotifyCmd /bin/notify" },
+    { S | V | M, "MDPreferredChain \"ISRG Root X1\"" },
     { S | V | M, "MDProfile shortlived" },
     { S | V | M, "MDProfileMandatory on" },
     { S | V | M, "MDRenewViaARI off" },
@@ -447,6 +448,9 @@ static void properties(void **state)
         { NULL, NULL, "stapling", "false" },
         { NULL, NULL, "ari-renewals", "true" },
         { NULL, NULL, "profile-mandatory", "false" },
+        { NULL, NULL, "preferred-chain", NULL },
+        { "MDPreferredChain A", "MDPreferredChain b", "preferred-chain", "\"b\"" },
+        { "MDPreferredChain A", "MDPreferredChain None", "preferred-chain", NULL },
         { NULL, NULL, "state", "0" },
     };
     const char *text;
