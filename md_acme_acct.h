@@ -26,6 +26,7 @@ typedef struct md_acct_wish_t {
     const apr_array_header_t *contacts; /* URIs */
     const char *agreement;              /* `accepted`, a URL, or NULL */
     const char *eab_kid, *eab_hmac;     /* both or none */
+    const char *eab_alg;                /* see md_mac_t */
     const md_key_spec_t *key_spec;      /* of a new account; NULL: P-256 */
     const char *id;                     /* preferred stored account, or NULL */
 } md_acct_wish_t;

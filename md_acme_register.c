@@ -57,12 +57,13 @@ static apr_status_t post_new_account(md_acct_t **pacct, md_acme_t *acme, const m
 {
     const md_directory_t *dir = md_acme_directory(acme);
     md_json_t *payload = md_json_object(p), *binding = NULL;
+    md_mac_t mac = { wish->eab_kid, wish->eab_hmac, wish->eab_alg };
     md_signer_t signer = { .key = key };
     md_reply_t *reply;
     apr_status_t rv = APR_SUCCESS;
 
     if (wish->eab_kid)
-        rv = md_jws_bind(&binding, wish->eab_kid, wish->eab_hmac, dir->new_account, key, err, p);
+        rv = md_jws_bind(&binding, mac, dir->new_account, key, err, p);
     else if (dir->external_account_required)
         md_log(MD_LOG_INFO, "%s registers accounts only with an external account binding: "
                "set MDExternalAccountBinding to the key id and MAC key that the CA gave you",

@@ -11,6 +11,7 @@
 #include <apr_strings.h>
 
 #include "md_file.h"
+#include "md_jws.h"
 #include "md_limits.h"
 #include "md_text.h"
 
@@ -391,6 +392,18 @@ static const char *eab_member(const char **pvalue, const md_json_t *json, const 
     return NULL;
 }
 
+/* What is the default is not kept. */
+static const char *set_eab_alg(md_eab_t *eab, const char *word, apr_pool_t *p)
+{
+    const char *alg = md_jws_mac_alg(word);
+
+    if (!alg)
+        return apr_psprintf(p, "'%s': supported algorithms are HS256, HS384 and HS512",
+                            md_text_printable(word, p));
+    eab->alg = strcmp(alg, "HS256") ? alg : NULL;
+    return NULL;
+}
+
 static const char *load_eab(md_eab_t *eab, const md_directive_t *d, apr_pool_t *p)
 {
     const char *path = NULL, *wrong;
@@ -408,7 +421,12 @@ static const char *load_eab(md_eab_t *eab, const md_directive_t *d, apr_pool_t *
         || md_json_parse(&json, text, len, NULL, p) != APR_SUCCESS)
         return apr_psprintf(p, "error reading JSON file %s", path);
     wrong = eab_member(&eab->kid, json, "kid", p);
-    return wrong ? wrong : eab_member(&eab->hmac, json, "hmac", p);
+    if (!wrong)
+        wrong = eab_member(&eab->hmac, json, "hmac", p);
+    if (!wrong && md_json_has(json, "alg"))
+        wrong = set_eab_alg(eab, md_json_get_str(json, "alg") ? md_json_get_str(json, "alg") : "",
+                            p);
+    return wrong;
 }
 
 static const char *set_eab(void *slot, const md_directive_t *d, apr_pool_t *p)
@@ -416,9 +434,10 @@ static const char *set_eab(void *slot, const md_directive_t *d, apr_pool_t *p)
     md_eab_t *eab = apr_pcalloc(p, sizeof(*eab));
     const char *wrong = NULL;
 
-    if (d->argc == 2) {
+    if (d->argc > 1) {
         eab->kid = apr_pstrdup(p, d->argv[0]);
         eab->hmac = apr_pstrdup(p, d->argv[1]);
+        wrong = d->argc > 2 ? set_eab_alg(eab, d->argv[2], p) : NULL;
     }
     else if (strcasecmp(d->argv[0], "none")) {
         wrong = load_eab(eab, d, p);
@@ -577,6 +596,7 @@ typedef enum { OF_PLACE, OF_PLACE_OR_VHOST, OF_PROCESS, OF_SECTION_OR_PROCESS } 
 /* The words it takes: fewest and most, -1 for any number. */
 #define ONE 1, 1
 #define ONE_OR_TWO 1, 2
+#define ONE_TO_THREE 1, 3
 #define TWO 2, 2
 #define SOME 1, -1
 #define LIST 0, -1
@@ -621,7 +641,7 @@ static const struct setting_t {
     { "MDContactEmail", ANY, OF_PLACE_OR_VHOST, ONE, set_string, AT(IS_POINTER, contact) },
     { "MDDriveMode", ANY, OF_PLACE, ONE, set_renew_mode, AT(IS_INT, renew_mode) },
     { "MDEventLog", NOT_MD, OF_PROCESS, ONE, set_path_or_off, AT(IS_POINTER, event_log) },
-    { "MDExternalAccountBinding", ANY, OF_PLACE, ONE_OR_TWO, set_eab, AT(IS_POINTER, eab) },
+    { "MDExternalAccountBinding", ANY, OF_PLACE, ONE_TO_THREE, set_eab, AT(IS_POINTER, eab) },
     { "MDHttpProxy", ANY, OF_SECTION_OR_PROCESS, ONE, set_http_url, AT(IS_POINTER, proxy_url) },
     { "MDHttpProxyCACertificateFile", ANY, OF_SECTION_OR_PROCESS, ONE, set_path_or_none,
       AT(IS_POINTER, proxy_ca_file) },
@@ -833,6 +853,7 @@ static void complete_ca(md_domain_t *domain, const md_conf_t *conf, apr_pool_t *
     if (conf->eab) {
         domain->eab_kid = conf->eab->kid;
         domain->eab_hmac = conf->eab->hmac;
+        domain->eab_alg = conf->eab->alg;
     }
     domain->profile = conf->profile;
     domain->profile_mandatory = conf->profile_mandatory;

@@ -26,6 +26,7 @@ typedef struct md_directive_t {
 /* External account binding (RFC 8555 7.3.4). */
 typedef struct md_eab_t {
     const char *kid, *hmac;          /* both NULL: `none`, whatever is inherited */
+    const char *alg;                 /* see md_mac_t */
 } md_eab_t;
 
 typedef enum { MD_MATCH_ALL, MD_MATCH_SERVERNAMES } md_match_t;

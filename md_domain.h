@@ -41,7 +41,7 @@ typedef struct md_domain_t {
     apr_array_header_t *cert_files, *pkey_files; /* static ones, or NULL */
     int stapling;
     const char *cmd_dns_01, *proxy_url, *ca_certs, *proxy_ca_certs; /* private to this MD */
-    const char *eab_kid, *eab_hmac;
+    const char *eab_kid, *eab_hmac, *eab_alg; /* see md_mac_t */
     const char *profile;
     int profile_mandatory, ari_renewals;
     const char *preferred_chain;     /* common name of its issuer or root, or NULL */

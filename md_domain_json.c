@@ -60,6 +60,7 @@ static const struct {
     ROW("proxy-ca-certs", AS_STRING, proxy_ca_certs),
     ROW("eab.kid", AS_EAB, eab_kid),
     ROW("eab.hmac", AS_EAB, eab_hmac),
+    ROW("eab.alg", AS_EAB, eab_alg),
     ROW("profile", AS_STRING, profile),
     ROW("profile-mandatory", AS_BOOL, profile_mandatory),
     ROW("ari-renewals", AS_BOOL, ari_renewals),
@@ -178,7 +179,7 @@ md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p)
         || domain->cert_files->nelts != domain->pkey_files->nelts) /* no pairs, of no use */
         domain->cert_files = domain->pkey_files = NULL;
     if (!domain->eab_kid || !domain->eab_hmac)
-        domain->eab_kid = domain->eab_hmac = NULL;
+        domain->eab_kid = domain->eab_hmac = domain->eab_alg = NULL;
     return domain;
 }
 

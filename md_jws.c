@@ -3,6 +3,7 @@
 #include "md_jws.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include <apr_strings.h>
 
@@ -123,32 +124,56 @@ static const char *base64url_of(const char *text, apr_pool_t *p)
     return copy;
 }
 
-apr_status_t md_jws_bind(md_json_t **pjws, const char *kid, const char *hmac, const char *url,
-                         const md_key_t *key, md_err_t *err, apr_pool_t *p)
+static const struct {
+    const char *name, *digest;
+} MACS[] = { { "HS256", "SHA256" }, { "HS384", "SHA384" }, { "HS512", "SHA512" } };
+#define MAC_COUNT (sizeof(MACS) / sizeof(MACS[0]))
+
+/* Row of the table; MAC_COUNT: it has none. */
+static size_t mac_row(const char *name)
+{
+    size_t i = 0;
+
+    while (i < MAC_COUNT && strcasecmp(MACS[i].name, name))
+        ++i;
+    return i;
+}
+
+const char *md_jws_mac_alg(const char *name)
+{
+    size_t row = mac_row(name);
+
+    return row < MAC_COUNT ? MACS[row].name : NULL;
+}
+
+apr_status_t md_jws_bind(md_json_t **pjws, md_mac_t mac, const char *url, const md_key_t *key,
+                         md_err_t *err, apr_pool_t *p)
 {
     md_json_t *protected = md_json_object(p);
-    unsigned char mac[EVP_MAX_MD_SIZE], *secret;
-    apr_size_t mac_len, secret_len = md_base64url_decode(&secret, base64url_of(hmac, p), p);
+    unsigned char sum[EVP_MAX_MD_SIZE], *secret;
+    apr_size_t sum_len, secret_len = md_base64url_decode(&secret, base64url_of(mac.hmac, p), p);
     const char *head, *body, *input;
+    size_t row = mac_row(mac.alg ? mac.alg : "HS256");
 
-    if (!secret_len)
-        return md_fail_problem(err, APR_EINVAL, "apache:eab-hmac-invalid", "the MAC key of the "
-                               "external account binding for key id '%s' is not base64url: check "
-                               "MDExternalAccountBinding", kid);
-    md_json_set_str(protected, "alg", "HS256");
-    md_json_set_str(protected, "kid", kid);
+    if (!secret_len || row == MAC_COUNT)
+        return md_fail_problem(err, APR_EINVAL, "apache:eab-hmac-invalid", "the %s of the "
+                               "external account binding for key id '%s' is not %s: check "
+                               "MDExternalAccountBinding", secret_len ? "algorithm" : "MAC key",
+                               mac.kid, secret_len ? "HS256, HS384 or HS512" : "base64url");
+    md_json_set_str(protected, "alg", MACS[row].name);
+    md_json_set_str(protected, "kid", mac.kid);
     md_json_set_str(protected, "url", url);
     head = encode(md_json_text(protected, 1, p), p);
     body = encode(md_json_text(md_jwk_make(key, p), 1, p), p);
     input = signing_input(head, body, p);
-    if (!EVP_Q_mac(NULL, "HMAC", NULL, "SHA256", NULL, secret, secret_len,
-                   (const unsigned char *)input, strlen(input), mac, sizeof(mac), &mac_len))
-        mac_len = 0;
+    if (!EVP_Q_mac(NULL, "HMAC", NULL, MACS[row].digest, NULL, secret, secret_len,
+                   (const unsigned char *)input, strlen(input), sum, sizeof(sum), &sum_len))
+        sum_len = 0;
     md_wipe(secret, secret_len);
-    if (!mac_len)
+    if (!sum_len)
         return md_fail_problem(err, md_openssl_fail(err, APR_EGENERAL, "HMAC"),
                                "apache:eab-hmac-fail", "the external account binding for key id "
-                               "'%s' cannot be signed", kid);
-    *pjws = flattened(head, body, mac, mac_len, p);
+                               "'%s' cannot be signed", mac.kid);
+    *pjws = flattened(head, body, sum, sum_len, p);
     return APR_SUCCESS;
 }

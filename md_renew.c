@@ -493,6 +493,7 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
     issue->wish.agreement = domain->ca_agreement;
     issue->wish.eab_kid = domain->eab_kid;
     issue->wish.eab_hmac = domain->eab_hmac;
+    issue->wish.eab_alg = domain->eab_alg;
     issue->wish.key_spec = renew->reg->conf->account_key;
     issue->wish.id = domain->ca_account;
     issue->solver = solver_conf(renew->reg, domain, &problem, renew->p);

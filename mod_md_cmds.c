@@ -178,7 +178,7 @@ const command_rec mod_md_commands[] = {
     SETTING("MDContactEmail", "Mail address of the account at the CA."),
     SETTING("MDDriveMode", "Deprecated, use MDRenewMode."),
     SETTING("MDEventLog", "File that gets a line of JSON for each event, or 'off'."),
-    SETTING("MDExternalAccountBinding", "Key id and MAC key, a JSON file with both, or 'none'."),
+    SETTING("MDExternalAccountBinding", "Key id, MAC key and its algorithm, a JSON file, or 'none'."),
     SETTING("MDHttpProxy", "URL of the proxy for outgoing connections."),
     SETTING("MDHttpProxyCACertificateFile", "PEM file of trusted roots for the proxy, or 'none'."),
     SETTING("MDInitialDelay", "Wait before the first check, default 0."),

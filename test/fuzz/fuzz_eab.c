@@ -12,6 +12,7 @@
 
 static void check_binding(const md_eab_t *eab, apr_pool_t *p)
 {
+    md_mac_t mac = { eab->kid, eab->hmac, eab->alg };
     md_err_t err = fuzz_err(p);
     const char *protected;
     unsigned char *decoded;
@@ -19,7 +20,7 @@ static void check_binding(const md_eab_t *eab, apr_pool_t *p)
     apr_status_t rv;
     apr_size_t n;
 
-    rv = md_jws_bind(&jws, eab->kid, eab->hmac, URL, fuzz_key(), &err, p);
+    rv = md_jws_bind(&jws, mac, URL, fuzz_key(), &err, p);
     holds_with(rv, &err);
     if (rv != APR_SUCCESS) {
         holds(md_text_same(err.type, "apache:eab-hmac-invalid"));
@@ -30,6 +31,7 @@ static void check_binding(const md_eab_t *eab, apr_pool_t *p)
     holds(md_json_parse(&head, (char *)decoded, n, NULL, p) == APR_SUCCESS);
     holds(md_text_same(md_json_get_str(head, "kid"), eab->kid));
     holds(md_text_same(md_json_get_str(head, "url"), URL));
+    holds(md_jws_mac_alg(md_json_get_str(head, "alg")));
 }
 
 void fuzz_one(const char *data, size_t len, apr_pool_t *p)

@@ -81,11 +81,13 @@ DIRECTIVES = {
     "MDDriveMode": RENEW_MODE,
     "MDEventLog": Directive("SV", "1", ["events.log", "Off", "/dev/null"], []),
     "MDExternalAccountBinding": Directive(
-        "SVD", "1-2", ["kid aG1hYw", "NONE", "eab.json", "{root}/eab.json"],
+        "SVD", "1-3", ["kid aG1hYw", "kid aG1hYw hs384", "NONE", "eab.json", "{root}/eab.json"],
         [("missing.json", "file not found: {root}/missing.json"), ("md", "file not found: "),
          ("none.json", "error reading JSON file {root}/none.json"),
          ("no-kid.json", "JSON does not contain 'kid' element"),
-         ("no-hmac.json", "JSON does not contain 'hmac' element")]),
+         ("no-hmac.json", "JSON does not contain 'hmac' element"),
+         ("odd-alg.json", "'RS256': supported algorithms are HS256, HS384 and HS512"),
+         ("kid aG1hYw HS1", "'HS1': supported algorithms are HS256, HS384 and HS512")]),
     "MDHttpProxy": Directive(
         "SVD", "1", ["http://localhost:8080", "https://[::1]:65535"],
         [("localhost:8080", "scheme must be http or https"),
@@ -143,6 +145,7 @@ DIRECTIVES = {
 COUNT = {
     "1": [("", "takes one argument"), ('""', "takes one argument"), ("a b", "takes one argument")],
     "1-2": [("", "takes 1-2 arguments"), ("a b c", "takes 1-2 arguments")],
+    "1-3": [("", "takes 1-3 arguments"), ("a b c d", "takes 1-3 arguments")],
     "2": [("a", "takes 2 arguments"), ("a b c", "takes 2 arguments")],
 }
 
@@ -153,7 +156,8 @@ def checker(httpd):
     "" if nothing."""
     httpd.MODULES = ("authz_core", "unixd", "mime", "watchdog", "socache_shmcb", "ssl")
     files = {"eab.json": '{"kid": "kid-1", "hmac": "aG1hYw"}', "none.json": "kid",
-             "no-kid.json": '{"kid": "", "hmac": "x"}', "no-hmac.json": '{"kid": "k", "hmac": 5}'}
+             "no-kid.json": '{"kid": "", "hmac": "x"}', "no-hmac.json": '{"kid": "k", "hmac": 5}',
+             "odd-alg.json": '{"kid": "k", "hmac": "x", "alg": "RS256"}'}
     for name, text in files.items():
         (httpd.dir / name).write_text(text)
 
@@ -181,7 +185,7 @@ def put(place, text):
 def test_all_directives_are_in_the_table(checker):
     checker.httpd.write_conf()
     listed = re.findall(r"^(\S+) \(mod_md\.c\)$", checker.httpd.command("-L").stdout, re.MULTILINE)
-    assert sorted(listed) == sorted(DIRECTIVES) and len(listed) == len(set(listed)) == 52
+    assert sorted(listed) == sorted(DIRECTIVES) and len(listed) == len(set(listed)) == 53
 
 
 def test_accepted(checker):

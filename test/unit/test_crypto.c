@@ -438,6 +438,48 @@ static void chains_that_are_none(void **state)
     assert_int_equal(md_chain_from_pem(&chain, CUT, strlen(CUT), &err, p), APR_EINVAL);
 }
 
+static apr_status_t bind_to(md_json_t **pjws, const char *kid, const char *hmac, const char *alg,
+                         const md_key_t *key)
+{
+    md_mac_t mac = { kid, hmac, alg };
+
+    return md_jws_bind(pjws, mac, "https://x/new", key, &err, p);
+}
+
+/* RFC 7518 3.2, each by its own digest. */
+static void algorithms_of_bindings(void **state)
+{
+    static const struct { const char *alg, *name; unsigned int len; } ALGS[] = {
+        { "HS256", "HS256", 32 }, { "hs384", "HS384", 48 }, { "HS512", "HS512", 64 }
+    };
+    const EVP_MD *digests[] = { EVP_sha256(), EVP_sha384(), EVP_sha512() };
+    unsigned char *mac, expected[EVP_MAX_MD_SIZE];
+    md_key_t *key = make_key(&P256);
+    md_json_t *jws, *protected;
+    const char *input;
+    unsigned int len;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ALGS) / sizeof(ALGS[0]); ++i) {
+        assert_string_equal(md_jws_mac_alg(ALGS[i].alg), ALGS[i].name);
+        assert_int_equal(bind_to(&jws, "kid-1", "c2VjcmV0", ALGS[i].alg, key), APR_SUCCESS);
+        len = (unsigned int)md_base64url_decode(&mac, md_json_get_str(jws, "protected"), p);
+        assert_int_equal(md_json_parse(&protected, (char *)mac, len, &err, p), APR_SUCCESS);
+        assert_string_equal(md_json_get_str(protected, "alg"), ALGS[i].name);
+        input = apr_pstrcat(p, md_json_get_str(jws, "protected"), ".",
+                            md_json_get_str(jws, "payload"), NULL);
+        assert_non_null(HMAC(digests[i], "secret", 6, (const unsigned char *)input, strlen(input),
+                             expected, &len));
+        assert_int_equal(len, ALGS[i].len);
+        assert_int_equal(md_base64url_decode(&mac, md_json_get_str(jws, "signature"), p), len);
+        assert_memory_equal(mac, expected, len);
+    }
+    assert_null(md_jws_mac_alg("RS256"));
+    assert_int_equal(bind_to(&jws, "kid-1", "c2VjcmV0", "none", key), APR_EINVAL);
+    assert_string_equal(err.type, "apache:eab-hmac-invalid");
+}
+
 static void bindings_of_external_accounts(void **state)
 {
     static const char MAC_KEY[] = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0i"
@@ -450,8 +492,7 @@ static void bindings_of_external_accounts(void **state)
 
     (void)state;
     key = make_key(&P256);
-    assert_int_equal(md_jws_bind(&jws, "kid-1", MAC_KEY, "https://x/new", key, &err, p),
-                     APR_SUCCESS);
+    assert_int_equal(bind_to(&jws, "kid-1", MAC_KEY, NULL, key), APR_SUCCESS);
     head = md_json_get_str(jws, "protected");
     len = md_base64url_decode(&mac, head, p);
     assert_int_equal(md_json_parse(&protected, (char *)mac, len, &err, p), APR_SUCCESS);
@@ -467,14 +508,11 @@ static void bindings_of_external_accounts(void **state)
                          strlen(input), expected, NULL));
     assert_int_equal(md_base64url_decode(&mac, md_json_get_str(jws, "signature"), p), 32);
     assert_memory_equal(mac, expected, 32);
-    assert_int_equal(md_jws_bind(&jws, "kid-1", " +/+/\n+/8= \n", "https://x/new", key, &err, p),
-                     APR_SUCCESS);
+    assert_int_equal(bind_to(&jws, "kid-1", " +/+/\n+/8= \n", NULL, key), APR_SUCCESS);
     input = md_json_get_str(jws, "signature");
-    assert_int_equal(md_jws_bind(&twin, "kid-1", "-_-_-_8", "https://x/new", key, &err, p),
-                     APR_SUCCESS);
+    assert_int_equal(bind_to(&twin, "kid-1", "-_-_-_8", NULL, key), APR_SUCCESS);
     assert_string_equal(md_json_get_str(twin, "signature"), input);
-    assert_int_equal(md_jws_bind(&jws, "kid-1", "no base64url", "https://x/new", key, &err, p),
-                     APR_EINVAL);
+    assert_int_equal(bind_to(&jws, "kid-1", "no base64url", NULL, key), APR_EINVAL);
     assert_string_equal(err.type, "apache:eab-hmac-invalid");
 }
 
@@ -501,7 +539,8 @@ int main(void)
         TEST(curves_by_all_their_names), TEST(keys_at_rest),
         TEST(keys_that_take_long_to_open), TEST(keys_that_take_long_to_work_with),
         TEST(keys_that_cannot_sign), TEST(thumbprint_of_the_rfc), TEST(signatures_verify),
-        TEST(bindings_of_external_accounts), TEST(requests), TEST(own_certificates),
+        TEST(bindings_of_external_accounts),
+        TEST(algorithms_of_bindings), TEST(requests), TEST(own_certificates),
         TEST(addresses), TEST(chains_that_end_alike), TEST(chains_that_are_none),
     };
 

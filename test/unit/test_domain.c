@@ -138,13 +138,14 @@ static void all_keys_in_order(void **state)
     domain->must_staple = domain->profile_mandatory = 1;
     domain->ari_renewals = domain->stapling = 0;
     domain->preferred_chain = "A Root";
+    domain->eab_alg = "HS512";
     assert_string_equal(keys_of(domain, NULL),
                         "name domains contacts transitive ca privkey state state-descr renew-mode "
                         "renew-window warn-window require-https must-staple proto cert-files "
                         "pkey-files stapling cmd-dns-01 proxy-url ca-certs proxy-ca-certs eab "
                         "profile profile-mandatory ari-renewals preferred-chain");
     assert_string_equal(keys_of(domain, "ca"), "account proto url urls agreement challenges");
-    assert_string_equal(keys_of(domain, "eab"), "kid hmac");
+    assert_string_equal(keys_of(domain, "eab"), "kid hmac alg");
     assert_string_equal(text_of(domain_from(text_of(domain))), text_of(domain));
 }
 
