@@ -297,14 +297,25 @@ const char *md_acct_next_id(const md_store_t *store, const char *ca_url, apr_poo
 
 /* ---- at the CA ---- */
 
+/* Many CAs keep none, or do not tell which. */
+static void see_contacts(md_acct_t *acct, const md_json_t *json, apr_pool_t *p)
+{
+    apr_array_header_t *contacts = NULL;
+
+    if (keepable(json, p))
+        contacts = md_json_get_strings(json, "contact", p);
+    if (contacts)
+        acct->contacts = contacts;
+    acct->shows_contacts = contacts && contacts->nelts > 0;
+}
+
 /* Take over what the CA says. */
 static void see(md_acct_t *acct, const md_json_t *json, apr_pool_t *p)
 {
     if (!json)
         return;
     acct->registration = json;
-    if (keepable(json, p) && md_json_get_strings(json, "contact", p))
-        acct->contacts = md_json_get_strings(json, "contact", p);
+    see_contacts(acct, json, p);
     if (md_json_get_str(json, "status"))
         acct->status = md_json_get_str(json, "status");
 }
@@ -330,8 +341,7 @@ apr_status_t md_acct_read(md_acct_t **pacct, md_acme_t *acme, const md_reply_t *
     acct->status = md_json_get_str(reply->json, "status");
     if (!acct->status)
         acct->status = "valid";
-    if (keepable(reply->json, p))
-        acct->contacts = md_json_get_strings(reply->json, "contact", p);
+    see_contacts(acct, reply->json, p);
     if (!acct->contacts)
         acct->contacts = md_strings_copy(wish->contacts, p);
     acct->agreement = wish->agreement ? dir->terms_of_service : NULL;
@@ -419,6 +429,42 @@ apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr
     if (APR_STATUS_IS_ENOENT(rv))
         md_log(MD_LOG_INFO, "account %s is not used: %s", acct->url, err->detail);
     return rv;
+}
+
+static int has_contact_in_use(const md_acct_t *acct, apr_hash_t *in_use)
+{
+    int i;
+
+    for (i = 0; i < acct->contacts->nelts; ++i)
+        if (apr_hash_get(in_use, APR_ARRAY_IDX(acct->contacts, i, const char *),
+                         APR_HASH_KEY_STRING))
+            return 1;
+    return 0;
+}
+
+void md_acct_tell_contacts(md_acme_t *acme, md_acct_t *acct, const md_acct_wish_t *wish,
+                           apr_pool_t *p)
+{
+    const char *told = apr_array_pstrcat(p, wish->contacts, ' ');
+    md_json_t *payload = md_json_object(p);
+    md_reply_t *reply;
+    apr_status_t rv;
+    md_err_t err;
+
+    if (!wish->contacts_in_use || wish->contacts->nelts == 0 || !acct->shows_contacts
+        || has_contact_in_use(acct, wish->contacts_in_use))
+        return;
+    md_err_init(&err, p);
+    md_json_set_strings(payload, "contact", wish->contacts);
+    rv = md_acme_try_post(&reply, acme, md_acct_signer(acct), acct->url, payload, &err, p);
+    if (rv == APR_SUCCESS) {
+        see(acct, reply->json, p);
+        md_log(MD_LOG_INFO, "the contact of account %s is now %s", acct->url, told);
+    }
+    else if (!APR_STATUS_IS_EINTR(rv))
+        md_log(MD_LOG_WARNING, "the CA does not take %s as the contact of account %s, which keeps "
+               "the one that it has: %s. Check MDContactEmail", told, acct->url,
+               md_text_line(err.detail, MD_MAX_TEXT, p));
 }
 
 apr_status_t md_acct_agree(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)

@@ -3,6 +3,8 @@
 #ifndef MD_ACME_ACCT_H
 #define MD_ACME_ACCT_H
 
+#include <apr_hash.h>
+
 #include "md_acme.h"
 #include "md_log.h"
 #include "md_store.h"
@@ -13,6 +15,7 @@ typedef struct md_acct_t {
     const char *ca_url;  /* directory URL of its CA */
     const char *status;  /* "valid", "deactivated", "revoked" or NULL */
     apr_array_header_t *contacts;
+    int shows_contacts;  /* these are what the CA says that it has */
     const char *agreement, *orders;
     const char *eab_kid, *eab_hmac;
     const md_json_t *registration; /* the CA's account object as last seen */
@@ -24,6 +27,8 @@ typedef struct md_acct_t {
 typedef struct md_acct_wish_t {
     const char *ca_url;
     const apr_array_header_t *contacts; /* URIs */
+    apr_hash_t *contacts_in_use;        /* URIs of all who share the account, `contacts` among
+                                         * them; NULL: it keeps those that it has */
     const char *agreement;              /* `accepted`, a URL, or NULL */
     const char *eab_kid, *eab_hmac;     /* both or none */
     const char *eab_alg;                /* see md_mac_t */
@@ -86,6 +91,11 @@ apr_status_t md_acct_ask(md_acct_t **pacct, md_acme_t *acme, const md_key_t *key
  * whether it does. */
 MD_MUST_CHECK
 apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p);
+
+/* Tell the CA of the wished contacts if those that it has are not in use any more (7.3.2); `acct`
+ * is then as the CA has it. What goes wrong is logged; it is no reason not to use the account. */
+void md_acct_tell_contacts(md_acme_t *acme, md_acct_t *acct, const md_acct_wish_t *wish,
+                           apr_pool_t *p);
 
 /* Agree to the terms of service that the CA has now (7.3.3); `acct` is then as the CA has it. */
 MD_MUST_CHECK

@@ -485,8 +485,10 @@ static apr_status_t set_up_ca(const md_acct_t **pacct, md_issue_t *issue, apr_ti
         return rv;
     issue->activity = "Selecting account to use";
     rv = md_acct_select(&found, issue->acme, issue->store, issue->name, &issue->wish, err, tmp);
-    if (rv == APR_SUCCESS)
-        *pacct = found;
+    if (rv != APR_SUCCESS)
+        return rv;
+    md_acct_tell_contacts(issue->acme, found, &issue->wish, tmp);
+    *pacct = found;
     return rv;
 }
 

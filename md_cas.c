@@ -61,6 +61,30 @@ static md_acme_t *find_acme(md_cas_t *cas, const char *url, const md_route_t *ro
                 : NULL;
 }
 
+/* A tool knows only the domains that it works on. Called locked. */
+static apr_hash_t *contacts_of(md_cas_t *cas, const char *url, const md_domain_t *like)
+{
+    apr_hash_t *contacts = apr_hash_make(cas->p);
+    const md_domain_t *domain;
+    const char *contact;
+    int i, k;
+
+    if (cas->reg->is_tool)
+        return NULL;
+    for (i = 0; i < cas->reg->domains->nelts; ++i) {
+        domain = md_reg_domain(cas->reg, i);
+        if (!md_text_same(domain->eab_kid, like->eab_kid)
+            || !md_text_same(domain->eab_hmac, like->eab_hmac)
+            || !domain->ca_urls || !md_strings_has(domain->ca_urls, url))
+            continue;
+        for (k = 0; k < domain->contacts->nelts; ++k) {
+            contact = APR_ARRAY_IDX(domain->contacts, k, const char *);
+            apr_hash_set(contacts, contact, APR_HASH_KEY_STRING, contact);
+        }
+    }
+    return contacts;
+}
+
 /* CA and account each take memory under a lock of their own, from a pool of their own. Called
  * locked. */
 static md_ca_t *add(md_cas_t *cas, const char *url, const md_route_t *route,
@@ -71,6 +95,7 @@ static md_ca_t *add(md_cas_t *cas, const char *url, const md_route_t *route,
 
     ca->eab_kid = domain->eab_kid;
     ca->eab_hmac = domain->eab_hmac;
+    ca->contacts = contacts_of(cas, url, domain);
     ca->acme = find_acme(cas, url, route);
     ca->use = pool ? md_acct_use_create(md_tally_meter(cas->reg->tally, url), pool) : NULL;
     if (!ca->acme || !ca->use)

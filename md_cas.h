@@ -14,6 +14,7 @@ typedef struct md_ca_t {
     const char *eab_kid, *eab_hmac;
     md_acme_t *acme;      /* shared by all accounts there */
     md_acct_use_t *use;
+    apr_hash_t *contacts; /* URIs of all domains that may use the account; NULL: not known */
     struct md_ca_t *next;
 } md_ca_t;
 

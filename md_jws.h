@@ -18,8 +18,8 @@ MD_MUST_CHECK
 apr_status_t md_jws_sign(const char **pjws, md_json_t *protected, const char *payload,
                          const md_key_t *key, md_err_t *err, apr_pool_t *p);
 
-/* The algorithm of an external account binding (RFC 7518 3.2), in any case, as it is spelled: HS256,
- * HS384 or HS512; NULL for another one. */
+/* The algorithm of an external account binding (RFC 7518 3.2), in any case, as it is spelled:
+ * HS256, HS384 or HS512; NULL for another one. */
 const char *md_jws_mac_alg(const char *name);
 
 /* What a CA hands out for an external account. */
@@ -30,8 +30,8 @@ typedef struct md_mac_t {
 } md_mac_t;
 
 /* External account binding (RFC 8555 7.3.4): the public `key` of the new account, signed with the
- * MAC key; `url` is newAccount's. Fails with the problem apache:eab-hmac-invalid for a MAC key or an
- * algorithm that is none. */
+ * MAC key; `url` is newAccount's. Fails with the problem apache:eab-hmac-invalid for a MAC key or
+ * an algorithm that is none. */
 MD_MUST_CHECK
 apr_status_t md_jws_bind(md_json_t **pjws, md_mac_t mac, const char *url, const md_key_t *key,
                          md_err_t *err, apr_pool_t *p);

@@ -564,8 +564,9 @@ const char *md_renew_ca_url(const md_renew_t *renew)
     return renew->ca_url;
 }
 
-void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme, md_acct_use_t *use)
+void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme, md_acct_use_t *use, apr_hash_t *contacts)
 {
+    renew->issue.wish.contacts_in_use = contacts;
     renew->issue.acme = acme;
     renew->issue.use = use;
 }

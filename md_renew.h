@@ -72,9 +72,10 @@ md_renew_t *md_renew_create(const md_reg_t *reg, const md_domain_t *domain, md_j
                             const char *why, apr_time_t now, apr_pool_t *p);
 
 /* The CA that the run needs; NULL if the run cannot start. Without a CA and the account in use
- * there it fails. */
+ * there it fails. `contacts` (or NULL) are those of all who use the account, see md_acct_wish_t. */
 const char *md_renew_ca_url(const md_renew_t *renew);
-void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme, md_acct_use_t *use);
+void md_renew_use_ca(md_renew_t *renew, md_acme_t *acme, md_acct_use_t *use,
+                     apr_hash_t *contacts);
 
 /* One step. After MD_STEP_DONE and MD_STEP_FAILED the job is settled and saved, with its next run,
  * and a failure is in the log (AH10056, AH10057); nobody is told of a set that is ready yet. For a

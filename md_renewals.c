@@ -118,7 +118,7 @@ static void use_ca(renewal_t *renewal)
     const md_ca_t *ca = url ? md_cas_get(renewal->all->cas, url, renewal->domain) : NULL;
 
     if (ca)
-        md_renew_use_ca(renewal->renew, ca->acme, ca->use);
+        md_renew_use_ca(renewal->renew, ca->acme, ca->use, ca->contacts);
 }
 
 static int claim_turn(renewal_t *renewal)
