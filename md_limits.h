@@ -49,6 +49,6 @@
 #define MD_MAX_READERS      8             /* processes */
 #define MD_MAX_READ_TIME    apr_time_from_sec(2) /* for one domain, and in all that failed */
 #define MD_MAX_READ_LOST    apr_time_from_sec(5)
-#define MD_MAX_KEY_ROUNDS   10000         /* of PBKDF2 in an encrypted key; ours have 2048 */
+#define MD_MAX_KEY_ROUNDS   10000         /* of PBKDF2 in an encrypted key; 2048 are usual */
 
 #endif

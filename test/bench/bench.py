@@ -10,7 +10,8 @@ memory  the child that drives renewals, while and after it issues many domains
 scale   what managed domains with certificates add to start, graceful restart and memory of the parent, at 1,000
         and at many domains, against the same vhosts and files without the module; and all domains new
 activate
-        a graceful restart that puts a staged set of each domain into service, and one with nothing staged
+        a graceful restart that puts a staged set of each domain into service, and one with nothing staged: also how
+        long a client waits in the meantime that makes one connection after the other
 pages   CPU of the child that answers, for each page of many domains with certificates, and how much it grows
 """
 import argparse
@@ -460,8 +461,42 @@ def bench_pages(count, requests=100):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+class Visitor:
+    """A client that asks for a page all the time, with a new connection each time. The longest that it waited."""
+
+    def __init__(self, server):
+        self.server, self.longest, self.failed, self.ended = server, 0.0, 0, threading.Event()
+        self.thread = threading.Thread(target=self.visit)
+
+    def visit(self):
+        while not self.ended.is_set():
+            began = time.monotonic()
+            try:
+                status = self.server.get("/index.html", "base.test")[0]
+            except OSError:
+                status = None
+            self.failed += status != 200
+            self.longest = max(self.longest, time.monotonic() - began)
+            time.sleep(0.005)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+
+def reload_with_visitor(server):
+    """Of a graceful restart: wall and CPU seconds, the longest that the client waited, how many requests failed."""
+    with Visitor(server) as visitor:
+        took = time_graceful(server)
+    return [f"{t:.2f}" for t in (*took, visitor.longest)] + [visitor.failed]
+
+
 def bench_activate(count):
-    row(f"== {count} staged sets, each for a domain that has one", "wall s", "CPU s of the parent")
+    row(f"== {count} staged sets, each for a domain that has one", "wall s", "CPU s", "client waits", "fails")
     directory = workdir()
     server = Httpd(directory / "httpd")
     server.log_level = "notice"
@@ -471,13 +506,13 @@ def bench_activate(count):
         for name in names(count):
             sets.put_live(server.store, [name])
         time_start(server)
-        row("graceful restart, nothing staged", *(f"{t:.2f}" for t in min(time_graceful(server) for _ in range(3))))
+        row("graceful restart, nothing staged", *min(reload_with_visitor(server) for _ in range(3)))
         for _ in range(3):
             staged = {name: sets.put_staged(server.store, [name]) for name in names(count)}
             os.sync()
-            took = time_graceful(server)
+            took = reload_with_visitor(server)
             assert all(sets.live_serial(server.store, name) == staged[name] for name in staged)
-            row("that activates them", *(f"{t:.2f}" for t in took))
+            row("that activates them", *took)
     finally:
         server.stop()
         shutil.rmtree(directory, ignore_errors=True)

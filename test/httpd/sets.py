@@ -3,6 +3,7 @@
 import base64
 import datetime
 import functools
+import hashlib
 import json
 import os
 import pwd
@@ -11,6 +12,7 @@ import shutil
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.x509.oid import NameOID
 
 KEY, CERT = "privkey.p-256.pem", "pubcert.p-256.pem"
@@ -58,8 +60,34 @@ def pem(cert):
 
 
 def key_pem(key, secret=None, kind=serialization.PrivateFormat.PKCS8):
-    how = serialization.BestAvailableEncryption(secret) if secret else serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, kind, how)
+    if secret:
+        return seal(key.private_bytes(serialization.Encoding.DER, kind, serialization.NoEncryption()), secret)
+    return key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption())
+
+
+def der(tag, *parts):
+    body = b"".join(parts)
+    size = len(body)
+    head = [size] if size < 128 else [0x81, size] if size < 256 else [0x82, size >> 8, size & 255]
+    return bytes([tag, *head]) + body
+
+
+def oid(hexadecimal):
+    return der(0x06, bytes.fromhex(hexadecimal))
+
+
+def seal(content, secret):
+    """PKCS#8 with PBES2: PBKDF2 (HMAC-SHA256, one round) and AES-256-CBC, as the module does it."""
+    salt, iv = os.urandom(16), os.urandom(16)
+    fill = 16 - len(content) % 16
+    cipher = Cipher(algorithms.AES(hashlib.pbkdf2_hmac("sha256", secret, salt, 1, 32)), modes.CBC(iv)).encryptor()
+    kdf = der(0x30, oid("2a864886f70d01050c"),
+              der(0x30, der(0x04, salt), der(0x02, b"\x01"), der(0x30, oid("2a864886f70d0209"), der(0x05))))
+    how = der(0x30, oid("2a864886f70d01050d"),
+              der(0x30, kdf, der(0x30, oid("60864801650304012a"), der(0x04, iv))))
+    sealed = der(0x30, how, der(0x04, cipher.update(content + bytes([fill] * fill)) + cipher.finalize()))
+    label = b"ENCRYPTED PRIVATE KEY-----\n"
+    return b"-----BEGIN " + label + base64.encodebytes(sealed) + b"-----END " + label
 
 
 def make_pair(names, days=(-1, 89), by=None, chain=None):

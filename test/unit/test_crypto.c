@@ -92,6 +92,92 @@ static void keys_at_rest(void **state)
     assert_int_equal(md_key_from_pem(&read, pem, len, pass, 48, &err, p), APR_SUCCESS);
 }
 
+/* For pem_password_cb. */
+static int give_pass(char *buf, int size, int rwflag, void *pass)
+{
+    (void)rwflag;
+    assert_true(size >= 48);
+    memcpy(buf, pass, 48);
+    return 48;
+}
+
+/* Other software that knows the passphrase opens our keys, and we open what it sealed: with the
+ * 2048 rounds of key derivation that are usual. */
+static void keys_sealed_by_others_and_for_them(void **state)
+{
+    static const md_key_spec_t *const SPECS[] = { &P256, &RSA2048 };
+    unsigned char pass[48];
+    EVP_PKEY *opened;
+    const char *pem;
+    apr_size_t len;
+    md_key_t *key, *read;
+    char *data;
+    size_t i;
+    BIO *bio;
+
+    (void)state;
+    md_random_bytes(pass, sizeof(pass));
+    for (i = 0; i < sizeof(SPECS) / sizeof(SPECS[0]); ++i) {
+        key = make_key(SPECS[i]);
+        assert_int_equal(md_key_to_pem(&pem, &len, key, pass, 48, &err, p), APR_SUCCESS);
+        bio = BIO_new_mem_buf(pem, (int)len);
+        opened = PEM_read_bio_PrivateKey(bio, NULL, give_pass, pass);
+        assert_non_null(opened);
+        assert_int_equal(EVP_PKEY_eq(md_key_evp(key), opened), 1);
+        EVP_PKEY_free(opened);
+        BIO_free(bio);
+        bio = BIO_new(BIO_s_mem());
+        assert_int_equal(PEM_write_bio_PKCS8PrivateKey(bio, md_key_evp(key), EVP_aes_256_cbc(),
+                                                       NULL, 0, give_pass, pass), 1);
+        len = (apr_size_t)BIO_get_mem_data(bio, &data);
+        assert_int_equal(md_key_from_pem(&read, data, len, pass, 48, &err, p), APR_SUCCESS);
+        assert_int_equal(EVP_PKEY_eq(md_key_evp(key), md_key_evp(read)), 1);
+        BIO_free(bio);
+    }
+}
+
+static long rounds_of(const char *pem, apr_size_t len)
+{
+    BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    X509_SIG *sealed = PEM_read_bio_PKCS8(bio, NULL, NULL, NULL);
+    const X509_ALGOR *algorithm;
+    PBKDF2PARAM *kdf;
+    PBE2PARAM *scheme;
+    long rounds;
+
+    assert_non_null(sealed);
+    X509_SIG_get0(sealed, &algorithm, NULL);
+    assert_int_equal(OBJ_obj2nid(algorithm->algorithm), NID_pbes2);
+    scheme = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(PBE2PARAM), algorithm->parameter);
+    assert_int_equal(OBJ_obj2nid(scheme->encryption->algorithm), NID_aes_256_cbc);
+    assert_int_equal(OBJ_obj2nid(scheme->keyfunc->algorithm), NID_id_pbkdf2);
+    kdf = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(PBKDF2PARAM), scheme->keyfunc->parameter);
+    assert_int_equal(OBJ_obj2nid(kdf->prf->algorithm), NID_hmacWithSHA256);
+    assert_true(kdf->salt->value.octet_string->length >= 8);
+    rounds = ASN1_INTEGER_get(kdf->iter);
+    PBKDF2PARAM_free(kdf);
+    PBE2PARAM_free(scheme);
+    X509_SIG_free(sealed);
+    BIO_free(bio);
+    return rounds;
+}
+
+/* A start opens thousands of keys while nobody is served. */
+static void keys_that_open_at_once(void **state)
+{
+    unsigned char pass[48];
+    const char *pem, *other;
+    apr_size_t len;
+    md_key_t *key = make_key(&P256);
+
+    (void)state;
+    md_random_bytes(pass, sizeof(pass));
+    assert_int_equal(md_key_to_pem(&pem, &len, key, pass, 48, &err, p), APR_SUCCESS);
+    assert_int_equal(rounds_of(pem, len), 1);
+    assert_int_equal(md_key_to_pem(&other, &len, key, pass, 48, &err, p), APR_SUCCESS);
+    assert_string_not_equal(pem, other); /* another salt */
+}
+
 /* Something that is said to be a private key, encrypted in this way. */
 static const char *sealed_by(X509_ALGOR *how)
 {
@@ -537,6 +623,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(curves_by_all_their_names), TEST(keys_at_rest),
+        TEST(keys_sealed_by_others_and_for_them), TEST(keys_that_open_at_once),
         TEST(keys_that_take_long_to_open), TEST(keys_that_take_long_to_work_with),
         TEST(keys_that_cannot_sign), TEST(thumbprint_of_the_rfc), TEST(signatures_verify),
         TEST(bindings_of_external_accounts),
