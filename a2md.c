@@ -9,6 +9,7 @@
 #include <apr_general.h>
 #include <apr_strings.h>
 
+#include "md_dns.h"
 #include "md_log.h"
 #include "md_text.h"
 
@@ -370,6 +371,8 @@ static int run(a2md_t *tool, int argc, const char *const *argv)
         return usage(NULL);
     if (wishes.version) {
         printf("version: %s\n", MD_VERSION);
+        if (!md_dns_library())
+            printf("built without c-ares: nothing is looked for in the DNS\n");
         return EXIT_SUCCESS;
     }
     argc -= getopt->ind;

@@ -316,8 +316,11 @@ static apr_status_t dns01_setup(task_t *task, md_err_t *err, apr_pool_t *p)
                        task->conf->dns01_problem);
     md_sha256(digest, task->key_authz, strlen(task->key_authz));
     task->value = md_base64url_encode(digest, sizeof(digest), p);
-    return md_txt_want(task->conf->records, name, task->value) ? APR_SUCCESS
-           : md_fail(err, APR_EGENERAL, "there can be no TXT record for '%s'", name);
+    if (!md_txt_want(task->conf->records, name, task->value))
+        return md_fail(err, APR_EGENERAL, "there can be no TXT record for '%s'", name);
+    if (task->conf->check)
+        md_txt_check_want(task->conf->check, name, task->value);
+    return APR_SUCCESS;
 }
 
 static apr_status_t dns01_complete(const md_solver_conf_t *conf, const char *name,
@@ -325,6 +328,9 @@ static apr_status_t dns01_complete(const md_solver_conf_t *conf, const char *nam
 {
     apr_status_t rv = md_txt_set_up(conf->records, pwait, err);
 
+    if (rv == APR_SUCCESS && conf->check
+        && md_txt_check_step(conf->check, pwait, conf->hint, conf->baton))
+        return APR_EAGAIN;
     return rv == APR_SUCCESS ? md_txt_result(conf->records, name, value, err) : rv;
 }
 

@@ -6,6 +6,7 @@
 
 #include "md_acme.h"
 #include "md_txt.h"
+#include "md_txt_check.h"
 #include "md_store.h"
 #include "md_text.h"
 
@@ -47,7 +48,9 @@ typedef struct md_solver_conf_t {
     int http_reachable, https_reachable; /* on the public ports 80 and 443 */
     const char *http01_problem, *alpn_problem; /* why its servers cannot answer, or NULL */
     const char *dns01_problem;           /* why no command can be run, or NULL */
-    md_txt_t *records;               /* of the domain; NULL without command */
+    md_txt_t *records;                   /* of the domain; NULL without command */
+    md_txt_check_t *check;               /* of these, before the CA looks; NULL: none */
+    md_txt_hint_fn *hint;                /* to be told what it finds, with `baton` */
     const char *failed_type;             /* in the last attempt, so tried last now; or NULL */
 
     /* Tell somebody that the answer `setup` (see md_solver_setup) is in place; NULL: nobody. With

@@ -143,7 +143,7 @@ static apr_status_t complete(md_proofs_t *proofs, proof_t *proof, md_err_t *err,
 
     rv = md_solver_complete(proofs->solver, proof->setup, &proofs->wait, err, tmp);
     if (APR_STATUS_IS_EAGAIN(rv))
-        proofs->activity = "Setting up TXT records";
+        proofs->activity = "Setting up TXT records and looking for them in the DNS";
     proof->is_complete = rv == APR_SUCCESS;
     if (rv == APR_SUCCESS || APR_STATUS_IS_EAGAIN(rv) || APR_STATUS_IS_EINTR(rv))
         return rv;

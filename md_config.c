@@ -10,12 +10,15 @@
 #include <apr_file_info.h>
 #include <apr_strings.h>
 
+#include "md_dns.h"
 #include "md_file.h"
 #include "md_jws.h"
 #include "md_limits.h"
 #include "md_text.h"
 
 #define SECONDS(n) ((apr_interval_time_t)(n) * APR_USEC_PER_SEC)
+
+#define DNS_01_CHECK SECONDS(120) /* all servers of most zones have a change by then */
 
 static const md_key_spec_t ACCOUNT_P256 = { .type = MD_KEY_EC, .curve = "P-256" };
 static const md_key_spec_t ACCOUNT_RSA = { .type = MD_KEY_RSA, .bits = 3072 };
@@ -44,6 +47,10 @@ const md_conf_t md_conf_defaults = {
     .archive_keep = 10,
     .renew_concurrency = 64,
     .dns_01_version = 1,
+    .dns_01_check = DNS_01_CHECK,
+    .check_http = 80,
+    .check_https = 443,
+    .check_dns = 53,
     .cert_status = 1,
     .cert_check = &CHECK_AT_CRT_SH,
     .staple_keep = { SECONDS(7 * 24 * 3600), -1 },
@@ -361,6 +368,33 @@ static const char *set_dns_01_version(void *slot, const md_directive_t *d, apr_p
     return NULL;
 }
 
+static const char *set_dns_01_check(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    apr_interval_time_t wait;
+    int is_on = 0;
+
+    if (!set_flag(&is_on, d, p))
+        wait = is_on ? DNS_01_CHECK : 0;
+    else if (parse_duration(&wait, d->argv[0], SECONDS(1), "", p) || wait > SECONDS(3000))
+        return apr_psprintf(p, "'%s': supported parameter values are 'on', 'off' and a duration "
+                            "from 1s to 50mi", d->argv[0]);
+    *(apr_interval_time_t *)slot = wait;
+    return NULL;
+}
+
+static const char *set_resolvers(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    const char *wrong;
+    int i;
+
+    for (i = 0; i < d->argc; ++i) {
+        wrong = md_dns_check_resolver(d->argv[i], p);
+        if (wrong)
+            return apr_psprintf(p, "'%s': %s", d->argv[i], wrong);
+    }
+    return set_words(slot, d, p);
+}
+
 static const char *set_key_specs(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     int i;
@@ -548,6 +582,31 @@ static const char *set_member_mode(void *slot, const md_directive_t *d, apr_pool
     return NULL;
 }
 
+static const char *parse_check_port(md_conf_t *conf, const char *word, apr_pool_t *p)
+{
+    const char *colon = strchr(word, ':');
+    int *port = !colon ? NULL : !strncasecmp(word, "http:", 5) ? &conf->check_http
+                : !strncasecmp(word, "https:", 6) ? &conf->check_https
+                : !strncasecmp(word, "dns:", 4) ? &conf->check_dns : NULL;
+
+    if (port && parse_number(port, colon + 1, 1, 65535))
+        return NULL;
+    return apr_psprintf(p, "takes http:<port>, https:<port> and dns:<port>, not '%s'", word);
+}
+
+static const char *set_check_ports(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    md_conf_t *conf = slot, changed = *conf;
+    const char *wrong = NULL;
+    int i;
+
+    for (i = 0; i < d->argc && !wrong; ++i)
+        wrong = parse_check_port(&changed, d->argv[i], p);
+    if (!wrong)
+        *conf = changed;
+    return wrong;
+}
+
 static const char *parse_map(md_conf_t *conf, const char *map, apr_pool_t *p)
 {
     const char *colon = strchr(map, ':'), *public_port;
@@ -634,11 +693,15 @@ static const struct setting_t {
     { "MDCertificateStatus", ANY, OF_PROCESS, ONE, set_flag, AT(IS_INT, cert_status) },
     { "MDChallengeDns01", ANY, OF_SECTION_OR_PROCESS, LINE, set_command,
       AT(IS_POINTER, cmd_dns_01) },
+    { "MDChallengeDns01Check", ANY, OF_SECTION_OR_PROCESS, ONE, set_dns_01_check,
+      AT(IS_TIME, dns_01_check) },
     { "MDChallengeDns01Version", NOT_MD, OF_PROCESS, ONE, set_dns_01_version,
       AT(IS_INT, dns_01_version) },
     { "MDCheckInterval", NOT_MD, OF_PROCESS, ONE, set_check_interval,
       AT(IS_TIME, check_interval) },
+    { "MDCheckPorts", NOT_MD, OF_PROCESS, SOME, set_check_ports, AT_VALUES },
     { "MDContactEmail", ANY, OF_PLACE_OR_VHOST, ONE, set_string, AT(IS_POINTER, contact) },
+    { "MDDnsResolver", NOT_MD, OF_PROCESS, SOME, set_resolvers, AT(IS_POINTER, dns_resolvers) },
     { "MDDriveMode", ANY, OF_PLACE, ONE, set_renew_mode, AT(IS_INT, renew_mode) },
     { "MDEventLog", NOT_MD, OF_PROCESS, ONE, set_path_or_off, AT(IS_POINTER, event_log) },
     { "MDExternalAccountBinding", ANY, OF_PLACE, ONE_TO_THREE, set_eab, AT(IS_POINTER, eab) },
@@ -683,6 +746,9 @@ static const struct setting_t {
     { .kind = IS_INT, .offset = offsetof(md_conf_t, transitive) },
     { .kind = IS_INT, .offset = offsetof(md_conf_t, port_http) },
     { .kind = IS_INT, .offset = offsetof(md_conf_t, port_https) },
+    { .kind = IS_INT, .offset = offsetof(md_conf_t, check_http) },
+    { .kind = IS_INT, .offset = offsetof(md_conf_t, check_https) },
+    { .kind = IS_INT, .offset = offsetof(md_conf_t, check_dns) },
 };
 #define SETTING_COUNT (sizeof(SETTINGS) / sizeof(SETTINGS[0]))
 

@@ -68,6 +68,10 @@ typedef struct md_conf_t {
     int archive_keep;                /* archived sets of each domain; 0: all */
     int renew_concurrency;           /* orders in flight at a CA, and threads */
     int dns_01_version;
+    apr_interval_time_t dns_01_check; /* wait for TXT records in the DNS, 0: none is looked for; of
+                                       * a section, else of the process */
+    apr_array_header_t *dns_resolvers; /* who is asked for that (md_dns.h), NULL: the system's */
+    int check_http, check_https, check_dns; /* MDCheckPorts: public ports, but for tests */
     const char *message_cmd, *notify_cmd;
     const char *event_log;           /* path of MDEventLog */
     int cert_status, server_status;

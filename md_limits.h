@@ -44,6 +44,12 @@
 #define MD_MAX_RECORDS      5000          /* TXT records of a domain that are to be torn down */
 #define MD_MAX_COMMAND_TIME apr_time_from_sec(600) /* of each */
 #define MD_MAX_COMMAND_OUTPUT (16 * 1024) /* on its standard error, that is logged */
+#define MD_MAX_DNS_MESSAGE  (16 * 1024)   /* an answer of a name server; */
+#define MD_MAX_DNS_KEPT     (4 * 1024 * 1024) /* those to all questions of a check */
+#define MD_MAX_DNS_RECORDS  64            /* of one answer */
+#define MD_MAX_DNS_ALIASES  8             /* CNAME records, one after the other */
+#define MD_MAX_DNS_QUESTIONS 20000        /* of a check */
+#define MD_MAX_DNS_SERVERS  64            /* that a check asks */
 #define MD_MAX_CAS          32            /* that metrics tell apart */
 #define MD_MAX_RECORD       (4 * 1024 * 1024) /* of what a reader found of one domain */
 #define MD_MAX_READERS      8             /* processes */

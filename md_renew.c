@@ -228,6 +228,13 @@ md_dns_conf_t md_renew_dns(const md_reg_t *reg, const md_domain_t *domain)
     return conf;
 }
 
+md_dns_route_t md_renew_dns_route(const md_reg_t *reg)
+{
+    md_dns_route_t route = { .resolvers = reg->conf->dns_resolvers, .port = reg->conf->check_dns };
+
+    return route;
+}
+
 static const char *dns01_problem(const md_reg_t *reg, const md_domain_t *domain)
 {
     if (reg->is_tool)
@@ -472,6 +479,35 @@ static apr_status_t announce(void *baton, const char *setup, apr_interval_time_t
     return rv;
 }
 
+/* For md_solver_conf_t: what the CA will hardly like. What cannot be told is no news in each
+ * renewal. */
+static void hint(void *baton, int is_missing, const char *text)
+{
+    md_renew_t *renew = baton;
+
+    md_log(is_missing ? MD_LOG_WARNING : MD_LOG_INFO, "md[%s]: %s", renew->domain->name, text);
+    md_job_log(renew->job, md_clock_now(), "hint", NULL, text);
+    renew->has_progress = 1;
+}
+
+/* The commands for TXT records, and the check of what they did. */
+static void prepare_records(md_renew_t *renew)
+{
+    const md_conf_t *own = renew->domain->conf, *conf = renew->reg->conf;
+    apr_interval_time_t limit = own && own->dns_01_check != -1 ? own->dns_01_check
+                                                               : conf->dns_01_check;
+    md_solver_conf_t *solver = &renew->issue.solver;
+    md_dns_route_t route = md_renew_dns_route(renew->reg);
+
+    renew->dns = md_renew_dns(renew->reg, renew->domain);
+    if (!renew->dns.command)
+        return;
+    solver->records = md_txt_load(&renew->dns, renew->issue.store, renew->issue.name, renew->p);
+    if (limit > 0 && md_dns_library())
+        solver->check = md_txt_check_make(&route, solver->records, limit, renew->p);
+    solver->hint = hint;
+}
+
 static void prepare_issue(md_renew_t *renew, apr_time_t now)
 {
     const md_domain_t *domain = renew->domain;
@@ -500,9 +536,7 @@ static void prepare_issue(md_renew_t *renew, apr_time_t now)
     issue->is_urgent = !renew->reg->is_tool && (md_live_of(domain)->state != MD_STATE_COMPLETE
                                                 || !md_renew_time_left(domain, now));
     issue->solver.failed_type = renew->job->failed_challenge;
-    renew->dns = md_renew_dns(renew->reg, domain);
-    if (renew->dns.command)
-        issue->solver.records = md_txt_load(&renew->dns, issue->store, issue->name, renew->p);
+    prepare_records(renew);
     if (!renew->reg->is_tool)
         issue->solver.announce = announce;
     issue->solver.baton = renew;

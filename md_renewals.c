@@ -956,6 +956,8 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
     }
     if (!reg->is_tool)
         find_records(all, p);
+    if (!reg->is_tool && !md_dns_library())
+        md_log(MD_LOG_DEBUG, "built without c-ares: nothing is looked for in the DNS");
     apr_pool_cleanup_register(p, all, drop_notices, apr_pool_cleanup_null);
     *prenewals = all;
     return APR_SUCCESS;

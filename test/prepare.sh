@@ -4,7 +4,7 @@
 # sudo. No package here starts a service: httpd without its configuration and service is apache2-bin.
 set -euo pipefail
 build="gcc make autoconf automake libtool pkg-config apache2-bin apache2-dev libcurl4-openssl-dev libjansson-dev libssl-dev
-       libidn2-dev media-types openssl curl ca-certificates xz-utils python3"
+       libidn2-dev libc-ares-dev media-types openssl curl ca-certificates xz-utils python3"
 tests="clang libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-cryptography python3-prometheus-client
        git strace"
 wanted="$build"; [ "${1:-}" = build ] || wanted="$build $tests"
