@@ -42,6 +42,7 @@
 #define MD_MAX_DNS_COMMANDS 128           /* of MDChallengeDns01, */
 #define MD_MAX_RECORD_COMMANDS 64         /* and of these for one domain */
 #define MD_MAX_RECORDS      5000          /* TXT records of a domain that are to be torn down */
+#define MD_MAX_TEAR_DOWNS   10            /* tries, of each */
 #define MD_MAX_COMMAND_TIME apr_time_from_sec(600) /* of each */
 #define MD_MAX_COMMAND_OUTPUT (16 * 1024) /* on its standard error, that is logged */
 #define MD_MAX_DNS_MESSAGE  (16 * 1024)   /* an answer of a name server; */

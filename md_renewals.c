@@ -528,7 +528,7 @@ static md_task_next_t look(md_task_t *task)
     md_turns_restore(renewal->all->turns);
     is_tidying = md_tidy_is_busy(&renewal->tidy);
     next = look_at_domain(renewal, is_tidying);
-    if (next == MD_TASK_REST && is_tidying && renewal->tidy.look_at < task->due_at)
+    if (next == MD_TASK_REST && renewal->tidy.look_at < task->due_at)
         task->due_at = renewal->tidy.look_at;
     return next;
 }
@@ -832,7 +832,8 @@ static md_task_next_t look_at_orphan(md_task_t *task)
 {
     orphan_t *orphan = (orphan_t *)task;
 
-    task->due_at = md_tidy_is_busy(&orphan->tidy) ? orphan->tidy.look_at : MD_TASK_NEVER;
+    (void)md_tidy_is_busy(&orphan->tidy);
+    task->due_at = orphan->tidy.look_at;
     return MD_TASK_REST;
 }
 
@@ -957,7 +958,7 @@ apr_status_t md_renewals_create(md_renewals_t **prenewals, const md_reg_t *reg, 
     if (!reg->is_tool)
         find_records(all, p);
     if (!reg->is_tool && !md_dns_library())
-        md_log(MD_LOG_DEBUG, "built without c-ares: nothing is looked for in the DNS");
+        md_log(MD_LOG_INFO, "built without c-ares: nothing is looked for in the DNS");
     apr_pool_cleanup_register(p, all, drop_notices, apr_pool_cleanup_null);
     *prenewals = all;
     return APR_SUCCESS;

@@ -8,6 +8,8 @@
 #include "md_log.h"
 #include "md_renew.h"
 
+#define RETRY_AFTER apr_time_from_sec(60) /* doubled each time */
+
 void md_tidy_drop(md_tidy_t *tidy)
 {
     if (tidy->pool)
@@ -35,21 +37,31 @@ static void load(md_tidy_t *tidy)
     tidy->has_records = 0; /* told once */
 }
 
+/* All commands have ended. */
+static void conclude(md_tidy_t *tidy)
+{
+    int tries = md_txt_tries(tidy->records);
+
+    tidy->has_records = tidy->has_records
+                        && md_txt_exist(tidy->reg->store, tidy->name, tidy->pool);
+    tidy->retry_at = tidy->has_records && tries > 0
+                     ? md_clock_steady() + (RETRY_AFTER << (tries - 1)) : 0;
+    md_tidy_drop(tidy);
+}
+
 int md_tidy_is_busy(md_tidy_t *tidy)
 {
     apr_interval_time_t wait = 0;
 
-    if (tidy->has_records && !tidy->records)
+    if (tidy->has_records && !tidy->records && tidy->retry_at <= md_clock_steady())
         load(tidy);
-    if (!tidy->records)
-        return 0;
-    if (md_txt_tear_down(tidy->records, &wait)) {
+    if (tidy->records && md_txt_tear_down(tidy->records, &wait)) {
         tidy->look_at = md_clock_steady() + wait;
         return 1;
     }
-    tidy->has_records = tidy->has_records
-                        && md_txt_exist(tidy->reg->store, tidy->name, tidy->pool);
-    md_tidy_drop(tidy);
+    if (tidy->records)
+        conclude(tidy);
+    tidy->look_at = tidy->has_records && tidy->retry_at ? tidy->retry_at : MD_TASK_NEVER;
     return 0;
 }
 
@@ -57,5 +69,6 @@ int md_tidy_look(md_tidy_t *tidy, apr_pool_t *tmp)
 {
     tidy->has_records = md_renew_dns(tidy->reg, tidy->domain).command
                         && md_txt_exist(tidy->reg->store, tidy->name, tmp);
+    tidy->retry_at = 0;
     return tidy->has_records;
 }

@@ -18,10 +18,12 @@ typedef struct md_tidy_t {
     md_txt_t *records;     /* at work on them, NULL: not now */
     md_dns_conf_t dns;
     apr_pool_t *pool;          /* of both */
-    apr_time_t look_at;        /* steady */
+    apr_time_t retry_at;       /* steady: of what failed, 0: at once */
+    apr_time_t look_at;        /* steady: when to call again, MD_TASK_NEVER: no need to */
 } md_tidy_t;
 
-/* Start with it or go on. Those of the staged order stay. 1: call again at look_at. */
+/* Start with it or go on. Those of the staged order stay. What fails is tried again, after a minute
+ * at first, and for half a day. 1: it is at work; in any case, look_at is settled. */
 int md_tidy_is_busy(md_tidy_t *tidy);
 
 /* A renewal has ended, which may have set up some. Returns whether it has. */

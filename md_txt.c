@@ -24,6 +24,7 @@ typedef struct record_t {
     int is_wanted;     /* else it is to be torn down */
     int is_up;         /* the command said so, in this run or an earlier one */
     int is_gone;       /* torn down, as well as we can */
+    int tries;         /* tear-downs that failed */
     apr_status_t rv;   /* why that is not so, in this run, */
     const char *why;   /* and in words */
     md_exec_t *exec;   /* its command, NULL: none runs; */
@@ -85,6 +86,7 @@ static record_t *add(md_txt_t *records, const char *name, const char *value)
 static void read_list(md_txt_t *records, const md_json_t *list)
 {
     const char *name, *value;
+    record_t *record;
     md_json_t *json;
     apr_size_t i;
 
@@ -92,8 +94,11 @@ static void read_list(md_txt_t *records, const md_json_t *list)
         json = md_json_at(list, i, records->p);
         name = md_json_get_str(json, "name");
         value = md_json_get_str(json, "value");
-        if (is_sound(name, value))
-            add(records, name, value)->is_up = md_json_get_bool(json, "is-up");
+        if (!is_sound(name, value))
+            continue;
+        record = add(records, name, value);
+        record->is_up = md_json_get_bool(json, "is-up");
+        record->tries = (int)(md_json_get_int(json, "tries", 0) % MD_MAX_TEAR_DOWNS);
     }
 }
 
@@ -139,6 +144,8 @@ static md_json_t *to_json(const md_txt_t *records, apr_pool_t *p)
         md_json_set_str(one, "name", record->name);
         md_json_set_str(one, "value", record->value);
         md_json_set_bool(one, "is-up", record->is_up);
+        if (record->tries > 0)
+            md_json_set_int(one, "tries", record->tries);
         md_json_append(list, one);
     }
     md_json_set(json, "records", list);
@@ -301,20 +308,22 @@ static const char *shown_command(const md_txt_t *records, const record_t *record
                         verb == SET_UP || records->conf->version >= 2 ? record->value : "");
 }
 
-/* A tear-down that failed is told, and that is that: the value proves nothing any more. */
+/* The value proves nothing any more: it is not tried for ever to tear it down. */
 static void failed(md_txt_t *records, record_t *record, verb_t verb, apr_status_t rv,
                    const char *text)
 {
     text = apr_pstrcat(records->p, shown_command(records, record, verb), " ", text, NULL);
-    record->is_gone = verb == TEAR_DOWN;
+    if (verb == TEAR_DOWN)
+        record->is_gone = ++record->tries >= MD_MAX_TEAR_DOWNS;
     record->rv = rv;
     record->why = text;
     if (rv != APR_EGENERAL)
         md_log(MD_LOG_WARNING, "md[%s]: dns-01 %s command failed to execute: %s", records->domain,
                VERBS[verb], text);
     else if (verb == TEAR_DOWN)
-        md_log(MD_LOG_WARNING, "md[%s]: a TXT record of %s may be left in the DNS: %s",
-               records->domain, record->name, text);
+        md_log(MD_LOG_WARNING, "md[%s]: a TXT record of %s may be left in the DNS: %s%s",
+               records->domain, record->name, text, record->is_gone
+               ? " This was the last try: remove it by hand" : " This is tried again later");
 }
 
 static void stopped(record_t *record)
@@ -472,6 +481,16 @@ int md_txt_to_tear_down(const md_txt_t *records)
     for (i = 0; i < records->list->nelts; ++i)
         count += is_open(record_at(records, i), TEAR_DOWN);
     return count;
+}
+
+int md_txt_tries(const md_txt_t *records)
+{
+    int i, most = 0;
+
+    for (i = 0; i < records->list->nelts; ++i)
+        if (!record_at(records, i)->is_gone && record_at(records, i)->tries > most)
+            most = record_at(records, i)->tries;
+    return most;
 }
 
 int md_txt_tear_down(md_txt_t *records, apr_interval_time_t *pwait)

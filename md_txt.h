@@ -43,8 +43,12 @@ apr_status_t md_txt_result(const md_txt_t *records, const char *name, const char
                            md_err_t *err);
 
 /* Go on with tearing down all others; never blocks. 1: call again after *pwait. What fails is
- * logged and not tried again; without a command they stay as they are. */
+ * logged, and stays noted for another time unless that was the last one, MD_MAX_TEAR_DOWNS. Without
+ * a command they stay as they are. */
 int md_txt_tear_down(md_txt_t *records, apr_interval_time_t *pwait);
+
+/* How often the tear-down of one that is left has failed, at most. */
+int md_txt_tries(const md_txt_t *records);
 
 /* How many are to be torn down. */
 int md_txt_to_tear_down(const md_txt_t *records);

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from scripted_ca import ScriptedCA, hold
+from scripted_ca import ScriptedCA, hold, invalid
 from servers import run, wait_for
 from test_a2md import TOOL
 
@@ -240,6 +240,25 @@ def test_a_reset_and_a_domain_that_is_gone(httpd, bare_zone):
     httpd.await_md("*.a.test")
     bare_zone.wait_empty(httpd)
     assert len(bare_zone.calls("setup")) == 3 and len(bare_zone.calls("teardown")) == 3
+
+
+def test_failover(httpd, bare_zone, workdir):
+    """What was set up for the first CA, which refuses in the end, is torn down, and the next one gets its own."""
+    with ScriptedCA(workdir / "first", authz_polls=1, order_polls=1) as first:
+        first.script("challenge", invalid())
+        roots = workdir / "roots.pem"
+        roots.write_text(first.ca_file.read_text() + httpd.ca.ca_file.read_text())
+        httpd.add_md_conf(f"MDChallengeDns01 {bare_zone.command} x\nMDChallengeDns01Version 2\nMDRetryFailover 2\n"
+                          f"MDCertificateAuthority {first.directory_url} {httpd.ca.directory_url}\n"
+                          f"MDCACertificateFile {roots}\nMDomain a.test *.a.test")
+        httpd.add_vhost("w.a.test")
+        httpd.start()
+        httpd.await_md("a.test", 90)
+        bare_zone.wait_empty(httpd)
+    setups = {tuple(call["argv"][2:]) for call in bare_zone.calls("setup")}
+    teardowns = {tuple(call["argv"][2:]) for call in bare_zone.calls("teardown")}
+    assert setups == teardowns and len(setups) >= 4
+    assert httpd.store_json("staging", "a.test", "md.json")["ca"]["url"] == httpd.ca.directory_url
 
 
 def test_a_stop_does_not_wait_for_a_command(httpd, bare_zone):

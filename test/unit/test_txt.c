@@ -249,8 +249,45 @@ static void a_teardown_that_fails_is_a_warning(void **state)
     assert_true(job_of(0)->finished);
     assert_non_null(strstr(log_text, "a TXT record of d0.example.org may be left in the DNS: "
                            "MDChallengeDns01 /bin/dns 'a b' teardown d0.example.org"));
+    assert_true(are_noted(0));
+    assert_in_range(fake_exec_count("|teardown|"), 8, 12); /* after 0, 1, 3, 7, 15, 31 minutes */
+    restart(1);
+    pass(24 * HOUR);
+    assert_int_equal(fake_exec_count("|teardown|"), 2 * MD_MAX_TEAR_DOWNS);
     assert_false(are_noted(0));
-    assert_int_equal(fake_exec_count("|teardown|"), 2);
+    assert_non_null(strstr(log_text, "This was the last try: remove it by hand"));
+}
+
+/* Nobody waits for it, and it is done when the DNS is to be had again. */
+static void a_teardown_is_tried_again(void **state)
+{
+    (void)state;
+    bad = "|teardown|";
+    start(2);
+    pass(HOUR / 4);
+    assert_true(job_of(0)->finished && job_of(1)->finished);
+    assert_true(are_noted(0) && are_noted(1));
+    bad = NULL;
+    pass(HOUR / 2);
+    assert_false(are_noted(0) || are_noted(1));
+}
+
+/* The same for a domain that is gone. */
+static void a_teardown_of_nobody_is_tried_again(void **state)
+{
+    (void)state;
+    start(2);
+    fake_ca.validation = HOUR;
+    pass(10 * SECOND);
+    md_order_drop(store, name_of(1), p);
+    bad = "|teardown|";
+    restart(1);
+    pass(HOUR / 4);
+    assert_true(are_noted(1));
+    assert_true(fake_exec_count("|teardown|") > 4);
+    bad = NULL;
+    pass(HOUR / 2);
+    assert_false(are_noted(1));
 }
 
 /* A process that is killed at any moment: the next one sets up no more than it has to, and tears
@@ -390,6 +427,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_failure_is_told_and_concerns_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_command_that_hangs, setup, teardown),
         cmocka_unit_test_setup_teardown(a_teardown_that_fails_is_a_warning, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_teardown_is_tried_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_teardown_of_nobody_is_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(killed_at_any_moment, setup, teardown),
         cmocka_unit_test_setup_teardown(what_no_order_needs_is_torn_down, setup, teardown),
         cmocka_unit_test_setup_teardown(of_nobody, setup, teardown),
