@@ -34,6 +34,7 @@ const md_conf_t md_conf_defaults = {
     .renew_window = { 0, 33 },
     .warn_window = { 0, 10 },
     .require_https = "off",
+    .activation = MD_ACTIVATE_RELOAD,
     .staple_others = 1,
     .transitive = 1,
     .port_http = 80,
@@ -46,6 +47,7 @@ const md_conf_t md_conf_defaults = {
     .retry_failover = 13,
     .archive_keep = 10,
     .renew_concurrency = 64,
+    .live_cache = 10000,
     .dns_01_version = 1,
     .dns_01_check = DNS_01_CHECK,
     .check_http = 80,
@@ -281,6 +283,17 @@ static const char *set_renew_mode(void *slot, const md_directive_t *d, apr_pool_
                         d->argv[0]);
 }
 
+static const char *set_activation(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    static const word_t WORDS[] = {
+        { "reload", MD_ACTIVATE_RELOAD }, { "live", MD_ACTIVATE_LIVE }, { NULL, 0 }
+    };
+
+    if (parse_word(slot, d->argv[0], WORDS))
+        return NULL;
+    return apr_psprintf(p, "'%s': supported parameter values are 'reload' and 'live'", d->argv[0]);
+}
+
 static const char *set_match_names(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
     static const word_t MATCHES[] = {
@@ -356,6 +369,13 @@ static const char *set_archive_keep(void *slot, const md_directive_t *d, apr_poo
     if (!parse_number(slot, d->argv[0], 0, MD_MAX_ARCHIVE))
         return apr_psprintf(p, "takes a number from 1 to %d, or 0 to keep all, not '%s'",
                             MD_MAX_ARCHIVE, d->argv[0]);
+    return NULL;
+}
+
+static const char *set_live_cache(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    if (!parse_number(slot, d->argv[0], 1, 1000000))
+        return apr_psprintf(p, "takes a number from 1 to 1000000, not '%s'", d->argv[0]);
     return NULL;
 }
 
@@ -676,6 +696,7 @@ static const struct setting_t {
     size_t offset;
 } SETTINGS[] = {
     { "MDAccountKey", NOT_MD, OF_PROCESS, ONE, set_account_key, AT(IS_POINTER, account_key) },
+    { "MDActivation", ANY, OF_PLACE, ONE, set_activation, AT(IS_INT, activation) },
     { "MDActivationDelay", NOT_MD, OF_PROCESS, ONE, set_activation_delay,
       AT(IS_TIME, activation_delay) },
     { "MDArchiveKeep", NOT_MD, OF_PROCESS, ONE, set_archive_keep, AT(IS_INT, archive_keep) },
@@ -709,6 +730,7 @@ static const struct setting_t {
     { "MDHttpProxyCACertificateFile", ANY, OF_SECTION_OR_PROCESS, ONE, set_path_or_none,
       AT(IS_POINTER, proxy_ca_file) },
     { "MDInitialDelay", NOT_MD, OF_PROCESS, ONE, set_initial_delay, AT(IS_TIME, initial_delay) },
+    { "MDLiveCache", NOT_MD, OF_PROCESS, ONE, set_live_cache, AT(IS_INT, live_cache) },
     { "MDMatchNames", NOT_MD, OF_PROCESS, ONE, set_match_names, AT(IS_INT, match_names) },
     { "MDMember", MD_ONLY, OF_PLACE, LIST, set_members, AT_VALUES },
     { "MDMember", NOT_MD, OF_PLACE, LIST, set_member_mode, AT_VALUES },
@@ -966,6 +988,7 @@ void md_config_complete(md_domain_t *domain, const md_conf_t *main_conf, apr_poo
     domain->require_https = strcmp(conf->require_https, "off") ? conf->require_https : NULL;
     domain->must_staple = conf->must_staple;
     domain->stapling = conf->stapling;
+    domain->activates_live = conf->activation == MD_ACTIVATE_LIVE && !domain->cert_files;
 }
 
 void md_config_complete_windows(md_domain_t *domain, const md_conf_t *main_conf)

@@ -31,6 +31,9 @@ typedef struct md_eab_t {
 
 typedef enum { MD_MATCH_ALL, MD_MATCH_SERVERNAMES } md_match_t;
 
+/* How a renewed certificate comes into service: with the next (graceful) restart, or at once. */
+typedef enum { MD_ACTIVATE_RELOAD, MD_ACTIVATE_LIVE } md_activation_t;
+
 /* The settings of one place (main server, vhost, <MDomain>). Unset (-1, NULL) means inherit. */
 typedef struct md_conf_t {
     /* properties of managed domains */
@@ -47,6 +50,7 @@ typedef struct md_conf_t {
     md_window_spec_t renew_window, warn_window; /* unset: length and percent -1 */
     const char *require_https;       /* `off`, `temporary`, `permanent` */
     int must_staple, stapling, staple_others;
+    int activation;                  /* md_activation_t */
     int transitive;
     apr_array_header_t *members;     /* MDMember in a section, accumulated */
     apr_array_header_t *cert_files, *pkey_files; /* absolute, in a section, accumulated */
@@ -67,6 +71,7 @@ typedef struct md_conf_t {
     int retry_failover;              /* errors before the next CA */
     int archive_keep;                /* archived sets of each domain; 0: all */
     int renew_concurrency;           /* orders in flight at a CA, and threads */
+    int live_cache;                  /* domains whose live certificates a child keeps in memory */
     int dns_01_version;
     apr_interval_time_t dns_01_check; /* wait for TXT records in the DNS, 0: none is looked for; of
                                        * a section, else of the process */

@@ -54,6 +54,7 @@ typedef struct md_domain_t {
     int is_on_tls;                   /* a server with TLS does */
     const char *http01_problem, *alpn_problem; /* why its servers cannot answer, or NULL */
     int is_watched;                  /* supervised by the engine */
+    int activates_live;              /* a new set is in service at once (MDActivation live) */
     int number;                      /* in the registry, and so of its row on the board */
     int is_forced;                   /* renew it now, whatever mode and window say (a2md) */
     const struct md_live_t **live;   /* what is served now, for md_live alone; copies share it */

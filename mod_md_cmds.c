@@ -159,6 +159,8 @@ const command_rec mod_md_commands[] = {
     NAMES("MDMember", "DNS names to add, or 'auto' or 'manual'."),
     NAMES("MDMembers", "DNS names to add, or 'auto' or 'manual'."),
     SETTING("MDAccountKey", "Key of new accounts at a CA: 'p256' (default) or 'rsa3072'."),
+    SETTING("MDActivation", "'live' to put new certificates into service without a restart, or "
+            "'reload' (default)."),
     SETTING("MDActivationDelay", "Wait before a renewed certificate is announced, default 0."),
     SETTING("MDArchiveKeep", "Former sets of a domain to keep in the archive, default 10; 0: all."),
     SETTING("MDBaseServer", "'on' to match the main server with managed domains, too."),
@@ -186,6 +188,8 @@ const command_rec mod_md_commands[] = {
     SETTING("MDHttpProxy", "URL of the proxy for outgoing connections."),
     SETTING("MDHttpProxyCACertificateFile", "PEM file of trusted roots for the proxy, or 'none'."),
     SETTING("MDInitialDelay", "Wait before the first check, default 0."),
+    SETTING("MDLiveCache", "Domains whose live certificates a child keeps in memory, default "
+            "10000."),
     SETTING("MDMatchNames", "'all' to match all names of a vhost, 'servernames' for its ServerName "
             "only."),
     LINE("MDMessageCmd", "Command to run for each event."),

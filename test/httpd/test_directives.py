@@ -53,6 +53,7 @@ DIRECTIVES = {
     "MDMember": MEMBERS,
     "MDMembers": MEMBERS,
     "MDAccountKey": Directive("SV", "1", ["p256", "RSA3072"], [("p384", "'p256' and 'rsa3072'")]),
+    "MDActivation": Directive("SVD", "1", ["reload", "LIVE"], [("now", "'reload' and 'live'")]),
     "MDActivationDelay": duration(["1", "-7d", "10S"]),
     "MDBaseServer": flag("SV"),
     "MDCACertificateFile": path(),
@@ -94,6 +95,7 @@ DIRECTIVES = {
          ("https://127.0.0.1:-443", "invalid port"), ("a b c", "takes one argument")]),
     "MDHttpProxyCACertificateFile": path(),
     "MDInitialDelay": duration(["0", "10mi"], [("-1", "must not be negative")]),
+    "MDLiveCache": Directive("SV", "1", ["1", "1000000"], [("0", "from 1 to 1000000"), ("many", "from 1 to 1000000")]),
     "MDMatchNames": Directive("SV", "1", ["all", "ServerNames"],
                               [("some", "'all' and 'servernames'")]),
     "MDMessageCmd": Directive("SV", "raw", ["", "/bin/echo  'a b' # c"], []),
@@ -343,6 +345,7 @@ CANCELLED = [
 ]
 # Process-wide ones, and what shows that they work.
 ELSEWHERE = {
+    "MDActivation": "test_live.py", "MDLiveCache": "test_live.py",
     "MDAccountKey": "test_hostile_ca.py", "MDArchiveKeep": "test_archive.py", "MDBaseServer": "test_conformance.py",
     "MDEventLog": "test_events.py", "MDMessageCmd": "test_events.py", "MDNotifyCmd": "test_events.py",
     "MDMatchNames": "test_conformance.py", "MDRenewConcurrency": "test_hostile_ca.py",

@@ -51,6 +51,8 @@ static const char *set_alone(int place, const char *line)
 
 static const struct { int places; const char *line; } ACCEPTED[] = {
     { S | V, "MDAccountKey RSA3072" },
+    { S | V | M, "MDActivation Live" },
+    { S | V | M, "MDActivation reload" },
     { S | V, "MDActivationDelay -7d" },
     { S | V, "MDBaseServer on" },
     { S | V | M, "MDCertificateCheck crt.sh https://crt.sh?q=" },
@@ -67,6 +69,7 @@ static const struct { int places; const char *line; } ACCEPTED[] = {
     { S | V | M, "MDHttpProxyCACertificateFile none" },
     { S | V, "MDEventLog logs/md-events.log" },
     { S | V, "MDEventLog OFF" },
+    { S | V, "MDLiveCache 1" },
     { S | V, "MDMatchNames ServerNames" },
     { S | V, "MDMessageCmd /bin/message" },
     { S | V | M, "MDMustStaple ON" },
@@ -315,6 +318,8 @@ static void refused(void **state)
         { S | M, "MDRenewWindow 102%", "a length of 100% or more is not allowed." },
         { S | M, "MDRenewWindow -1%", "MDRenewWindow must not be a negative" },
         { S, "MDAccountKey rsa", "'p256' and 'rsa3072'" },
+        { S, "MDActivation now", "'reload' and 'live'" },
+        { S, "MDLiveCache 0", "from 1 to 1000000" },
         { S, "MDActivationDelay soon", "has unrecognized duration format" },
         { M, "MDBaseServer on", "not allowed inside" },
         { S | M, "MDCertificateCheck crt.sh", "takes 2 arguments" },
@@ -569,6 +574,24 @@ static void connections_of_stored_domains(void **state)
         assert_true(md_text_same(route.proxy_url, choose(ROWS[i].told, ROWS[i].stored,
                                                          ROWS[i].noted)));
     }
+}
+
+/* Not for a domain whose certificates are files of somebody else. */
+static void activation(void **state)
+{
+    static const struct { const char *server, *section; int is_live; } ROWS[] = {
+        { NULL, NULL, 0 },
+        { "MDActivation live", NULL, 1 },
+        { NULL, "MDActivation live", 1 },
+        { "MDActivation live", "MDActivation reload", 0 },
+        { "MDActivation live", "MDCertificateFile a.pem;MDCertificateKeyFile a.key", 0 },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ROWS) / sizeof(ROWS[0]); ++i)
+        assert_int_equal(complete(md_conf_make(p), ROWS[i].server,
+                                  ROWS[i].section)->activates_live, ROWS[i].is_live);
 }
 
 static const char *process_text(const md_conf_t *conf)
