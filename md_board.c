@@ -11,6 +11,7 @@
 /* Who sees a word of a new row sees that the number has become odd, too, and who sees it even again
  * sees all words: each is stored with release and loaded with acquire. */
 typedef struct slot_t {
+    atomic_uint generation;
     atomic_uint number;               /* odd: the row is being written */
     _Atomic apr_uint64_t words[WORDS];
 } slot_t;
@@ -71,4 +72,16 @@ int md_board_read(md_board_row_t *row, const md_board_t *board, int i)
             return 1;
     memset(row, 0, sizeof(*row));
     return 0;
+}
+
+void md_board_raise(md_board_t *board, int i)
+{
+    if (board && i >= 0 && i < board->count)
+        atomic_fetch_add_explicit(&board->slots[i].generation, 1, memory_order_release);
+}
+
+unsigned int md_board_generation(const md_board_t *board, int i)
+{
+    return board && i >= 0 && i < board->count
+           ? atomic_load_explicit(&board->slots[i].generation, memory_order_acquire) : 0;
 }

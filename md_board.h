@@ -36,6 +36,11 @@ md_board_t *md_board_make(void *memory, int count);
 /* One writer at a time for a row. If one was ended in the middle, the next one makes it whole. */
 void md_board_write(md_board_t *board, int i, const md_board_row_t *row);
 
+/* The generation of what is in service of a domain: raised when it becomes another, by whoever puts
+ * that there. A hint that tells others to look, no more. 0 without a board. */
+void md_board_raise(md_board_t *board, int i);
+unsigned int md_board_generation(const md_board_t *board, int i);
+
 /* 0: its writer is at it all the time, or was ended in the middle; *row is empty then. */
 int md_board_read(md_board_row_t *row, const md_board_t *board, int i);
 

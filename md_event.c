@@ -71,21 +71,6 @@ const char *md_event_name(const md_telling_t *telling)
 
 /* ---- once in a while ---- */
 
-static apr_time_t last_handled(const md_job_t *job, const char *entry)
-{
-    const char *type;
-    md_json_t *one;
-    apr_size_t i;
-
-    for (i = 0; i < md_json_size(job->log); ++i) {
-        one = md_json_at(job->log, i, job->p);
-        type = md_json_get_str(one, "type");
-        if (type && !strcmp(type, entry))
-            return md_json_get_time(one, "when");
-    }
-    return 0;
-}
-
 /* A time in the future was noted while the date was wrong. */
 int md_event_is_recent(const md_event_t *event, const md_job_t *job, apr_time_t now)
 {
@@ -95,7 +80,7 @@ int md_event_is_recent(const md_event_t *event, const md_job_t *job, apr_time_t 
 
     if (interval == 0)
         return 0;
-    handled = last_handled(job, apr_pstrcat(job->p, "message-", name, NULL));
+    handled = md_job_logged_at(job, apr_pstrcat(job->p, "message-", name, NULL));
     if (handled > now || now - handled >= interval)
         return 0;
     md_log(MD_LOG_DEBUG, MD_LOGNO(10267) "%s: rate limiting notification about '%s'",
@@ -327,7 +312,8 @@ apr_status_t md_event_step(md_telling_t *telling, md_err_t *err)
         rv = run_command(telling, err);
         if (rv != APR_SUCCESS)
             return rv;
-        if (telling->stage == STAGE_NOTIFY && telling->event.kind == MD_EVENT_RENEWED)
+        if (telling->stage == STAGE_NOTIFY && telling->event.kind == MD_EVENT_RENEWED
+            && !telling->event.is_live)
             md_log(MD_LOG_NOTICE, MD_LOGNO(10059) "The Managed Domain %s has been setup and "
                    "changes will be activated on next (graceful) server restart.",
                    telling->event.domain);

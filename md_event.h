@@ -36,6 +36,7 @@ typedef struct md_event_t {
     apr_time_t next_try;      /* 0: none is planned */
     apr_time_t expires;       /* of the certificate in service that ends first, 0: there is none */
     int attempt;              /* at telling it: 1, 2, ... */
+    int is_live;              /* of MD_EVENT_RENEWED: the set is in service already */
 } md_event_t;
 
 /* Was this event handled so short a time ago that it counts as handled (AH10267), by the log of its
@@ -51,7 +52,7 @@ md_telling_t *md_event_tell(const md_events_t *events, const md_event_t *event, 
 /* Go on with it; never blocks. APR_SUCCESS: it was told; APR_EAGAIN: call again at
  * md_event_look_at, by the steady clock; APR_EINTR: we stop, and how it would have ended is not
  * known. Anything else is how a command failed: logged, and in `err` with problem and detail. Of
- * MD_EVENT_RENEWED, AH10059 is told between the two commands. */
+ * MD_EVENT_RENEWED, AH10059 is told between the two commands, if that needs a restart. */
 apr_status_t md_event_step(md_telling_t *telling, md_err_t *err);
 apr_time_t md_event_look_at(const md_telling_t *telling);
 

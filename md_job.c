@@ -145,6 +145,19 @@ void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *st
     md_json_truncate(job->log, MD_MAX_JOB_LOG);
 }
 
+apr_time_t md_job_logged_at(const md_job_t *job, const char *type)
+{
+    md_json_t *entry;
+    apr_size_t i;
+
+    for (i = 0; i < md_json_size(job->log); ++i) {
+        entry = md_json_at(job->log, i, job->p);
+        if (md_text_same(md_json_get_str(entry, "type"), type))
+            return md_json_get_time(entry, "when");
+    }
+    return 0;
+}
+
 void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr_pool_t *p)
 {
     md_json_t *last = md_json_object(job->p), *subproblems;

@@ -57,6 +57,9 @@ md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p);
 void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *status,
                 const char *detail);
 
+/* When an entry of this type was last put there, 0: there is none. */
+apr_time_t md_job_logged_at(const md_job_t *job, const char *type);
+
 /* Record a result: `err` NULL for success. */
 void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr_pool_t *p);
 

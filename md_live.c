@@ -20,6 +20,13 @@ const md_live_t *md_live_of(const md_domain_t *domain)
     return live ? live : &NOTHING;
 }
 
+const md_live_t *md_live_at_start(const md_domain_t *domain)
+{
+    const md_live_t *live = md_live_of(domain);
+
+    return live->at_start ? live->at_start : live;
+}
+
 apr_time_t md_live_expires(const md_domain_t *domain)
 {
     const apr_array_header_t *certs = md_live_of(domain)->certs;
@@ -309,7 +316,7 @@ static const char *spec_label(const md_domain_t *domain, int i, apr_pool_t *p)
     return md_key_spec_name(i < specs->nelts ? &APR_ARRAY_IDX(specs, i, md_key_spec_t) : &DEFAULT);
 }
 
-static void settle(md_live_t *live, const md_domain_t *domain, apr_pool_t *p)
+void md_live_settle(md_live_t *live, const md_domain_t *domain, apr_pool_t *p)
 {
     int i;
 
@@ -324,7 +331,7 @@ void md_live_assess(const md_domain_t *domain, apr_pool_t *p)
 {
     md_live_t *live = apr_pmemdup(p, md_live_of(domain), sizeof(*live));
 
-    settle(live, domain, p);
+    md_live_settle(live, domain, p);
     md_live_replace(domain, live);
 }
 
@@ -349,7 +356,7 @@ const md_live_t *md_live_look(const md_domain_t *domain, const md_store_t *store
 
     live->certs = load_certs(live, &load, domain, specs, specs->nelts);
     live->lacks_must_staple = lacks_must_staple(&load, domain, live->certs);
-    settle(live, domain, p);
+    md_live_settle(live, domain, p);
     return live;
 }
 

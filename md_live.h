@@ -28,11 +28,16 @@ typedef struct md_live_t {
     const char *state_descr;
     const char *lack;                   /* for an incomplete one, in a word: `missing`, `names`,
                                            `must-staple`; else NULL */
-    apr_time_t since;                   /* when it was loaded */
+    apr_time_t since;                   /* when it was loaded, or put into service after that */
+    unsigned int generation;            /* of that (md_board), 0: it was loaded at the start */
+    const struct md_live_t *at_start;   /* NULL: this is it */
 } md_live_t;
 
 /* The snapshot of a domain, never NULL; of one that comes from its document, the state alone. */
 const md_live_t *md_live_of(const md_domain_t *domain);
+
+/* What the start loaded, whatever was put into service since. */
+const md_live_t *md_live_at_start(const md_domain_t *domain);
 
 /* When the first of its certificates ends; 0: there is none. */
 apr_time_t md_live_expires(const md_domain_t *domain);
@@ -53,6 +58,9 @@ void md_live_load(const apr_array_header_t *domains, const md_store_t *store, md
 /* Settle the state by the certificates that were loaded, for the domain as it is configured now: a
  * new snapshot, in `p`. The first deficient certificate counts. */
 void md_live_assess(const md_domain_t *domain, apr_pool_t *p);
+
+/* Settle the state of a new snapshot that is not in its place yet. */
+void md_live_settle(md_live_t *live, const md_domain_t *domain, apr_pool_t *p);
 
 /* What the store has for the domain now, with its state. Looks at the disk. It lives in `p`, and no
  * longer than what is `known` (or NULL). */

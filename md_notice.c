@@ -83,6 +83,9 @@ static void was_told(md_notice_t *notice, md_job_t *job)
             md_job_result(job, "Checking staging", NULL, notice->pool);
         job->errors = 0;
         break;
+    case MD_EVENT_INSTALLED:
+        notice->is_installed = 1;
+        break;
     case MD_EVENT_EXPIRING:
         notice->warn_at = md_clock_steady() + WARN_EACH;
         notice->unwarned = 0;
@@ -125,7 +128,8 @@ static void was_not_told(md_notice_t *notice, md_job_t *job, unsigned char dice)
 {
     apr_interval_time_t delay;
 
-    if (notice->kind != MD_EVENT_EXPIRING || !has_renewals(notice))
+    if (notice->kind != MD_EVENT_INSTALLED
+        && (notice->kind != MD_EVENT_EXPIRING || !has_renewals(notice)))
         note_failure(notice, job);
     switch (notice->kind) {
     case MD_EVENT_RENEWING:
@@ -135,6 +139,9 @@ static void was_not_told(md_notice_t *notice, md_job_t *job, unsigned char dice)
         delay = back_off(notice, ++job->errors, dice);
         job->next_run = md_clock_now() + delay;
         notice->renewed_at = md_clock_steady() + delay;
+        break;
+    case MD_EVENT_INSTALLED:
+        notice->is_installed = 1;
         break;
     case MD_EVENT_EXPIRING:
         notice->warn_at = md_clock_steady() + back_off(notice, ++notice->unwarned, dice);
@@ -175,6 +182,7 @@ void md_notice_settle(md_notice_t *notice, md_job_t *job, unsigned char dice)
 void md_notice_next(md_notice_t *notice)
 {
     notice->may_begin = 0;
+    notice->is_installed = 0;
     notice->renewed_at = 0;
 }
 
@@ -214,8 +222,10 @@ static md_event_t make_event(const md_notice_t *notice, md_event_kind_t kind, co
     md_event_t event = { .kind = kind, .domain = notice->domain->name, .attempt = 1 };
 
     event.expires = md_live_expires(notice->domain);
-    if (kind == MD_EVENT_RENEWED)
+    if (kind == MD_EVENT_RENEWED) {
         event.attempt = job->errors + 1;
+        event.is_live = notice->domain->activates_live;
+    }
     if (kind == MD_EVENT_EXPIRING) {
         event.attempt = notice->unwarned + 1;
         if (has_renewals(notice))

@@ -22,6 +22,7 @@ typedef struct md_notice_t {
     apr_pool_t *pool;        /* of these */
     int may_begin;           /* nobody objected to the renewal that is due */
     int is_vetoed;           /* somebody did */
+    int is_installed;        /* the set that is ready was told of as installed, for good or ill */
     apr_time_t renewed_at;   /* no earlier is the set that is ready told of again */
     apr_time_t warn_at;      /* no earlier is a warning given, */
     int unwarned;            /* as giving it failed that many times in a row */

@@ -111,6 +111,21 @@ static void take_over_records(const md_reg_t *reg, const char *from, const char 
                err.detail);
 }
 
+/* What is in service under the old name, but not in `domains` yet. */
+static void take_over_published(const md_reg_t *reg, const char *from, const char *to,
+                                apr_pool_t *p)
+{
+    md_err_t err;
+
+    if (!md_store_exists(reg->store, MD_STORE_LIVE, from, NULL, p)
+        || md_store_exists(reg->store, MD_STORE_LIVE, to, NULL, p))
+        return;
+    md_err_init(&err, p);
+    if (md_store_rename(reg->store, MD_STORE_LIVE, from, to, &err, p) != APR_SUCCESS)
+        md_log(MD_LOG_WARNING, "md[%s]: cannot take over the certificates that are in service for "
+               "%s: %s", to, from, err.detail);
+}
+
 /* What is staged for the old name goes on under the new one. A child of the generation before may
  * still write under the old name: nobody looks there any more. */
 static void take_over_staging(const md_reg_t *reg, const char *from, const char *to, apr_pool_t *p)
@@ -121,6 +136,7 @@ static void take_over_staging(const md_reg_t *reg, const char *from, const char 
     apr_status_t rv = APR_SUCCESS;
 
     take_over_records(reg, from, to, p);
+    take_over_published(reg, from, to, p);
     if (!md_store_exists(reg->store, MD_STORE_STAGING, from, NULL, p))
         return;
     md_err_init(&err, p);

@@ -18,7 +18,9 @@
 #include "md_first_staple.h"
 #include "md_log.h"
 #include "md_notice.h"
+#include "md_published.h"
 #include "md_renew.h"
+#include "md_staged.h"
 #include "md_text.h"
 #include "md_tidy.h"
 #include "md_turns.h"
@@ -38,6 +40,7 @@ typedef struct renewal_t {
     md_turn_t turn;        /* among those with names in common */
     int has_record;        /* in the store, whatever it is worth; */
     int has_advice;        /* and what its CA advises */
+    int may_be_published;  /* a set of it, by a process before this one */
     int errors;            /* failed attempts in a row, though they could not be saved */
     apr_time_t renew_at;   /* when it is due, as last seen; 0: not known */
     apr_time_t not_before; /* steady: the next attempt, or when to go on with this one */
@@ -84,6 +87,7 @@ struct md_renewals_t {
     apr_time_t lack_told_at;   /* steady, 0: never */
     apr_time_t regular_at;     /* steady: all are looked at, whatever they wait for */
 
+    int has_looked;            /* for what was published by others */
     apr_file_t *lock;          /* of staging; NULL: not ours */
     apr_pool_t *lock_pool;
 };
@@ -313,6 +317,118 @@ static md_task_next_t rest_while_told(renewal_t *renewal)
     return MD_TASK_REST;
 }
 
+/* ---- live activation ---- */
+
+/* The whole set is in service: what it came from is not needed any more. */
+static void clear_staging(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
+{
+    const md_store_t *store = renewal->all->reg->store;
+    const char *name = renewal->domain->name;
+    md_err_t err;
+
+    md_err_init(&err, tmp);
+    job->group = MD_STORE_LIVE; /* with its log, the record of what is in service */
+    if (md_job_save_volatile(job, store, &err, tmp) != APR_SUCCESS)
+        md_log(MD_LOG_WARNING, "md[%s]: %s", name, err.detail);
+    md_stage_reset(store, name, tmp);
+    renewal->has_record = 0;
+    renewal->errors = 0;
+    md_notice_next(&renewal->notice);
+}
+
+/* Nothing of it is of use: order another one. */
+static md_task_next_t order_again(renewal_t *renewal, md_job_t *job, const md_err_t *why,
+                                  apr_pool_t *tmp)
+{
+    const md_reg_t *reg = renewal->all->reg;
+    apr_time_t now = md_clock_now();
+    md_err_t err;
+
+    md_err_init(&err, tmp);
+    md_stage_reset(reg->store, renewal->domain->name, tmp);
+    job->finished = 0;
+    renewal->errors = job->errors = job->errors < MD_MAX_ERRORS ? job->errors + 1 : MD_MAX_ERRORS;
+    job->next_run = now + md_job_backoff(job->errors, reg->conf->retry_delay, MD_BACKOFF_MAX,
+                                         roll());
+    md_job_result(job, "Putting the certificate into service", why, tmp);
+    if (md_job_save(job, reg->store, &err, tmp) != APR_SUCCESS)
+        md_log(MD_LOG_WARNING, "md[%s]: %s", renewal->domain->name, err.detail);
+    renewal->not_before = md_clock_steady() + (job->next_run - now);
+    return rest_until(renewal, renewal->not_before);
+}
+
+/* By this process, or one before it that ended then. */
+static int is_installed_told(const md_notice_t *notice, const md_job_t *job)
+{
+    return notice->is_installed || md_job_logged_at(job, "message-installed")
+                                       >= md_job_logged_at(job, "finished");
+}
+
+/* Events of what is in service already: `renewed` as for others, `installed` once, however its
+ * commands end. */
+static md_task_next_t tell_live(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
+{
+    md_notice_t *notice = &renewal->notice;
+
+    if (!job->notified_renewed && notice->renewed_at <= md_clock_steady()
+        && !md_notice_tell(notice, MD_EVENT_RENEWED, NULL, job, roll()))
+        return rest_while_told(renewal);
+    if (!job->notified_renewed)
+        return rest_until(renewal, notice->renewed_at);
+    if (!is_installed_told(notice, job)
+        && !md_notice_tell(notice, MD_EVENT_INSTALLED, NULL, job, roll()))
+        return rest_while_told(renewal);
+    clear_staging(renewal, job, tmp);
+    return rest_until(renewal, md_clock_steady());
+}
+
+/* A set that is ready becomes what all children serve, and only then is anybody told. */
+static md_task_next_t go_live(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
+{
+    const md_domain_t *domain = renewal->domain;
+    const md_reg_t *reg = renewal->all->reg;
+    apr_status_t rv;
+    md_err_t err;
+
+    md_err_init(&err, tmp);
+    rv = md_staged_publish(reg, domain, md_live_of(domain), &err, tmp);
+    if (rv == APR_SUCCESS) {
+        md_board_raise(reg->board, domain->number);
+        md_published_follow(reg->store, reg->board, domain);
+        md_log(MD_LOG_NOTICE, "The Managed Domain %s has been set up and its new certificate is in "
+               "service, without a restart", domain->name);
+    }
+    if (rv == APR_SUCCESS || APR_STATUS_IS_EEXIST(rv))
+        return tell_live(renewal, job, tmp);
+    md_log(MD_LOG_ERR, "md[%s]: the new certificate cannot be put into service: %s",
+           domain->name, err.detail);
+    return rv == APR_EGENERAL ? rest_until(renewal, md_clock_steady() + BROKEN_AFTER)
+                              : order_again(renewal, job, &err, tmp);
+}
+
+/* A set that a process before us published: one that ended before it could say so, or a child of
+ * the configuration before, after the start had looked. Or the start has stored it. */
+static void settle_published(renewal_t *renewal, apr_pool_t *tmp)
+{
+    const md_domain_t *domain = renewal->domain;
+    const md_reg_t *reg = renewal->all->reg;
+    md_published_t published = { .number = 0 };
+    apr_status_t rv;
+    md_err_t err;
+
+    if (renewal->may_be_published) {
+        renewal->may_be_published = 0;
+        md_err_init(&err, tmp);
+        rv = md_published_check(&published, reg->store, domain, md_live_at_start(domain), &err,
+                                tmp);
+        if (APR_STATUS_IS_EEXIST(rv))
+            md_published_remove(reg->store, domain->name, published.number, tmp);
+        else if (rv == APR_SUCCESS)
+            md_board_raise(reg->board, domain->number);
+    }
+    md_published_follow(reg->store, reg->board, domain);
+}
+
 /* Until then, or until it is time to warn that a certificate ends. */
 static md_task_next_t rest_or_warn(renewal_t *renewal, apr_time_t until, md_job_t *job)
 {
@@ -440,6 +556,7 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
     const md_advice_t *advice;
     md_due_t due;
 
+    settle_published(renewal, tmp);
     md_notice_settle(&renewal->notice, job, roll());
     heed_veto(renewal);
     if (has_request(renewal, job, tmp))
@@ -449,11 +566,14 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
         next_run = renewal->not_before;
     if (next_run > steady)
         return rest_or_warn(renewal, next_run, job);
-    if (!md_renew_is_wanted(domain) || (job->finished && job->notified_renewed))
+    if (!md_renew_is_wanted(domain)
+        || (job->finished && job->notified_renewed && !domain->activates_live))
         return rest_or_warn(renewal, MD_TASK_NEVER, job);
     if (job->finished && md_renew_is_staged(reg, domain, tmp)) {
         renewal->is_staple = is_staple_due(renewal, tmp);
-        return renewal->is_staple ? MD_TASK_AGAIN : announce(renewal, job);
+        if (renewal->is_staple)
+            return MD_TASK_AGAIN;
+        return domain->activates_live ? go_live(renewal, job, tmp) : announce(renewal, job);
     }
     advice = md_advice_load(reg->store, domain, now, tmp);
     due = md_renew_when(reg, domain, advice, now);
@@ -1033,6 +1153,27 @@ const md_err_t *md_renewals_result(const md_renewals_t *renewals, int i)
     return &renewals->list[i].result;
 }
 
+/* Who has a set that a process before us published? Once we have the lock there are no more. */
+static void find_published(md_renewals_t *all)
+{
+    apr_pool_t *tmp = md_engine_pool();
+    const apr_array_header_t *names;
+    renewal_t *renewal;
+    int i;
+
+    if (!tmp)
+        return;
+    names = md_store_names(all->reg->store, MD_STORE_LIVE, tmp);
+    for (i = 0; i < names->nelts; ++i) {
+        renewal = apr_hash_get(all->by_name, APR_ARRAY_IDX(names, i, const char *),
+                               APR_HASH_KEY_STRING);
+        if (renewal)
+            renewal->may_be_published = 1;
+    }
+    apr_pool_destroy(tmp);
+    all->has_looked = 1;
+}
+
 /* A graceful restart lets the children of two generations overlap, and so may servers that share a
  * store. Two runs for one domain would take each other's keys away: who works has the lock. */
 apr_status_t md_renewals_open(void *renewals)
@@ -1048,6 +1189,8 @@ apr_status_t md_renewals_open(void *renewals)
         return APR_ENOMEM;
     md_err_init(&err, all->lock_pool);
     rv = md_store_try_lock(&all->lock, all->reg->store, &err, all->lock_pool);
+    if (rv == APR_SUCCESS && !all->has_looked)
+        find_published(all);
     if (rv == APR_SUCCESS)
         return rv;
     md_log(APR_STATUS_IS_EAGAIN(rv) ? MD_LOG_TRACE1 : MD_LOG_ERR, "no renewals now: %s",

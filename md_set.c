@@ -124,9 +124,12 @@ apr_status_t md_set_check(const md_set_t *set, const md_domain_t *domain,
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
     apr_status_t rv;
-    int i, same = 0;
+    int i, count = 0, same = 0;
 
     for (i = 0; i < specs->nelts; ++i) {
+        if (!chain_at(set, i))
+            continue;
+        ++count;
         rv = check_one(set, i, domain, APR_ARRAY_IDX(live, i, const md_cert_info_t *), now, err, p);
         if (APR_STATUS_IS_EEXIST(rv))
             ++same;
@@ -135,5 +138,7 @@ apr_status_t md_set_check(const md_set_t *set, const md_domain_t *domain,
                            md_key_spec_name(&APR_ARRAY_IDX(specs, i, md_key_spec_t)),
                            err ? apr_pstrdup(p, err->detail) : "");
     }
-    return same == specs->nelts ? APR_EEXIST : APR_SUCCESS;
+    if (count == 0)
+        return md_fail(err, APR_EINVAL, "it has no certificate of the configured key types");
+    return same == count ? APR_EEXIST : APR_SUCCESS;
 }

@@ -7,7 +7,7 @@
 #include "md_cert.h"
 #include "md_domain.h"
 
-/* For each key spec of the domain, in their order. */
+/* For each key spec of the domain, in their order; NULL for what the set has not. */
 typedef struct md_set_t {
     apr_array_header_t *keys;    /* md_key_t * */
     apr_array_header_t *chains;  /* apr_array_header_t * */

@@ -15,18 +15,21 @@
 #include "md_installed.h"
 #include "md_job.h"
 #include "md_log.h"
+#include "md_published.h"
 #include "md_reader.h"
 #include "md_staged.h"
 
 #define CLEAN_TIME apr_time_from_msec(250) /* for each kind of what a start cleans up */
 
-/* What is staged under a name. */
+/* What is staged, or published, under a name. */
 typedef struct item_t {
+    md_store_group_t group;
     const char *name;
     const md_domain_t *domain; /* NULL: an account for no domain */
     const md_live_t *live;     /* what a set would take the place of */
     int is_unread;             /* it could not be read, and waits for the next start */
     int has_set;
+    int number, is_told;       /* of a published one */
     const char *account;       /* id under which the account is stored that was staged, or NULL */
     apr_status_t rv;           /* how it went with the set */
     md_err_t err;
@@ -60,6 +63,7 @@ static item_t *add_item(batch_t *batch, const char *name, const md_domain_t *dom
 {
     item_t *item = apr_pcalloc(batch->p, sizeof(*item));
 
+    item->group = MD_STORE_STAGING;
     item->name = name;
     item->domain = domain;
     md_err_init(&item->err, batch->p);
@@ -116,6 +120,29 @@ static batch_t staged_batch(const md_reg_t *reg, apr_pool_t *p)
         domain = md_reg_domain(reg, i);
         if (apr_hash_get(names, domain->name, APR_HASH_KEY_STRING))
             add_item(&batch, domain->name, domain);
+    }
+    return batch;
+}
+
+/* What is in service, but not in `domains` yet. */
+static batch_t published_batch(const md_reg_t *reg, apr_pool_t *p)
+{
+    apr_array_header_t *published = md_store_names(reg->store, MD_STORE_LIVE, p);
+    batch_t batch = make_batch(reg, 0, p);
+    apr_hash_t *names = apr_hash_make(p);
+    const md_domain_t *domain;
+    item_t *item;
+    int i;
+
+    for (i = 0; i < published->nelts; ++i)
+        apr_hash_set(names, APR_ARRAY_IDX(published, i, const char *), APR_HASH_KEY_STRING, "");
+    for (i = 0; i < reg->domains->nelts && published->nelts > 0; ++i) {
+        domain = md_reg_domain(reg, i);
+        if (!apr_hash_get(names, domain->name, APR_HASH_KEY_STRING))
+            continue;
+        item = add_item(&batch, domain->name, domain);
+        item->group = MD_STORE_LIVE;
+        item->has_set = 1;
     }
     return batch;
 }
@@ -312,6 +339,8 @@ static apr_status_t write_set(const md_staged_set_t *set, const batch_t *batch,
 
     add_file(files, MD_DOMAIN_JSON, md_json_text(make_document(set, batch, domain, p), 0, p));
     for (i = 0; i < specs->nelts; ++i) {
+        if (!APR_ARRAY_IDX(set->chains, i, const char *))
+            continue;
         spec = &APR_ARRAY_IDX(specs, i, md_key_spec_t);
         add_file(files, md_key_spec_file(spec, "privkey", p),
                  APR_ARRAY_IDX(set->keys, i, const char *));
@@ -327,8 +356,8 @@ static apr_status_t write_set(const md_staged_set_t *set, const batch_t *batch,
  * certificate. */
 static apr_status_t keep_staged(apr_status_t rv, md_err_t *err, apr_pool_t *p)
 {
-    return rv == APR_SUCCESS ? rv : md_fail(err, APR_EGENERAL, "%s. It stays staged, and the next "
-                                            "start will try again",
+    return rv == APR_SUCCESS ? rv : md_fail(err, APR_EGENERAL, "%s. It stays where it is, and the "
+                                            "next start will try again",
                                             apr_pstrdup(p, err->detail));
 }
 
@@ -382,25 +411,44 @@ static void remove_staged(const md_reg_t *reg, const item_t *item, apr_pool_t *p
 }
 
 /* Nothing in it can be used by us, but its keys may be worth something to somebody. */
-static void give_up_staged(const md_reg_t *reg, const char *name, const md_err_t *why,
-                           apr_pool_t *p)
+static void give_up(const md_reg_t *reg, const item_t *item, apr_pool_t *p)
 {
-    const char *archived;
+    const char *name = item->name, *archived;
     md_err_t err;
     apr_status_t rv;
 
     md_err_init(&err, p);
     md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
-    rv = md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, &err, p);
+    rv = md_store_archive(&archived, reg->store, item->group, name, &err, p);
     md_log(MD_LOG_ERR, MD_LOGNO(10069) "%s: error loading staged set, purging it: %s. "
-           "A new set is ordered when one is needed; this one %s %s", name, why->detail,
+           "A new set is ordered when one is needed; this one %s %s", name, item->err.detail,
            rv == APR_SUCCESS ? "is kept in" : "cannot be moved to the archive:",
            rv == APR_SUCCESS ? archived : err.detail);
+}
+
+/* The same for one that was in service already. Children of the generation before may still look
+ * for it; those of the new one remove it, or another start does. */
+static void conclude_published(const md_reg_t *reg, const item_t *item, apr_pool_t *p)
+{
+    if (item->rv == APR_SUCCESS)
+        md_log(MD_LOG_INFO, "%s: the set that was put into service without a restart is now the "
+               "stored one", item->name);
+    else if (APR_STATUS_IS_EEXIST(item->rv) || APR_STATUS_IS_ENOENT(item->rv))
+        md_published_remove(reg->store, item->name, item->number, p);
+    else if (item->rv == APR_EGENERAL)
+        md_log(MD_LOG_ERR, "%s: the set in service cannot become the stored one: %s", item->name,
+               item->err.detail);
+    else
+        give_up(reg, item, p);
 }
 
 /* Tell what became of a set, and tidy up. */
 static void conclude(const md_reg_t *reg, const item_t *item, apr_pool_t *p)
 {
+    if (item->group == MD_STORE_LIVE) {
+        conclude_published(reg, item, p);
+        return;
+    }
     if (item->rv == APR_SUCCESS)
         md_log(MD_LOG_INFO, MD_LOGNO(10068) "%s: staged set activated", item->name);
     if (item->rv == APR_SUCCESS || APR_STATUS_IS_EEXIST(item->rv))
@@ -409,7 +457,7 @@ static void conclude(const md_reg_t *reg, const item_t *item, apr_pool_t *p)
         md_log(MD_LOG_ERR, "%s: staged set cannot be activated: %s", item->name,
                item->err.detail);
     else if (!APR_STATUS_IS_ENOENT(item->rv))
-        give_up_staged(reg, item->name, &item->err, p);
+        give_up(reg, item, p);
 }
 
 /* ---- sets ---- */
@@ -419,7 +467,7 @@ static char *read_set(void *baton, int i, apr_pool_t *p)
     const batch_t *batch = baton;
     const item_t *item = item_at(batch, i);
 
-    return md_staged_read(batch->reg, item->domain, item->live, batch->issuers, p);
+    return md_staged_read(batch->reg, item->domain, item->group, item->live, batch->issuers, p);
 }
 
 /* A sound one is in tmp afterwards. */
@@ -437,13 +485,16 @@ static void take_set(void *baton, int i, char *record, apr_size_t len, const cha
 {
     const batch_t *batch = baton;
     item_t *item = item_at(batch, i);
-    md_staged_set_t set;
+    md_staged_set_t set = { .number = 0 };
     md_err_t err;
 
     md_err_init(&err, p);
     md_err_clear(&item->err);
-    if (record && md_staged_parse_set(&set, item->domain, record, len, &err, p) != APR_SUCCESS)
+    if (record && md_staged_parse_set(&set, item->domain, item->group, record, len, &err, p)
+                  != APR_SUCCESS)
         why = err.detail;
+    item->number = set.number;
+    item->is_told = set.is_told;
     if (why)
         leave_unread(item, why);
     else {
@@ -494,7 +545,7 @@ static void note_installed(const batch_t *batch)
     if (batch->reg->is_tool)
         return;
     for (i = 0; i < batch->items->nelts; ++i)
-        if (item_at(batch, i)->rv == APR_SUCCESS)
+        if (item_at(batch, i)->rv == APR_SUCCESS && !item_at(batch, i)->is_told)
             APR_ARRAY_PUSH(names, const char *) = item_at(batch, i)->name;
     md_installed_note(batch->reg, names, batch->p);
 }
@@ -607,21 +658,27 @@ static void remove_lone_accounts(const batch_t *batch)
     }
 }
 
-/* Accounts of all before any set: several sets may share one. */
+static void activate_batch(batch_t part)
+{
+    read_sets(&part);
+    part = part_of(&part, is_ready);
+    put_into_service(&part);
+    prune_archive(&part);
+}
+
+/* Accounts of all before any set: several sets may share one. What is staged is later than what was
+ * published. */
 void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
 {
-    batch_t all, part;
+    batch_t all;
 
     repair_accounts(reg, p);
     all = staged_batch(reg, p);
     read_accounts(&all);
     tell_accounts(&all);
     remove_lone_accounts(&all);
-    part = part_of(&all, has_set);
-    read_sets(&part);
-    part = part_of(&part, is_ready);
-    put_into_service(&part);
-    prune_archive(&part);
+    activate_batch(published_batch(reg, p));
+    activate_batch(part_of(&all, has_set));
 }
 
 /* ---- for which configuration ---- */
@@ -691,7 +748,7 @@ static void sweep(const md_reg_t *reg, apr_pool_t *p)
 {
     apr_time_t end = md_clock_steady() + CLEAN_TIME;
     static const md_store_group_t GROUPS[] = {
-        MD_STORE_ACCOUNTS, MD_STORE_STAGING, MD_STORE_DOMAINS, MD_STORE_OCSP
+        MD_STORE_ACCOUNTS, MD_STORE_STAGING, MD_STORE_LIVE, MD_STORE_DOMAINS, MD_STORE_OCSP
     };
     size_t g, count = sizeof(GROUPS) / sizeof(GROUPS[0]) - (reg->is_reload ? 2 : 0);
     apr_array_header_t *names;

@@ -6,7 +6,8 @@
 
 #include "md_reg.h"
 
-/* Put every complete staged set into service: AH10068; or AH10069 for one that is damaged or that
+/* Put every complete staged set into service, after those that are there already without having
+ * been stored (md_published): AH10068; or AH10069 for one that is damaged or that
  * md_set_check refuses, which goes to the archive. Incomplete ones stay, and those whose time has
  * not come (MDActivationDelay). Before that, damaged documents of staging and accounts are put
  * aside, and accounts staged by any domain are kept. What could not be read is told, and stays. */

@@ -3,6 +3,7 @@
  * what is known of them. */
 #include "md_staged.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <apr_hash.h>
@@ -12,6 +13,7 @@
 #include "md_clock.h"
 #include "md_limits.h"
 #include "md_log.h"
+#include "md_published.h"
 #include "md_record.h"
 #include "md_set.h"
 #include "md_text.h"
@@ -157,11 +159,20 @@ static apr_status_t load_pair(md_set_t *set, const md_reg_t *reg, const char *na
     return APR_SUCCESS;
 }
 
-/* *paccount: the one that the document names, or NULL. APR_ENOENT: not complete (yet). */
-static apr_status_t load_set(md_set_t *set, const char **paccount, const md_reg_t *reg,
-                             const md_domain_t *domain, md_err_t *err, apr_pool_t *p)
+/* What is found of a set. */
+typedef struct found_t {
+    md_set_t set;
+    const char *account; /* that the document names, or NULL */
+    md_job_t *job;
+    int number, is_told; /* of a published one */
+} found_t;
+
+/* APR_ENOENT: not complete (yet). */
+static apr_status_t load_staged(found_t *found, const md_reg_t *reg, const md_domain_t *domain,
+                                md_err_t *err, apr_pool_t *p)
 {
     const apr_array_header_t *specs = md_domain_key_specs(domain, p);
+    md_set_t *set = &found->set;
     md_json_t *json;
     apr_status_t rv;
     int i;
@@ -171,7 +182,7 @@ static apr_status_t load_set(md_set_t *set, const char **paccount, const md_reg_
         return rv;
     set->ca_url = md_json_get_str(json, "ca.url");
     set->must_staple = md_json_get_bool(json, "must-staple");
-    *paccount = md_json_get_str(json, "ca.account");
+    found->account = md_json_get_str(json, "ca.account");
     if (!set->ca_url)
         return APR_ENOENT;
     set->keys = apr_array_make(p, specs->nelts, sizeof(md_key_t *));
@@ -181,12 +192,37 @@ static apr_status_t load_set(md_set_t *set, const char **paccount, const md_reg_
     return rv;
 }
 
+/* What was told since is in a record of its own. */
+static apr_status_t load_published(found_t *found, const md_reg_t *reg, const md_domain_t *domain,
+                                   md_err_t *err, apr_pool_t *p)
+{
+    md_published_t published = { .set = found->set };
+    apr_status_t rv = md_published_load(&published, reg->store, domain, err, p);
+    md_job_t *job;
+
+    found->number = published.number;
+    if (rv != APR_SUCCESS)
+        return rv;
+    found->set = published.set;
+    found->account = published.account;
+    found->is_told = md_job_load(&job, reg->store, MD_STORE_LIVE, domain->name, NULL, p)
+                         == APR_SUCCESS
+                     && md_job_logged_at(job, "message-installed") >= published.since;
+    if (!found->is_told)
+        (void)md_job_parse(&job, MD_STORE_LIVE, domain->name,
+                           md_json_text(md_job_to_json(published.job, 1, p), 1, p), NULL, p);
+    found->job = job;
+    return APR_SUCCESS;
+}
+
 static int lacks_must_staple(const md_set_t *set, const md_domain_t *domain, apr_pool_t *p)
 {
     const md_cert_t *leaf;
     int i;
 
     for (i = 0; set->must_staple && domain->must_staple && i < set->chains->nelts; ++i) {
+        if (!APR_ARRAY_IDX(set->chains, i, apr_array_header_t *))
+            continue;
         leaf = md_chain_leaf(APR_ARRAY_IDX(set->chains, i, apr_array_header_t *));
         if (!md_cert_info(leaf, p)->must_staple)
             return 1;
@@ -205,28 +241,48 @@ static int is_premature(const md_job_t *job, const md_live_t *live, apr_time_t n
     return 1;
 }
 
-static apr_status_t check_set(md_set_t *set, const char **paccount, const md_reg_t *reg,
-                              const md_domain_t *domain, const md_live_t *live, md_err_t *err,
+static apr_status_t check_set(found_t *found, const md_reg_t *reg, const md_domain_t *domain,
+                              md_store_group_t group, const md_live_t *live, md_err_t *err,
                               apr_pool_t *p)
 {
     apr_time_t now = md_clock_now();
     apr_status_t rv;
 
-    rv = load_set(set, paccount, reg, domain, err, p);
+    rv = group == MD_STORE_LIVE ? load_published(found, reg, domain, err, p)
+                                : load_staged(found, reg, domain, err, p);
     if (md_is_lack(rv))
         return md_fail(err, APR_EGENERAL, "%s", apr_pstrdup(p, err->detail));
     if (rv == APR_SUCCESS)
-        rv = md_set_check(set, domain, md_live_usable(live, now, p), now, err, p);
+        rv = md_set_check(&found->set, domain, md_live_usable(live, now, p), now, err, p);
     if (rv == APR_SUCCESS || rv == APR_EGENERAL || APR_STATUS_IS_ENOENT(rv)
         || APR_STATUS_IS_EEXIST(rv))
         return rv;
     return APR_EINVAL;
 }
 
+apr_status_t md_staged_publish(const md_reg_t *reg, const md_domain_t *domain,
+                               const md_live_t *live, md_err_t *err, apr_pool_t *p)
+{
+    found_t found = { .set.issuers = NULL };
+    md_published_t published = { .since = md_clock_now() };
+    apr_status_t rv;
+
+    (void)md_job_load(&found.job, reg->store, MD_STORE_STAGING, domain->name, NULL, p);
+    rv = check_set(&found, reg, domain, MD_STORE_STAGING, live, err, p);
+    if (rv != APR_SUCCESS)
+        return rv;
+    found.job->lacks_must_staple = lacks_must_staple(&found.set, domain, p);
+    published.set = found.set;
+    published.account = found.account;
+    published.job = found.job;
+    rv = md_published_save(&published, reg->store, domain, err, p);
+    return rv == APR_SUCCESS ? rv : md_fail(err, APR_EGENERAL, "%s", apr_pstrdup(p, err->detail));
+}
+
 /* ---- the record of a set ---- */
 
 /* After these come a key and a chain for each key spec. */
-enum { STATUS, REASON, CA_URL, ACCOUNT, JOB, FIRST_FILE };
+enum { STATUS, REASON, CA_URL, ACCOUNT, JOB, NUMBER, IS_TOLD, FIRST_FILE };
 
 static const md_piece_t SET[] = {
     [STATUS]  = { .name = "status", .max = 10, .is_needed = 1 },
@@ -234,6 +290,8 @@ static const md_piece_t SET[] = {
     [CA_URL]  = { .name = "ca-url", .max = MD_MAX_URI },
     [ACCOUNT] = { .name = "ca-account", .max = 255 },
     [JOB]     = { .name = MD_JOB_JSON, .max = MD_MAX_FILE },
+    [NUMBER]  = { .name = "number", .max = 9 },
+    [IS_TOLD] = { .name = "told", .max = 1 },
 };
 
 static const struct {
@@ -285,53 +343,64 @@ static apr_status_t add_files(apr_array_header_t *record, const md_set_t *set,
     apr_size_t len;
     const char *pem;
 
-    for (i = 0; i < set->keys->nelts && rv == APR_SUCCESS; ++i) {
+    for (i = 0; i < set->keys->nelts && rv == APR_SUCCESS; ++i, piece += 2) {
+        if (!APR_ARRAY_IDX(set->chains, i, apr_array_header_t *))
+            continue;
         rv = md_key_to_pem(&pem, &len, APR_ARRAY_IDX(set->keys, i, md_key_t *), NULL, 0, err, p);
         if (rv != APR_SUCCESS)
             return rv;
-        md_record_add(record, (piece++)->name, pem);
+        md_record_add(record, piece[0].name, pem);
         pem = md_chain_to_pem(APR_ARRAY_IDX(set->chains, i, apr_array_header_t *), p);
-        md_record_add(record, (piece++)->name, pem);
+        md_record_add(record, piece[1].name, pem);
     }
     return rv;
 }
 
-static char *refusal(apr_status_t rv, const md_err_t *err, apr_pool_t *p)
+static void add_number(apr_array_header_t *record, const found_t *found)
+{
+    if (found->number > 0)
+        md_record_add(record, SET[NUMBER].name, apr_itoa(record->pool, found->number));
+}
+
+static char *refusal(const found_t *found, apr_status_t rv, const md_err_t *err, apr_pool_t *p)
 {
     apr_array_header_t *record = md_record_make(p);
 
     md_record_add(record, SET[STATUS].name, status_word(rv));
     if (rv == APR_EINVAL || rv == APR_EGENERAL)
         md_record_add(record, SET[REASON].name, md_text_line(err->detail, MD_MAX_DETAIL, p));
+    add_number(record, found);
     return md_record_text(record, p);
 }
 
-char *md_staged_read(const md_reg_t *reg, const md_domain_t *domain, const md_live_t *live,
-                     apr_hash_t *issuers, apr_pool_t *p)
+char *md_staged_read(const md_reg_t *reg, const md_domain_t *domain, md_store_group_t group,
+                     const md_live_t *live, apr_hash_t *issuers, apr_pool_t *p)
 {
     apr_array_header_t *record = md_record_make(p);
-    md_set_t set = { .issuers = issuers };
-    const char *account = NULL;
+    found_t found = { .set.issuers = issuers };
+    int is_staged = group == MD_STORE_STAGING;
     apr_status_t rv;
     md_err_t err;
-    md_job_t *job;
 
     md_err_init(&err, p);
-    (void)md_job_load(&job, reg->store, MD_STORE_STAGING, domain->name, NULL, p);
-    if (is_premature(job, live, md_clock_now(), p))
-        return refusal(APR_ENOENT, &err, p);
-    rv = check_set(&set, &account, reg, domain, live, &err, p);
-    if (rv == APR_SUCCESS || rv == APR_EINVAL)
+    if (is_staged)
+        (void)md_job_load(&found.job, reg->store, MD_STORE_STAGING, domain->name, NULL, p);
+    if (is_staged && is_premature(found.job, live, md_clock_now(), p))
+        return refusal(&found, APR_ENOENT, &err, p);
+    rv = check_set(&found, reg, domain, group, live, &err, p);
+    if (is_staged && (rv == APR_SUCCESS || rv == APR_EINVAL))
         md_order_drop(reg->store, domain->name, p);
     if (rv == APR_SUCCESS)
-        rv = add_files(record, &set, domain, &err, p);
+        rv = add_files(record, &found.set, domain, &err, p);
     if (rv != APR_SUCCESS)
-        return refusal(rv, &err, p);
+        return refusal(&found, rv, &err, p);
     md_record_add(record, SET[STATUS].name, status_word(rv));
-    md_record_add(record, SET[CA_URL].name, set.ca_url);
-    md_record_add(record, SET[ACCOUNT].name, account);
-    job->lacks_must_staple = lacks_must_staple(&set, domain, p);
-    md_record_add(record, SET[JOB].name, md_json_text(md_job_to_json(job, 1, p), 1, p));
+    md_record_add(record, SET[CA_URL].name, found.set.ca_url);
+    md_record_add(record, SET[ACCOUNT].name, found.account);
+    found.job->lacks_must_staple = lacks_must_staple(&found.set, domain, p);
+    md_record_add(record, SET[JOB].name, md_json_text(md_job_to_json(found.job, 1, p), 1, p));
+    add_number(record, &found);
+    md_record_add(record, SET[IS_TOLD].name, found.is_told ? "1" : NULL);
     return md_record_text(record, p);
 }
 
@@ -349,9 +418,16 @@ static apr_status_t read_status(apr_status_t *pstatus, const char *word, md_err_
     return md_fail(err, APR_EINVAL, "its status is not known");
 }
 
+/* 0: there are none, or others than digits. */
+static int read_digits(const char *text)
+{
+    return text && !text[strspn(text, "0123456789")] ? atoi(text) : 0;
+}
+
 /* All that a sound set has to have. */
 static apr_status_t take_set(md_staged_set_t *set, const char *const *values, int count,
-                             const md_domain_t *domain, md_err_t *err, apr_pool_t *p)
+                             const md_domain_t *domain, md_store_group_t group, md_err_t *err,
+                             apr_pool_t *p)
 {
     int i;
 
@@ -362,7 +438,7 @@ static apr_status_t take_set(md_staged_set_t *set, const char *const *values, in
     set->keys = md_strings_make(p);
     set->chains = md_strings_make(p);
     for (i = FIRST_FILE; i < count; i += 2) {
-        if (!values[i] || !values[i + 1])
+        if (group == MD_STORE_LIVE ? !values[i] != !values[i + 1] : !values[i] || !values[i + 1])
             return md_fail(err, APR_EINVAL, "a part of the set is missing");
         APR_ARRAY_PUSH(set->keys, const char *) = values[i];
         APR_ARRAY_PUSH(set->chains, const char *) = values[i + 1];
@@ -370,8 +446,9 @@ static apr_status_t take_set(md_staged_set_t *set, const char *const *values, in
     return md_job_parse(&set->job, MD_STORE_TMP, domain->name, values[JOB], err, p);
 }
 
-apr_status_t md_staged_parse_set(md_staged_set_t *set, const md_domain_t *domain, char *record,
-                                 apr_size_t len, md_err_t *err, apr_pool_t *p)
+apr_status_t md_staged_parse_set(md_staged_set_t *set, const md_domain_t *domain,
+                                 md_store_group_t group, char *record, apr_size_t len,
+                                 md_err_t *err, apr_pool_t *p)
 {
     int count;
     const md_piece_t *pieces = set_pieces(&count, domain, p);
@@ -384,5 +461,8 @@ apr_status_t md_staged_parse_set(md_staged_set_t *set, const md_domain_t *domain
     if (rv != APR_SUCCESS)
         return rv;
     set->why = values[REASON] ? md_text_line(values[REASON], MD_MAX_DETAIL, p) : "";
-    return set->rv == APR_SUCCESS ? take_set(set, values, count, domain, err, p) : APR_SUCCESS;
+    set->number = read_digits(values[NUMBER]);
+    set->is_told = values[IS_TOLD] != NULL;
+    return set->rv == APR_SUCCESS ? take_set(set, values, count, domain, group, err, p)
+                                  : APR_SUCCESS;
 }

@@ -9,6 +9,7 @@
 
 #include "md_acme_order.h"
 #include "md_job.h"
+#include "md_published.h"
 #include "md_renew.h"
 #include "md_text.h"
 #include "md_version.h"
@@ -121,6 +122,7 @@ static const md_status_t *gather(const md_reg_t *reg, const md_domain_t *domain,
     md_status_t *status = apr_pcalloc(p, sizeof(*status));
     md_board_row_t row = { .phase = MD_PHASE_UNKNOWN };
 
+    md_published_follow(reg->store, reg->board, domain);
     status->reg = reg;
     status->domain = domain;
     status->live = md_live_of(domain);

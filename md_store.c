@@ -155,6 +155,12 @@ static apr_status_t decode_key(md_key_t **pkey, const char *pem, apr_size_t len,
                    len ? "damaged" : "empty");
 }
 
+apr_status_t md_store_unseal_key(md_key_t **pkey, const md_store_t *store, const char *pem,
+                                 md_err_t *err, apr_pool_t *p)
+{
+    return md_key_from_pem(pkey, pem, strlen(pem), store->pass, MD_STORE_PASS_LEN, err, p);
+}
+
 apr_status_t md_store_load_key(md_key_t **pkey, const md_store_t *store,
                                md_store_group_t group, const char *name, const char *file,
                                md_err_t *err, apr_pool_t *p)
@@ -449,6 +455,18 @@ apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, co
                "the server's children. Remove it by hand",
                md_store_path(store, group, name, file, p));
     return rv;
+}
+
+void md_store_remove_empty(const md_store_t *store, md_store_group_t group, const char *name,
+                           apr_pool_t *p)
+{
+    md_place_t place;
+
+    if (!md_path_part_is_safe(name)
+        || md_place_enter_group(&place, store, group, name, p) != APR_SUCCESS)
+        return;
+    (void)unlinkat(place.dir, place.path, AT_REMOVEDIR);
+    md_place_leave(&place);
 }
 
 /* ---- looking around ---- */

@@ -98,6 +98,10 @@ apr_status_t md_store_save_chain(const md_store_t *store, md_store_group_t group
 MD_MUST_CHECK
 apr_status_t md_store_seal_key(const char **ppem, const md_store_t *store, const md_key_t *key,
                                md_err_t *err, apr_pool_t *p);
+/* And back. */
+MD_MUST_CHECK
+apr_status_t md_store_unseal_key(md_key_t **pkey, const md_store_t *store, const char *pem,
+                                 md_err_t *err, apr_pool_t *p);
 /* The same for what can be made again: not synced to disk. A document; a plain key and its
  * certificate (temporary certificates). */
 MD_MUST_CHECK
@@ -171,6 +175,10 @@ void md_store_remove_base(const md_store_t *store, const char *file, apr_pool_t 
 /* Remove `<group>/<name>/<file>`, or with file NULL the whole directory. Missing is success. */
 apr_status_t md_store_remove(const md_store_t *store, md_store_group_t group, const char *name,
                              const char *file, apr_pool_t *p);
+
+/* Remove the directory `<group>/<name>` of a shared group, if nothing is in it. */
+void md_store_remove_empty(const md_store_t *store, md_store_group_t group, const char *name,
+                           apr_pool_t *p);
 
 MD_MUST_CHECK
 apr_status_t md_store_rename(const md_store_t *store, md_store_group_t group, const char *from,

@@ -15,6 +15,7 @@ const md_group_t md_store_groups[] = {
     [MD_STORE_ANSWERS]    = { .name = "answers",    .is_open = 1, .is_shared = 1,
                               .is_volatile = 1 },
     [MD_STORE_RECORDS]    = { .name = "records",    .is_open = 1, .is_shared = 1 },
+    [MD_STORE_LIVE]       = { .name = "live",       .is_open = 1, .encrypts = 1, .is_shared = 1 },
 };
 _Static_assert(sizeof(md_store_groups) / sizeof(md_store_groups[0]) == MD_STORE_GROUP_MAX,
                "one row per group");

@@ -16,6 +16,7 @@ typedef enum {
     MD_STORE_REQUESTS,
     MD_STORE_ANSWERS,
     MD_STORE_RECORDS,
+    MD_STORE_LIVE,
     MD_STORE_GROUP_MAX
 } md_store_group_t;
 

@@ -485,7 +485,7 @@ apr_status_t md_store_prepare(md_store_t *store, const apr_uid_t *owner, md_err_
 {
     static const md_store_group_t NEEDED[] = {
         MD_STORE_CHALLENGES, MD_STORE_STAGING, MD_STORE_ACCOUNTS, MD_STORE_OCSP,
-        MD_STORE_ANSWERS, MD_STORE_RECORDS
+        MD_STORE_ANSWERS, MD_STORE_RECORDS, MD_STORE_LIVE
     };
     apr_status_t rv = APR_SUCCESS;
     size_t i;

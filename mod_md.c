@@ -299,6 +299,12 @@ static apr_status_t step_complete_domains(start_t *start)
     return APR_SUCCESS;
 }
 
+static apr_status_t step_settle_live(start_t *start)
+{
+    mod_md_live_settle(start->reg, start->s);
+    return APR_SUCCESS;
+}
+
 static const char *place_of(const md_domain_t *domain)
 {
     return domain->defined_at ? domain->defined_at : "unknown place";
@@ -451,6 +457,18 @@ static apr_status_t step_assess(start_t *start)
     return APR_SUCCESS;
 }
 
+/* Nobody could tell children that there is something new. */
+static void do_without_board(start_t *start, apr_status_t rv)
+{
+    int i;
+
+    for (i = 0; i < process->domains->nelts; ++i)
+        domain_at(i)->activates_live = 0;
+    ap_log_error(APLOG_MARK, APLOG_WARNING, rv, start->s, "status pages will be slow, and new "
+                 "certificates need a restart, as there is no shared memory for the state of the "
+                 "managed domains");
+}
+
 /* It is as old as the configuration, and so do children of before not write to it. Without one, the
  * pages ask the store. */
 static apr_status_t step_make_board(start_t *start)
@@ -463,8 +481,7 @@ static apr_status_t step_make_board(start_t *start)
     if (rv == APR_SUCCESS)
         start->reg->board = md_board_make(apr_shm_baseaddr_get(shm), count);
     else
-        ap_log_error(APLOG_MARK, APLOG_WARNING, rv, start->s, "status pages will be slow, as there "
-                     "is no shared memory for the state of the managed domains");
+        do_without_board(start, rv);
     return APR_SUCCESS;
 }
 
@@ -635,6 +652,7 @@ static const step_t BEFORE_TLS[] = {
     { "make the events", step_make_events },
     { "note for tools what they need", step_note_for_tools },
     { "complete the domains", step_complete_domains },
+    { "see what can be activated live", step_settle_live },
     { "check overlaps", step_check_overlaps },
     { "check static files", step_check_static_files },
     { "link domains and servers", step_link_servers },
@@ -821,6 +839,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config_before_tls, NULL, TLS, APR_HOOK_FIRST);
     ap_hook_post_config(post_config_after_tls, TLS, WATCHDOG, APR_HOOK_LAST);
+    mod_md_live_hooks();
     mod_md_tls_hooks();
     mod_md_ocsp_hooks();
     mod_md_http_hooks();

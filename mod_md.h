@@ -22,6 +22,7 @@ typedef struct md_server_t {
     md_conf_t *conf;             /* settings as written for this server; unset = inherit */
     md_domain_t *section;        /* <MDomain> being read, or NULL */
     apr_array_header_t *domains; /* `md_domain_t *` assigned to the server, never NULL */
+    int has_temporary;           /* it starts with a temporary certificate (MDActivation live) */
     int is_ssl;                  /* the TLS module asked for its certificates */
     int has_certs;               /* `httpd -t`: it is configured with certificates of its own */
 } md_server_t;
@@ -129,6 +130,19 @@ void mod_md_warn_of_slips(const md_reg_t *reg, server_rec *main_server, apr_pool
 
 /* For hooks that answer before there is a handler: this text, whose type is set, is all. */
 int mod_md_answer(request_rec *r, const char *text, apr_size_t len);
+
+/* mod_md_live: certificates that were put into service since the start */
+
+/* For which domains that can be: clear `activates_live` of the others. */
+void mod_md_live_settle(md_reg_t *reg, const server_rec *main_server);
+
+/* The domain of a server that activates live, or NULL. */
+const md_domain_t *mod_md_live_domain(const server_rec *s);
+
+/* In OpenSSL's certificate callback of that server: show what is in service now. */
+struct ssl_st;
+void mod_md_live_show(struct ssl_st *ssl, const server_rec *s);
+void mod_md_live_hooks(void);
 
 /* mod_md_ocsp: stapling */
 

@@ -22,6 +22,38 @@ APLOG_USE_MODULE(md);
 
 /* ---- certificates ---- */
 
+static int add_temporary(server_rec *s, const md_domain_t *domain, apr_pool_t *p,
+                         apr_array_header_t *certs, apr_array_header_t *keys)
+{
+    md_err_t err;
+    apr_status_t rv;
+
+    md_err_init(&err, p);
+    rv = md_reg_fallback_files(mod_md_process()->reg, domain, certs, keys, &err, p);
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, s, APLOGNO(10174)
+                     "%s: make fallback P-256 certificate: %s", domain->name,
+                     err.detail ? err.detail : "");
+        return DECLINED;
+    }
+    ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10116)
+                 "%s: providing P-256 fallback certificate for server %s", domain->name,
+                 s->server_hostname);
+    return DONE;
+}
+
+/* As an ordinary certificate: for what it knows to be temporary, the TLS module would answer 503
+ * until the next restart. */
+static int begin_temporary(server_rec *s, apr_pool_t *p, apr_array_header_t *certs,
+                           apr_array_header_t *keys)
+{
+    const md_domain_t *domain = mod_md_expected_domain(s);
+    int result = domain ? add_temporary(s, domain, p, certs, keys) : DECLINED;
+
+    mod_md_server(s)->has_temporary = result == DONE;
+    return result;
+}
+
 static int add_cert_files(server_rec *s, apr_pool_t *p, apr_array_header_t *certs,
                           apr_array_header_t *keys)
 {
@@ -43,7 +75,7 @@ static int add_cert_files(server_rec *s, apr_pool_t *p, apr_array_header_t *cert
     }
     domain = APR_ARRAY_IDX(server->domains, 0, md_domain_t *);
     if (md_reg_cert_files(reg, domain, certs, keys, p) == 0)
-        return DECLINED;
+        return had == 0 && domain->activates_live ? begin_temporary(s, p, certs, keys) : DECLINED;
     if (had > 0)
         ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10084)
                      "host '%s' is covered by a Managed Domain, but certificate/key files are "
@@ -60,25 +92,10 @@ static int add_fallback_files(server_rec *s, apr_pool_t *p, apr_array_header_t *
 {
     const md_reg_t *reg = mod_md_process()->reg;
     const md_domain_t *domain = reg ? mod_md_expected_domain(s) : NULL;
-    md_err_t err;
-    apr_status_t rv;
 
     if (reg && mod_md_server(s)->domains->nelts == 0)
         mod_md_tell_uncovered(s, p);
-    if (!domain)
-        return DECLINED;
-    md_err_init(&err, p);
-    rv = md_reg_fallback_files(reg, domain, certs, keys, &err, p);
-    if (rv != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, s, APLOGNO(10174)
-                     "%s: make fallback P-256 certificate: %s", domain->name,
-                     err.detail ? err.detail : "");
-        return DECLINED;
-    }
-    ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, s, APLOGNO(10116)
-                 "%s: providing P-256 fallback certificate for server %s", domain->name,
-                 s->server_hostname);
-    return DONE;
+    return domain ? add_temporary(s, domain, p, certs, keys) : DECLINED;
 }
 
 /* ---- acme-tls/1 ---- */
@@ -222,11 +239,13 @@ static void show_challenge(SSL *ssl, conn_rec *c, const char *server_name)
 /* Returns 1 in any case, that is, go on: mod_ssl knows no other end of it. */
 static int choose_certs(SSL *ssl, void *server)
 {
-    const offer_t *offer = SSL_get_ex_data(ssl, offer_index);
+    const offer_t *offer = offer_index < 0 ? NULL : SSL_get_ex_data(ssl, offer_index);
     const char *name = offer ? SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) : NULL;
 
     if (name && is_for_acme(offer, server))
         show_challenge(ssl, offer->c, name);
+    else
+        mod_md_live_show(ssl, server);
     return 1;
 }
 
@@ -264,9 +283,9 @@ static int pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)
 static int init_server(server_rec *s, apr_pool_t *p, int is_proxy, SSL_CTX *ctx)
 {
     (void)p;
-    if (is_proxy || !mod_md_offers_acme_tls(s))
+    if (is_proxy || !(mod_md_offers_acme_tls(s) || mod_md_live_domain(s)))
         return DECLINED;
-    if (offer_index < 0)
+    if (mod_md_offers_acme_tls(s) && offer_index < 0)
         offer_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
     SSL_CTX_set_cert_cb(ctx, choose_certs, s);
     return OK;

@@ -48,7 +48,7 @@ static void take_set(char *record, size_t len, apr_pool_t *p)
     apr_status_t rv;
     int i;
 
-    rv = md_staged_parse_set(&set, domain, record, len, &err, p);
+    rv = md_staged_parse_set(&set, domain, MD_STORE_STAGING, record, len, &err, p);
     holds_with(rv, &err);
     if (rv != APR_SUCCESS)
         return;

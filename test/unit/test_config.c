@@ -776,7 +776,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(accepted), TEST(every_setting_is_tested), TEST(refused), TEST(properties),
         TEST(no_challenges_is_automatic), TEST(connections),
-        TEST(connections_of_stored_domains), TEST(process_values), TEST(scopes),
+        TEST(connections_of_stored_domains), TEST(activation), TEST(process_values),
+        TEST(scopes),
         TEST(merging_is_complete), TEST(definitions), TEST(header_and_members), TEST(many_names),
     };
 

@@ -87,23 +87,23 @@ static const struct {
     md_event_t event;
     const char *notify, *message, *env; /* NULL: not called */
 } TABLE[] = {
-    { { MD_EVENT_RENEWING, "x.org", NULL, NULL, NULL, 0, DATE, 1 }, NULL, "renewing",
+    { { MD_EVENT_RENEWING, "x.org", NULL, NULL, NULL, 0, DATE, 1, 0 }, NULL, "renewing",
       "-MD_PROBLEM\n-MD_DETAIL\n-MD_NEXT_TRY\nMD_EXPIRES=2026-01-01T00:00:00Z" },
-    { { MD_EVENT_CHALLENGE_SETUP, "x.org", "http-01:a.x.org", NULL, NULL, 0, 0, 1 }, NULL,
+    { { MD_EVENT_CHALLENGE_SETUP, "x.org", "http-01:a.x.org", NULL, NULL, 0, 0, 1, 0 }, NULL,
       "challenge-setup:http-01:a.x.org",
       "-MD_PROBLEM\n-MD_DETAIL\n-MD_NEXT_TRY\n-MD_EXPIRES" },
-    { { MD_EVENT_RENEWED, "x.org", NULL, NULL, NULL, 0, 0, 1 }, "/bin/n|x.org", "renewed",
+    { { MD_EVENT_RENEWED, "x.org", NULL, NULL, NULL, 0, 0, 1, 0 }, "/bin/n|x.org", "renewed",
       "-MD_PROBLEM\n-MD_DETAIL\n-MD_NEXT_TRY\n-MD_EXPIRES" },
-    { { MD_EVENT_ERRORED, "x.org", NULL, "dns", "no\nsuch\x1b\xff $(x)", DATE + HOUR, 0, 1 }, NULL,
+    { { MD_EVENT_ERRORED, "x.org", NULL, "dns", "no\nsuch\x1b\xff $(x)", DATE + HOUR, 0, 1, 0 }, NULL,
       "errored", "MD_PROBLEM=dns\nMD_DETAIL=no such?? $(x)\nMD_NEXT_TRY=2026-01-01T01:00:00Z\n"
       "-MD_EXPIRES" },
-    { { MD_EVENT_EXPIRING, "x.org", NULL, NULL, NULL, 0, DATE + DAY, 2 }, NULL, "expiring",
+    { { MD_EVENT_EXPIRING, "x.org", NULL, NULL, NULL, 0, DATE + DAY, 2, 0 }, NULL, "expiring",
       "-MD_PROBLEM\n-MD_DETAIL\n-MD_NEXT_TRY\nMD_EXPIRES=2026-01-02T00:00:00Z" },
-    { { MD_EVENT_INSTALLED, "x.org", NULL, NULL, NULL, 0, 0, 1 }, NULL, "installed",
+    { { MD_EVENT_INSTALLED, "x.org", NULL, NULL, NULL, 0, 0, 1, 0 }, NULL, "installed",
       "-MD_PROBLEM\n-MD_DETAIL\n-MD_NEXT_TRY\n-MD_EXPIRES" },
-    { { MD_EVENT_OCSP_RENEWED, "other", NULL, NULL, NULL, 0, 0, 1 }, NULL, "ocsp-renewed",
+    { { MD_EVENT_OCSP_RENEWED, "other", NULL, NULL, NULL, 0, 0, 1, 0 }, NULL, "ocsp-renewed",
       "-MD_PROBLEM\n-MD_DETAIL\n-MD_NEXT_TRY\n-MD_EXPIRES" },
-    { { MD_EVENT_OCSP_ERRORED, "other", NULL, "p", "d", DATE, 0, 1 }, NULL, "ocsp-errored",
+    { { MD_EVENT_OCSP_ERRORED, "other", NULL, "p", "d", DATE, 0, 1, 0 }, NULL, "ocsp-errored",
       "MD_PROBLEM=p\nMD_DETAIL=d\nMD_NEXT_TRY=2026-01-01T00:00:00Z\n-MD_EXPIRES" },
 };
 
