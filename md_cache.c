@@ -7,7 +7,8 @@
 
 #include "md_clock.h"
 
-#define PAUSE      apr_time_from_msec(100) /* who raises a generation all the time gains nothing */
+#define PAUSE      apr_time_from_msec(100) /* who raises a generation all the time gains nothing, */
+#define SAVED      (2 * PAUSE)             /* but a few changes in a row are followed at once */
 #define LACK_PAUSE apr_time_from_sec(1)
 
 typedef struct slot_t {
@@ -104,10 +105,22 @@ static md_cached_t *wrap(void *thing)
     return cached;
 }
 
-/* Called locked; it is not while the kind loads. */
-static void load(md_cache_t *cache, slot_t *slot, unsigned int generation, void *baton)
+/* Until it is loaded again. */
+static void rest(slot_t *slot, int is_lack)
 {
-    void *old = slot->cached ? slot->cached->thing : NULL, *thing, *gone = NULL, *dropped = NULL;
+    apr_time_t now = md_clock_steady();
+
+    if (slot->rests_until < now - SAVED)
+        slot->rests_until = now - SAVED;
+    slot->rests_until = is_lack ? now + LACK_PAUSE : slot->rests_until + PAUSE;
+}
+
+/* Called locked; it is not while the kind loads. What nobody needs any more is for the caller to
+ * destroy. */
+static void load(void *garbage[2], md_cache_t *cache, slot_t *slot, unsigned int generation,
+                 void *baton)
+{
+    void *old = slot->cached ? slot->cached->thing : NULL, *thing, *gone = NULL;
     md_cached_t *cached = NULL;
     int is_lack = 0;
 
@@ -122,7 +135,7 @@ static void load(md_cache_t *cache, slot_t *slot, unsigned int generation, void 
     pthread_mutex_lock(&cache->mutex);
     slot->is_loading = 0;
     slot->is_known = 1;
-    slot->rests_until = md_clock_steady() + (is_lack ? LACK_PAUSE : PAUSE);
+    rest(slot, is_lack);
     slot->generation = is_lack ? generation - 1 : generation; /* another one than asked for */
     if (!gone && thing != old) {
         gone = let_go(slot->cached);
@@ -133,14 +146,9 @@ static void load(md_cache_t *cache, slot_t *slot, unsigned int generation, void 
         enter_ring(cache, slot);
     else
         leave_ring(slot);
-    dropped = drop_oldest(cache);
+    garbage[0] = gone;
+    garbage[1] = drop_oldest(cache);
     pthread_cond_broadcast(&cache->loaded);
-    if (!gone && !dropped)
-        return;
-    pthread_mutex_unlock(&cache->mutex);
-    destroy(cache, gone);
-    destroy(cache, dropped);
-    pthread_mutex_lock(&cache->mutex);
 }
 
 static int is_due(const slot_t *slot, unsigned int generation)
@@ -151,6 +159,7 @@ static int is_due(const slot_t *slot, unsigned int generation)
 
 md_cached_t *md_cache_hold(md_cache_t *cache, int number, unsigned int generation, void *baton)
 {
+    void *garbage[2] = { NULL, NULL };
     md_cached_t *cached;
     slot_t *slot;
 
@@ -161,13 +170,15 @@ md_cached_t *md_cache_hold(md_cache_t *cache, int number, unsigned int generatio
     while (slot->is_loading && !slot->is_known)
         pthread_cond_wait(&cache->loaded, &cache->mutex);
     if (!slot->is_loading && is_due(slot, generation))
-        load(cache, slot, generation, baton);
+        load(garbage, cache, slot, generation, baton);
     cached = slot->cached;
     if (cached) {
         ++cached->holders;
         enter_ring(cache, slot);
     }
     pthread_mutex_unlock(&cache->mutex);
+    destroy(cache, garbage[0]);
+    destroy(cache, garbage[1]);
     return cached;
 }
 

@@ -30,7 +30,8 @@ md_cache_t *md_cache_make(const md_cache_kind_t *kind, int count, int most, apr_
 
 /* The thing of that number, NULL: there is none. It is loaded if its generation is another one than
  * at the last time: by one thread, who hands `baton` on, while all others go on with what there was
- * before, or wait if that is the first time. It is not loaded more than ten times a second. */
+ * before, or wait if that is the first time. It is not loaded more than
+ * ten times a second, for long. */
 md_cached_t *md_cache_hold(md_cache_t *cache, int number, unsigned int generation, void *baton);
 
 /* NULL is fine. */

@@ -207,7 +207,8 @@ static apr_status_t load_published(found_t *found, const md_reg_t *reg, const md
     found->account = published.account;
     found->is_told = md_job_load(&job, reg->store, MD_STORE_LIVE, domain->name, NULL, p)
                          == APR_SUCCESS
-                     && md_job_logged_at(job, "message-installed") >= published.since;
+                     && apr_time_sec(md_job_logged_at(job, "message-installed"))
+                            >= apr_time_sec(published.since); /* as exact as the log is */
     if (!found->is_told)
         (void)md_job_parse(&job, MD_STORE_LIVE, domain->name,
                            md_json_text(md_job_to_json(published.job, 1, p), 1, p), NULL, p);

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """MDActivation live: certificates are in service the moment they are issued, with no restart."""
+import itertools
 import json
+import ssl
 
 import pytest
 
+from live import EC, RSA, IN_SERVICE, Live, contexts, handshake, shown
 from servers import wait_for
+from test_a2md import Tool
+from test_events import Command
+
+VERSIONS = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
 def in_service(env, name="a.test", count=1):
-    env.wait_log(rf"Managed Domain {name} has been set up and its new certificate is in service", count=count)
-
-
-def serial(env, name="a.test"):
-    return env.tls_cert(name).serial_number
+    env.wait_log(rf"Managed Domain {name} {IN_SERVICE}", count=count)
 
 
 @pytest.fixture
@@ -25,12 +28,68 @@ def live(env):
 def test_first_issuance(live, mpm):
     """From the temporary certificate and our own 503 to the real page."""
     live.mpm = mpm
-    live.add_md_conf("MDomain a.test\nMDInitialDelay 3s")
-    live.add_vhost("a.test")
+    live.add_md_conf("MDomain a.test b.test\nMDInitialDelay 3s")
+    for name in "a.test", "b.test":
+        live.add_vhost(name)
     live.start()
     status, headers, _ = live.get("/", "a.test", https=True)
     assert status == 503 and int(headers["Retry-After"]) > 0
+    temporary = live.tls_cert("b.test").serial_number
     in_service(live)
-    status, _, body = live.get("/", "a.test", https=True, verify=live.ca.root_pem())
-    assert status == 200 and body == "it is served\n"
-    assert not live.problems()
+    for name in "a.test", "b.test":
+        status, _, body = live.get("/", name, https=True, verify=live.ca.root_pem())
+        assert status == 200 and body == "it is served\n"
+        assert live.tls_cert(name).serial_number != temporary
+    assert "AH10059" not in live.error_log() and not live.problems()
+
+
+def test_renewal(live, workdir):
+    """From one certificate to the next, what is told of it, and the restart that comes some day."""
+    command = Command(workdir / "command")
+    live.add_md_conf(f"MDomain a.test\nMDMessageCmd {command.path}")
+    live.add_vhost("a.test")
+    live.start()
+    command.wait("^installed")
+    first = live.tls_cert("a.test")
+    assert Tool(live.store)("renew", "a.test").returncode == 0
+    command.wait("^installed", 2)
+    second = live.tls_cert("a.test")
+    assert first.serial_number != second.serial_number
+    told = ["renewing", "renewed", "installed"] * 2
+    assert [words[0] for words in command.words("^(renew|install)")] == told
+    # what is shown of it; there is nothing more to do
+    wait_for(lambda: "renewal" not in live.md_status("a.test"), what="end of the renewal")
+    status = live.md_status("a.test")
+    assert int(status["cert"]["P-256"]["serial"], 16) == second.serial_number and status["state"] == 2
+    assert not list((live.store / "staging/a.test").glob("p*.pem"))
+    # a restart stores it, tells nobody again, and leaves nothing behind
+    live.graceful()
+    assert live.tls_cert("a.test").serial_number == second.serial_number
+    wait_for(lambda: not (live.store / "live/a.test").exists(), what="end of what was published")
+    assert (live.store / "domains/a.test/pubcert.p-256.pem").exists()
+    live.graceful()
+    assert live.tls_cert("a.test").serial_number == second.serial_number
+    assert [words[0] for words in command.words("^(renew|install)")] == told
+    assert "AH10059" not in live.error_log() and not live.problems()
+
+
+@pytest.mark.parametrize("mpm", ["event", "prefork"])
+def test_whoever_asks_sees_it(httpd, mpm):
+    """In each vhost, with and without SNI, by both versions, for all kinds of keys."""
+    httpd.mpm = mpm
+    live = Live(httpd, (RSA, EC))
+    live.add("a.test", "www.a.test", vhosts=["a.test", "www.a.test"])
+    live.add("b.test")
+    httpd.start()
+    kinds = {RSA: "ECDHE-RSA-AES128-GCM-SHA256", EC: "ECDHE-ECDSA-AES128-GCM-SHA256"}
+    for n in range(3):
+        if n:
+            live.swap("a.test", "b.test")
+        for host, domain in {"a.test": "a.test", "www.a.test": "a.test", "b.test": "b.test", None: "a.test"}.items():
+            for kind, cipher in kinds.items():
+                context = contexts(VERSIONS[0], cipher)
+                assert shown(httpd, host, context) == live.at[domain][n][kind], (n, host, kind, live.at)
+            assert shown(httpd, host, contexts(VERSIONS[1])) in live.at[domain][n].values()
+    httpd.graceful()
+    assert shown(httpd, "b.test", contexts(VERSIONS[0], kinds[RSA])) == live.at["b.test"][2][RSA]
+    assert not httpd.problems()
