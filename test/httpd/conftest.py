@@ -23,6 +23,12 @@ def workdir():
 
 
 @pytest.fixture
+def made_keys(monkeypatch):
+    """Servers make their RSA keys themselves, which takes its time."""
+    monkeypatch.setattr(Httpd, "has_ready_keys", False)
+
+
+@pytest.fixture
 def httpd(workdir, request):
     server = Httpd(workdir / "httpd")
     yield server

@@ -16,6 +16,7 @@ import subprocess
 import time
 import urllib.request
 
+import ready_keys
 from ports import free_ports
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
@@ -196,6 +197,7 @@ class Httpd:
 
     MODULES = ("authz_core", "authn_core", "authz_host", "unixd", "mime", "dir", "alias",
                "log_config", "headers", "rewrite", "status", "watchdog", "socache_shmcb", "ssl")
+    has_ready_keys = True  # RSA keys need not be made
 
     def __init__(self, directory, module_path=None, mpm="event"):
         self.dir = pathlib.Path(directory)
@@ -274,14 +276,17 @@ class Httpd:
 
     def env(self):
         """A sanitized module needs its runtime before everything else."""
-        env = dict(os.environ)
-        kind = sanitizer_of(self.module)
+        env, kind, preload = dict(os.environ), sanitizer_of(self.module), []
         if kind:
-            lib = run("gcc", f"-print-file-name=lib{kind}.so").stdout.strip()
-            env["LD_PRELOAD"] = lib
+            preload.append(run("gcc", f"-print-file-name=lib{kind}.so").stdout.strip())
             options = f"log_path={self.dir}/sanitizer:abort_on_error=0:detect_leaks=0"
             env["ASAN_OPTIONS"] = env["UBSAN_OPTIONS"] = env["TSAN_OPTIONS"] = options
             (self.dir / "sanitizer-is-on").touch()
+        if self.has_ready_keys:
+            preload.append(str(ready_keys.directory() / "ready_keys.so"))
+            env.update(ready_keys.environment(self.dir.parent / "used-keys"))
+        if preload:
+            env["LD_PRELOAD"] = ":".join(preload)
         return env
 
     def command(self, *args):

@@ -8,6 +8,8 @@ import pytest
 
 from servers import wait_for
 
+pytestmark = pytest.mark.usefixtures("made_keys")
+
 
 def status_of(pid, key):
     return int(re.search(rf"{key}:\s+(\d+)", open(f"/proc/{pid}/status").read())[1])

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from scripted_ca import ScriptedCA, hold
 from servers import wait_for
 
-pytestmark = pytest.mark.kills
+pytestmark = [pytest.mark.kills, pytest.mark.usefixtures("made_keys")]
 
 # where the request is held: "before" the CA acts (it then never does), or "after" it acted and only
 # the reply is lost

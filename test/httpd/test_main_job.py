@@ -89,6 +89,7 @@ def test_one_account_for_all(env):
     assert not env.problems()
 
 
+@pytest.mark.usefixtures("made_keys")
 @pytest.mark.parametrize("pebble_options", [{"key_algorithm": "rsa"}])
 @pytest.mark.parametrize("specs, files", [
     ("rsa3072", ["privkey.pem"]),
