@@ -290,7 +290,7 @@ static void note_failure(md_advice_t *advice, md_hint_t *hint, const md_err_t *e
         hint->ari.poll_at = told;
     hint->asked_at = now;
     hint->problem = md_text_line(err->detail, MD_MAX_JOB_DETAIL, advice->p);
-    md_log(MD_LOG_DEBUG, "md[%s]: no renewal information: %s", advice->domain->name,
+    md_log(MD_LOG_DEBUG, "md[%s]: error retrieving ARI: %s", advice->domain->name,
            hint->problem);
 }
 

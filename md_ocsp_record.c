@@ -98,13 +98,13 @@ static void tell(md_ocsp_record_t *record, md_event_t *event, const md_job_t *jo
     told_t *told = &record->queue[record->queued];
     apr_pool_t *pool;
 
+    event->domain = record->name;
     if (!has_listener(record) || is_queued(record, event->kind)
         || md_event_is_recent(event, job, now))
         return;
     pool = md_engine_pool();
     if (!pool)
         return;
-    event->domain = record->name;
     event->attempt = 1;
     event->expires = record->domain ? md_live_expires(record->domain) : 0;
     *told = (told_t){ .kind = event->kind, .pool = pool };

@@ -121,9 +121,9 @@ def pem(cert):
 # certificates
 
 class Issuer:
-    """A key with a certificate that signs others; `parent` None makes a root. What it signs names `ocsp_url`, if that is
-    set, and has to be stapled with `must_staple`."""
-    ocsp_url, must_staple = None, False
+    """A key with a certificate that signs others; `parent` None makes a root. What it signs names `ocsp_url` and its own
+    certificate at `issuer_url`, if these are set, and has to be stapled with `must_staple`."""
+    ocsp_url, issuer_url, must_staple = None, None, False
 
     def __init__(self, name, parent=None, key=None):
         self.key = key or ec.generate_private_key(ec.SECP256R1())
@@ -154,9 +154,10 @@ class Issuer:
         if issuer_name == "self":
             issuer_name = subject
         builder = self._builder(subject, public_key, issuer_name or self.name, days, start)
-        if self.ocsp_url:
-            builder = builder.add_extension(x509.AuthorityInformationAccess([x509.AccessDescription(
-                AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(self.ocsp_url))]), critical=False)
+        access = [x509.AccessDescription(kind, x509.UniformResourceIdentifier(url)) for kind, url in (
+            (AuthorityInformationAccessOID.OCSP, self.ocsp_url), (AuthorityInformationAccessOID.CA_ISSUERS, self.issuer_url)) if url]
+        if access:
+            builder = builder.add_extension(x509.AuthorityInformationAccess(access), critical=False)
         if self.must_staple:
             builder = builder.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)
         return (builder.add_extension(x509.BasicConstraints(False, None), critical=True)
