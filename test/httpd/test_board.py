@@ -11,6 +11,7 @@ import time
 
 import pytest
 import sets
+from metrics import ask
 from ocsp_ca import OcspCA
 from pages import Page, lines_of
 from servers import wait_for
@@ -41,6 +42,42 @@ def test_no_disk_for_what_is_quiet(httpd):
     assert "error" not in httpd.md_status("good.test")
     assert httpd.md_status("none.test")["error"]
     assert {md["name"]: "error" in md for md in httpd.md_status()["managed-domains"]} == {"good.test": False, "none.test": True}
+
+
+def put_aside(httpd):
+    httpd.store.rename(httpd.dir / "aside")
+
+
+def put_in_the_way(httpd):
+    put_aside(httpd)
+    httpd.store.write_text("no directory")
+
+
+@pytest.mark.parametrize("spoil", [put_aside, put_in_the_way, lambda httpd: httpd.store.chmod(0)], ids=["gone", "a file", "closed"])
+def test_all_pages_without_a_store(httpd, spoil):
+    """Each answers, with what is served; also of the domain whose renewal fails, which is in the store alone."""
+    configure(httpd, ["good.test", "none.test"])
+    sets.put_live(httpd.store, ["good.test"])
+    httpd.start()
+    httpd.await_error("none.test")
+    children = httpd.child_pids()
+    spoil(httpd)
+    for _ in range(2):
+        assert [md["name"] for md in httpd.md_status()["managed-domains"]] == ["good.test", "none.test"]
+        assert httpd.md_status("good.test")["cert"]["P-256"] and httpd.md_status("none.test")["cert"] == {}
+        for name in "good.test", "none.test":
+            status, _, body = httpd.get(f"/md-status/{name}?format=html", "base.test")
+            assert status == 200 and Page(body).headings[0] == name
+        status, _, body = httpd.get("/md-status?format=html", "base.test")
+        assert status == 200 and ">good.test<" in body and ">none.test<" in body and not Page(body).open
+        told = dict(lines_of(httpd.get("/server-status?auto", "base.test")[2]))
+        assert told["ManagedCertificatesTotal"] == "2" and told["ManagedDomain[0]Status"] == "good"
+        status, _, body = httpd.get("/server-status", "base.test")
+        assert status == 200 and "<td>none.test</td>" in body and body.rstrip().endswith("</html>")
+        assert ask(httpd).get("domains") == 2
+        assert json.loads(httpd.get("/.httpd/certificate-status", "good.test")[2])["P-256"]
+        assert httpd.get("/.httpd/certificate-status", "none.test")[0] in (200, 500)
+    assert httpd.child_pids() == children
 
 
 def test_what_a_ca_suggests_is_known_without_the_store(env):

@@ -267,7 +267,10 @@ def test_what_cannot_be_run(server, command, fleet):
         template = one.path.replace(str(command.dir), "{dir}")
         one.wait_log(rf"problem\[urn:org:apache:httpd:log:AH10108:\] detail\[MDNotifyCmd {one.path} x failed with exit "
                      rf"code 255\. It cannot be executed: {UNFIT[template]}\]")
-        assert one.store_json("staging", one.name, "job.json")["finished"]
+        record = one.store_json("staging", one.name, "job.json")
+        told = one.error_log().count("AH10108:] detail[")
+        assert record["finished"] and told <= one.store_json("staging", one.name, "job.json")["errors"] + 1
+        assert len(one.problems()) == one.error_log().count("AH10108:] detail["), one.problems()
 
 
 def test_hanging_commands(server, command):

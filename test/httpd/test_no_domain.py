@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from metrics import ask
+from pages import Page, lines_of
 from servers import wait_for
 from test_a2md import Tool, add, serial
 
@@ -35,6 +37,25 @@ def test_no_store(bare):
     for path in PATH + "123", PATH, PATH + "a/b", "/":
         assert bare.get(path, "a.test")[0] == (200 if path == "/" else 404)
     assert bare.md_status() == {"version": bare.md_status()["version"]}
+    assert not bare.store.exists() and not md_lines(bare)
+
+
+def test_all_handlers_answer(bare):
+    """What there is nothing of is said to be nothing; what anybody may ask of a host is left to others."""
+    bare.global_conf.append("<Location /server-status>\nSetHandler server-status\n</Location>")
+    bare.add_md_conf("MDServerStatus on")
+    bare.start()
+    for _ in range(2):
+        assert bare.get("/md-status", "a.test")[0] == bare.get("/md-status/a.test", "a.test")[0] == 200
+        status, _, body = bare.get("/md-status?format=html", "a.test")
+        assert status == 200 and "No domains are managed" in Page(body).text
+        told = lines_of(bare.get("/server-status?auto", "a.test")[2])
+        assert len(told) == 9 and {value for _, value in told} == {"0"}
+        status, _, body = bare.get("/server-status", "a.test")
+        assert status == 200 and "Managed" not in body
+        assert ask(bare).get("domains") == 0
+        assert bare.get("/.httpd/certificate-status", "a.test")[0] == 404
+        bare.graceful()
     assert not bare.store.exists() and not md_lines(bare)
 
 
