@@ -92,7 +92,7 @@ static void check_domain(apr_pool_t *p)
     md_reg_load(reg, p);
     md_live_assess(domain, p);
     (void)md_renew_look(reg, domain, apr_time_now(), p);
-    status = md_status_to_json(md_status_of(reg, domain, apr_time_now(), p), 1, p);
+    status = md_status_to_json(md_status_whole(reg, domain, apr_time_now(), p), p);
     holds(md_json_text(status, 0, p));
     md_status_write(&out, reg, apr_time_now(), p);
     md_report_html(&out, reg, apr_time_now(), p);
