@@ -38,6 +38,8 @@ static const a2md_command_t COMMANDS[] = {
       1, 0, 0, a2md_acme_validate },
     { "acme agree", "id...", "agree to the terms of service of the CA given with -a", "", 1, 0, 0,
       a2md_acme_agree },
+    { "acme rollover", "id...", "give accounts a new key, at their CA and in the store", "",
+      1, 1, 0, a2md_acme_rollover },
     { "acme delreg", "id...", "deactivate accounts at their CA and remove them", "", 1, 0, 0,
       a2md_acme_delreg },
     { "store add", "name...", "write a managed domain without any checks", "", 1, 1, 1,

@@ -43,7 +43,8 @@ typedef struct a2md_command_t {
 a2md_run_fn a2md_add, a2md_update, a2md_list, a2md_drive;
 a2md_run_fn a2md_renew, a2md_check, a2md_status;
 a2md_run_fn a2md_store_add, a2md_store_remove, a2md_store_list, a2md_store_update;
-a2md_run_fn a2md_acme_newreg, a2md_acme_validate, a2md_acme_agree, a2md_acme_delreg;
+a2md_run_fn a2md_acme_newreg, a2md_acme_validate, a2md_acme_agree, a2md_acme_rollover,
+            a2md_acme_delreg;
 
 /* Print a managed domain, or put it into the output. Secrets are masked. */
 void a2md_show(a2md_t *tool, md_json_t *json);

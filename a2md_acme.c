@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 #include "md_acme_register.h"
+#include "md_acme_rollover.h"
 #include "md_clock.h"
 #include "md_log.h"
 #include "md_stage.h"
@@ -153,6 +154,35 @@ apr_status_t a2md_acme_agree(a2md_t *tool, int argc, const char *const *argv, md
     apr_status_t rv = a2md_check_terms(tool->terms, err, tool->p);
 
     return rv == APR_SUCCESS ? for_each(tool, argc, argv, agree, err) : rv;
+}
+
+/* ---- rollover ---- */
+
+static apr_status_t rollover(a2md_t *tool, const char *id, md_err_t *err)
+{
+    md_acct_t *acct;
+    md_acme_t *acme;
+    apr_status_t rv;
+
+    rv = load(&acct, tool, id, err);
+    if (rv == APR_SUCCESS)
+        rv = open_ca(&acme, tool, acct->ca_url, err);
+    if (rv == APR_SUCCESS)
+        rv = md_acct_rollover(acme, tool->reg->store, acct, err, tool->p);
+    if (rv != APR_SUCCESS)
+        return md_fail(err, rv, "account %s: %s", id, apr_pstrdup(tool->p, err->detail));
+    printf("new account key: %s\n", id);
+    return APR_SUCCESS;
+}
+
+apr_status_t a2md_acme_rollover(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)
+{
+    apr_status_t rv = APR_SUCCESS;
+    int i;
+
+    for (i = 0; i < argc && rv == APR_SUCCESS; ++i)
+        rv = rollover(tool, argv[i], err);
+    return rv;
 }
 
 /* ---- delreg ---- */

@@ -81,7 +81,7 @@ static md_acct_t *acct_from_json(const md_json_t *json, apr_pool_t *p)
     return acct;
 }
 
-static apr_status_t use_key(md_acct_t *acct, const md_key_t *key, md_err_t *err, apr_pool_t *p)
+apr_status_t md_acct_use_key(md_acct_t *acct, const md_key_t *key, md_err_t *err, apr_pool_t *p)
 {
     acct->key = key;
     acct->thumbprint = md_jwk_thumbprint(key, p);
@@ -90,9 +90,25 @@ static apr_status_t use_key(md_acct_t *acct, const md_key_t *key, md_err_t *err,
     return APR_SUCCESS;
 }
 
+/* None, for most accounts; one that is damaged is as good as none. */
+static apr_status_t load_next_key(md_acct_t *acct, const md_store_t *store, md_err_t *err,
+                                  apr_pool_t *p)
+{
+    md_key_t *key;
+    apr_status_t rv;
+
+    if (!md_store_exists(store, MD_STORE_ACCOUNTS, acct->id, MD_ACCT_NEXT_KEY, p))
+        return APR_SUCCESS;
+    rv = md_store_load_key(&key, store, MD_STORE_ACCOUNTS, acct->id, MD_ACCT_NEXT_KEY, err, p);
+    if (rv == APR_SUCCESS && md_key_jws_alg(key))
+        acct->next_key = key;
+    return md_is_lack(rv) ? rv : APR_SUCCESS;
+}
+
 apr_status_t md_acct_load(md_acct_t **pacct, const md_store_t *store, md_store_group_t group,
                           const char *name, md_err_t *err, apr_pool_t *p)
 {
+    apr_time_t stored_at = md_store_changed_at(store, group, name, p);
     md_json_t *json;
     md_key_t *key;
     apr_status_t rv;
@@ -105,12 +121,20 @@ apr_status_t md_acct_load(md_acct_t **pacct, const md_store_t *store, md_store_g
     if (rv != APR_SUCCESS)
         return rv;
     *pacct = acct_from_json(json, p);
-    if (group == MD_STORE_ACCOUNTS)
-        (*pacct)->id = apr_pstrdup(p, name);
-    rv = use_key(*pacct, key, err, p);
+    rv = md_acct_use_key(*pacct, key, err, p);
     if (rv == APR_SUCCESS && !(*pacct)->status && is_for_us_alone(*pacct))
         (*pacct)->status = "valid";
-    return rv;
+    if (rv != APR_SUCCESS || group != MD_STORE_ACCOUNTS)
+        return rv;
+    (*pacct)->id = apr_pstrdup(p, name);
+    (*pacct)->stored_at = stored_at;
+    return load_next_key(*pacct, store, err, p);
+}
+
+int md_acct_is_changed(const md_acct_t *acct, const md_store_t *store, apr_pool_t *p)
+{
+    return acct->id
+           && md_store_changed_at(store, MD_STORE_ACCOUNTS, acct->id, p) != acct->stored_at;
 }
 
 /* One file of an account: damage is out of the way afterwards, and told once. */
@@ -191,6 +215,7 @@ md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p)
     copy->registration = NULL; /* a document is for one thread; the store has it */
     copy->thumbprint = apr_pstrdup(p, acct->thumbprint);
     copy->key = md_key_share(acct->key, p);
+    copy->next_key = acct->next_key ? md_key_share(acct->next_key, p) : NULL;
     return copy;
 }
 
@@ -350,7 +375,7 @@ apr_status_t md_acct_read(md_acct_t **pacct, md_acme_t *acme, const md_reply_t *
     acct->eab_kid = wish->eab_kid;
     acct->eab_hmac = wish->eab_hmac;
     *pacct = acct;
-    return use_key(acct, key, err, p);
+    return md_acct_use_key(acct, key, err, p);
 }
 
 /* The account that the CA has for the key (RFC 8555 7.3.1). */
@@ -408,7 +433,7 @@ static apr_status_t verify_by_key(md_reply_t **preply, md_acme_t *acme, md_acct_
     return seen_by_key(rv, err);
 }
 
-apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+static apr_status_t verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
 {
     md_reply_t *reply;
     apr_status_t rv;
@@ -419,12 +444,24 @@ apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr
         rv = APR_ENOENT;
     else if (is_refusal(rv)) /* without an answer: its URL is none that can be asked */
         rv = err->http_status ? verify_by_key(&reply, acme, acct, err, p) : APR_ENOENT;
-    if (rv == APR_SUCCESS) {
-        see(acct, reply->json, p);
-        if (!acct->status || !strcmp(acct->status, "valid"))
-            return APR_SUCCESS;
-        rv = md_fail(err, APR_ENOENT, "account %s is %s", acct->url,
-                     md_text_printable(acct->status, p));
+    if (rv != APR_SUCCESS)
+        return rv;
+    see(acct, reply->json, p);
+    if (!acct->status || !strcmp(acct->status, "valid"))
+        return APR_SUCCESS;
+    return md_fail(err, APR_ENOENT, "account %s is %s", acct->url,
+                   md_text_printable(acct->status, p));
+}
+
+apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p)
+{
+    apr_status_t rv = verify(acme, acct, err, p);
+
+    if (APR_STATUS_IS_ENOENT(rv) && acct->next_key) {
+        md_err_clear(err);
+        rv = md_acct_use_key(acct, acct->next_key, err, p);
+        if (rv == APR_SUCCESS)
+            rv = verify(acme, acct, err, p);
     }
     if (APR_STATUS_IS_ENOENT(rv))
         md_log(MD_LOG_INFO, "account %s is not used: %s", acct->url, err->detail);

@@ -21,6 +21,8 @@ typedef struct md_acct_t {
     const md_json_t *registration; /* the CA's account object as last seen */
     const md_key_t *key;
     const char *thumbprint;        /* RFC 7638, of `key` */
+    const md_key_t *next_key;      /* that the account is to get, or has got already; or NULL */
+    apr_time_t stored_at;          /* as loaded: see md_acct_is_changed */
 } md_acct_t;
 
 /* The account that somebody needs. */
@@ -38,6 +40,7 @@ typedef struct md_acct_wish_t {
 
 #define MD_ACCT_JSON "account.json"
 #define MD_ACCT_KEY  "account.pem"
+#define MD_ACCT_NEXT_KEY "account.next.pem" /* see md_acme_rollover.h */
 
 /* Where accounts are looked for. */
 typedef struct md_acct_place_t {
@@ -67,6 +70,14 @@ void md_acct_repair(const md_store_t *store, md_store_group_t group, const char 
 int md_acct_is_staged(const md_acct_t *acct, const md_store_t *store, const char *name,
                       apr_pool_t *p);
 
+/* Has anybody changed or removed the account in the store since it was loaded? Never of one that is
+ * only staged. */
+int md_acct_is_changed(const md_acct_t *acct, const md_store_t *store, apr_pool_t *p);
+
+/* From here on it signs with this key. APR_ENOTIMPL for one that cannot sign. */
+MD_MUST_CHECK
+apr_status_t md_acct_use_key(md_acct_t *acct, const md_key_t *key, md_err_t *err, apr_pool_t *p);
+
 /* A deep copy in `p`; the key is shared by reference count. */
 md_acct_t *md_acct_copy(const md_acct_t *acct, apr_pool_t *p);
 
@@ -86,9 +97,9 @@ MD_MUST_CHECK
 apr_status_t md_acct_ask(md_acct_t **pacct, md_acme_t *acme, const md_key_t *key,
                          const md_acct_wish_t *wish, md_err_t *err, apr_pool_t *p);
 
-/* Ask the CA about the account, by its URL (7.3), else by its key (7.3.1); it is then as the CA has
- * it. APR_ENOENT when the CA does not have it (any more) or does not take it; all else leaves open
- * whether it does. */
+/* Ask the CA about the account, by its URL (7.3), else by its key (7.3.1), and the same with the
+ * next key if there is one; it is then as the CA has it. APR_ENOENT when the CA does not have it
+ * (any more) or does not take it; all else leaves open whether it does. */
 MD_MUST_CHECK
 apr_status_t md_acct_verify(md_acme_t *acme, md_acct_t *acct, md_err_t *err, apr_pool_t *p);
 

@@ -1168,6 +1168,22 @@ static step_fn *const STEP[] = {
 };
 _Static_assert(sizeof(STEP) / sizeof(STEP[0]) == MD_ORDER_STATUS_MAX, "one step per status");
 
+/* Whoever changes the account in the store, as by a new key, does so at the CA, too. What was set
+ * up for an order is of no use with another key: it is taken up anew from staging. 0: it is as it
+ * was. */
+static int notice_change(md_issue_t *issue, apr_pool_t *tmp)
+{
+    const md_acct_t *acct = issue->acct ? issue->acct : md_acct_use_get(issue->use), *used;
+
+    if (!acct || !md_acct_is_changed(acct, issue->store, tmp))
+        return 0;
+    if (md_acct_use_begin(&used, issue->use))
+        md_acct_use_end(issue->use, used == acct ? NULL : used);
+    forget_order(issue);
+    issue->acct = NULL;
+    return 1;
+}
+
 /* What the facts ask for. */
 static md_step_t take_step(md_issue_t *issue, apr_time_t now, md_err_t *err, apr_pool_t *tmp)
 {
@@ -1185,6 +1201,7 @@ static md_step_t take_step(md_issue_t *issue, apr_time_t now, md_err_t *err, apr
         issue->wake_at = hold_until;
         return MD_STEP_WAIT;
     }
+    (void)notice_change(issue, tmp);
     if (!issue->order)
         return step_order(issue, now, err, tmp);
     return STEP[issue->order->status](issue, now, err, tmp);
@@ -1197,6 +1214,10 @@ md_step_t md_issue_step(md_issue_t *issue, apr_time_t now, md_err_t *err)
 
     apr_pool_create(&tmp, issue->p);
     step = take_step(issue, now, err, tmp);
+    if (step == MD_STEP_FAILED && err->type && notice_change(issue, tmp)) {
+        md_err_clear(err); /* it was asked with the old key */
+        step = MD_STEP_AGAIN;
+    }
     apr_pool_destroy(tmp);
     if (step == MD_STEP_FAILED && is_passing(issue, err, now))
         return wait_till_passed(issue, now, err);

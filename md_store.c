@@ -516,9 +516,10 @@ apr_status_t md_store_list(apr_array_header_t **pnames, const md_store_t *store,
            : md_fail_system(err, rv, "cannot read the directory %s", path);
 }
 
-apr_time_t md_store_changed_at(const md_store_t *store, md_store_group_t group, apr_pool_t *p)
+apr_time_t md_store_changed_at(const md_store_t *store, md_store_group_t group, const char *name,
+                               apr_pool_t *p)
 {
-    const char *path = md_store_path(store, group, NULL, NULL, p);
+    const char *path = md_store_path(store, group, name, NULL, p);
     apr_finfo_t info;
 
     return apr_stat(&info, path, APR_FINFO_MTIME | APR_FINFO_LINK, p) == APR_SUCCESS ? info.mtime

@@ -156,8 +156,10 @@ MD_MUST_CHECK
 apr_status_t md_store_list(apr_array_header_t **pnames, const md_store_t *store,
                            md_store_group_t group, md_err_t *err, apr_pool_t *p);
 
-/* When a name was last added to a group or removed from it, 0 when there is no such directory. */
-apr_time_t md_store_changed_at(const md_store_t *store, md_store_group_t group, apr_pool_t *p);
+/* When a name was last added to a group or removed from it, or, with a name, a file to or from
+ * `<group>/<name>` (one that is saved is, too); 0 when there is no such directory. */
+apr_time_t md_store_changed_at(const md_store_t *store, md_store_group_t group, const char *name,
+                               apr_pool_t *p);
 
 /* Files in `<group>/<name>`, in order of name; empty when there is no such directory. */
 apr_array_header_t *md_store_files(const md_store_t *store, md_store_group_t group,

@@ -81,7 +81,7 @@ void md_wish_withdraw(const md_store_t *store, const char *name, apr_pool_t *p)
 int md_wish_has_news(apr_time_t *pseen, const md_store_t *store, apr_time_t now,
                         apr_pool_t *p)
 {
-    apr_time_t changed = md_store_changed_at(store, MD_STORE_REQUESTS, p);
+    apr_time_t changed = md_store_changed_at(store, MD_STORE_REQUESTS, NULL, p);
     int has_news = changed && (changed != *pseen || (changed <= now && now - changed < SETTLES));
 
     *pseen = changed;

@@ -10,7 +10,7 @@
         ca.calm()                           # from here on a good CA again
 
 Resource kinds: directory newNonce newAccount newOrder account authz challenge order finalize
-certificate renewalInfo, "signed" for every POST and "*" for everything. All rules that match a request apply to it, in the order in
+certificate renewalInfo keyChange revokeCert, "signed" for every POST and "*" for everything. All rules that match a request apply to it, in the order in
 which they were scripted: the first one that answers in place of the CA ends the matter, the ones
 that change a reply are chained.
 
@@ -48,7 +48,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 from ports import free_ports
 
 KINDS = ("directory", "newNonce", "newAccount", "newOrder", "account", "authz", "challenge",
-         "order", "finalize", "certificate", "renewalInfo")
+         "order", "finalize", "certificate", "renewalInfo", "keyChange", "revokeCert")
 ERROR = "urn:ietf:params:acme:error:"
 DNS_NAME = re.compile(r"^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
 
@@ -755,6 +755,7 @@ class ScriptedCA:
         self._nonces = collections.OrderedDict()
         self.renewal_info, self.renewal_retry_after = None, 21600
         self.profiles, self.alternates = {}, []
+        self.revoked = {}    # reason by certificate (DER)
         self._ids = itertools.count(1)
         self._connections = set()
         self._server = self._thread = None
@@ -950,6 +951,8 @@ class ScriptedCA:
         (re.compile(r"^/new-nonce$"), "newNonce"),
         (re.compile(r"^/new-account$"), "newAccount"),
         (re.compile(r"^/new-order$"), "newOrder"),
+        (re.compile(r"^/key-change$"), "keyChange"),
+        (re.compile(r"^/revoke-cert$"), "revokeCert"),
         (re.compile(r"^/account/(\d+)$"), "account"),
         (re.compile(r"^/account/(\d+)/orders$"), "orders"),
         (re.compile(r"^/authz/(\d+)$"), "authz"),
@@ -1055,7 +1058,7 @@ class ScriptedCA:
             raise Problem("malformed", "either jwk or kid")
         if rq.kind == "newAccount" and "jwk" not in head:
             raise Problem("malformed", "newAccount wants a jwk")
-        if rq.kind != "newAccount" and "kid" not in head:
+        if rq.kind not in ("newAccount", "revokeCert") and "kid" not in head:
             raise Problem("malformed", "kid expected")
         with self.lock:
             account = None
@@ -1092,7 +1095,8 @@ class ScriptedCA:
             more = {"renewalInfo": self.url("/renewal-info")} if self.renewal_info else {}
             return Reply(200, {"newNonce": self.url("/new-nonce"),
                                "newAccount": self.url("/new-account"),
-                               "newOrder": self.url("/new-order"), "meta": meta, **more})
+                               "newOrder": self.url("/new-order"), "keyChange": self.url("/key-change"),
+                               "revokeCert": self.url("/revoke-cert"), "meta": meta, **more})
         if rq.kind == "renewalInfo" and rq.method == "GET" and self.renewal_info:
             return Reply(200, self.renewal_info).header("Retry-After", str(self.renewal_retry_after))
         if rq.kind == "newNonce" and rq.method in ("GET", "HEAD"):
@@ -1140,6 +1144,43 @@ class ScriptedCA:
             if rq.payload.get("status") == "deactivated":
                 account.status = "deactivated"
         return Reply(200, self._account_json(account))
+
+    def _keyChange_reply(self, rq, account):
+        """RFC 8555 7.3.5, in its order."""
+        try:
+            head = json.loads(b64u_decode(rq.payload["protected"]))
+            inner = json.loads(b64u_decode(rq.payload["payload"]))
+            jws_verify(head["alg"], head["jwk"], ("%s.%s" % (rq.payload["protected"], rq.payload["payload"])).encode(),
+                       b64u_decode(rq.payload["signature"]))
+        except (InvalidSignature, ValueError, KeyError, TypeError):
+            raise Problem("malformed", "the inner JWS is none")
+        if head.get("url") != self.url(rq.path) or "nonce" in head or inner.get("account") != account.url:
+            raise Problem("malformed", "url, nonce or account of the inner JWS")
+        if inner.get("oldKey") != account.jwk:
+            raise Problem("malformed", "that is not the old key")
+        for other in self._accounts.values():
+            if other.thumbprint == thumbprint(head["jwk"]):
+                raise Problem("malformed", "the key is in use", 409)
+        account.jwk, account.alg, account.thumbprint = head["jwk"], head["alg"], thumbprint(head["jwk"])
+        return Reply(200, self._account_json(account))
+
+    def _revokeCert_reply(self, rq, account):
+        """RFC 8555 7.6."""
+        der = b64u_decode(rq.payload["certificate"])
+        order = next((o for o in self._orders.values() if o.certificate
+                      and o.certificate.public_bytes(serialization.Encoding.DER) == der), None)
+        if not order:
+            raise Problem("malformed", "no such certificate", 404)
+        by_key = spki(order.certificate.public_key()) == spki(jwk_public_key(account.jwk))
+        if order.account is not account and not (account.id is None and by_key):
+            raise Problem("unauthorized", "not your certificate", 403)
+        reason = rq.payload.get("reason", 0)
+        if reason not in (0, 1, 3, 4, 5, 9):
+            raise Problem("badRevocationReason", "no reason for a subscriber")
+        if der in self.revoked:
+            raise Problem("alreadyRevoked", "it was revoked before")
+        self.revoked[der] = reason
+        return Reply(200, b"", "text/plain")
 
     def _newOrder_reply(self, rq, account):
         identifiers = (rq.payload or {}).get("identifiers")

@@ -70,7 +70,8 @@ def test_version():
     assert run(TOOL, "--version").returncode == 0
 
 
-COMMANDS = ["add", "update", "list", "drive", "acme newreg", "acme validate", "acme agree", "acme delreg",
+COMMANDS = ["add", "update", "list", "drive", "acme newreg", "acme validate", "acme agree", "acme rollover",
+            "acme delreg",
             "store add", "store list", "store remove", "store update"]
 
 
