@@ -42,6 +42,8 @@ static const a2md_command_t COMMANDS[] = {
       1, 1, 0, a2md_acme_rollover },
     { "acme delreg", "id...", "deactivate accounts at their CA and remove them", "", 1, 0, 0,
       a2md_acme_delreg },
+    { "revoke", "name... | --key file certificate", "have the CA revoke the certificates of these "
+      "managed domains, or the one in a file", "kR", 1, 0, 0, a2md_revoke },
     { "store add", "name...", "write a managed domain without any checks", "", 1, 1, 1,
       a2md_store_add },
     { "store list", "", "show all managed domains as stored", "", 0, 0, 0, a2md_store_list },
@@ -69,8 +71,10 @@ static const apr_getopt_option_t MAIN_OPTIONS[] = {
 static const apr_getopt_option_t COMMAND_OPTIONS[] = {
     { "challenge", 'c', 1, "use this challenge type only" },
     { "force", 'f', 0, "do it even if there is no need" },
+    { "key", 'k', 1, "the file of the key that belongs to the certificate" },
     { "no-wait", 'n', 0, "do not wait for the outcome" },
     { "reset", 'r', 0, "discard what is staged and start over" },
+    { "reason", 'R', 1, "why: keyCompromise, superseded, cessationOfOperation, ..." },
     { "help", 'h', 0, "show this text" },
     { NULL, 0, 0, NULL }
 };
@@ -275,13 +279,16 @@ static int run_command(a2md_t *tool, const a2md_command_t *command, int argc,
     int opt;
 
     apr_getopt_init(&getopt, tool->p, argc, argv);
+    getopt->interleave = 1; /* options may come behind arguments, too */
     while ((rv = apr_getopt_long(getopt, options, &opt, &value)) == APR_SUCCESS) {
         switch (opt) {
         case 'c': tool->challenge = value; break;
         case 'f': tool->is_forced = 1; break;
         case 'h': return command_usage(command, options, NULL);
+        case 'k': tool->key_file = value; break;
         case 'n': tool->waits_not = 1; break;
         case 'r': tool->resets = 1; break;
+        case 'R': tool->reason = value; break;
         }
     }
     if (!APR_STATUS_IS_EOF(rv)) {
@@ -296,7 +303,7 @@ static int run_command(a2md_t *tool, const a2md_command_t *command, int argc,
     if (wrong)
         return command_usage(command, options, apr_psprintf(tool->p, "the proxy is not a URL: %s",
                                                             wrong));
-    return execute(tool, command, argc - getopt->ind, argv + getopt->ind);
+    return execute(tool, command, argc - getopt->ind, getopt->argv + getopt->ind);
 }
 
 static int begins_with(const a2md_command_t *command, const char *word)

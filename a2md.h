@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The command line tool: what its commands work with. a2md.c is the host (options, log, output),
- * a2md_cmds.c has the commands on managed domains, a2md_drive.c and a2md_acme.c those that speak
- * with a CA, a2md_request.c those to a running server. */
+ * a2md_cmds.c has the commands on managed domains, a2md_drive.c, a2md_acme.c and a2md_revoke.c
+ * those that speak with a CA, a2md_request.c those to a running server. */
 #ifndef A2MD_H
 #define A2MD_H
 
 #include <apr_getopt.h>
 
+#include "md_acme.h"
 #include "md_reg.h"
 #include "md_version.h"
 
@@ -22,6 +23,8 @@ typedef struct a2md_t {
     const char *ca_url;      /* -a */
     const char *terms;       /* -t */
     const char *challenge;   /* drive -c */
+    const char *key_file;    /* revoke -k */
+    const char *reason;      /* revoke -R */
     int is_forced, resets;   /* -f, -r */
     int waits_not;           /* -n */
 } a2md_t;
@@ -41,7 +44,7 @@ typedef struct a2md_command_t {
 } a2md_command_t;
 
 a2md_run_fn a2md_add, a2md_update, a2md_list, a2md_drive;
-a2md_run_fn a2md_renew, a2md_check, a2md_status;
+a2md_run_fn a2md_renew, a2md_check, a2md_status, a2md_revoke;
 a2md_run_fn a2md_store_add, a2md_store_remove, a2md_store_list, a2md_store_update;
 a2md_run_fn a2md_acme_newreg, a2md_acme_validate, a2md_acme_agree, a2md_acme_rollover,
             a2md_acme_delreg;
@@ -53,6 +56,16 @@ void a2md_show(a2md_t *tool, md_json_t *json);
  * registry's from now on. */
 MD_MUST_CHECK
 apr_status_t a2md_load(a2md_t *tool, int argc, const char *const *argv, md_err_t *err);
+
+/* The CA at `url`, as the domain of the store reaches it, or the server (NULL), with its
+ * directory. */
+MD_MUST_CHECK
+apr_status_t a2md_open_ca(md_acme_t **pacme, a2md_t *tool, const md_domain_t *domain,
+                          const char *url, md_err_t *err);
+
+/* Is one given by -a? */
+MD_MUST_CHECK
+apr_status_t a2md_check_ca(const a2md_t *tool, md_err_t *err);
 
 /* Words as contacts: URIs that are fit for a CA. */
 MD_MUST_CHECK

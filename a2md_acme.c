@@ -13,14 +13,16 @@
 #include "md_stage.h"
 #include "md_text.h"
 
-static apr_status_t open_ca(md_acme_t **pacme, a2md_t *tool, const char *url, md_err_t *err)
+apr_status_t a2md_open_ca(md_acme_t **pacme, a2md_t *tool, const md_domain_t *domain,
+                          const char *url, md_err_t *err)
 {
     md_route_t route;
     md_http_t *http = NULL;
     apr_status_t rv;
 
     md_reg_load_note(tool->reg, tool->p);
-    route = md_config_route(md_domain_make("", tool->p), tool->conf, &tool->reg->noted);
+    route = md_config_route(domain ? domain : md_domain_make("", tool->p), tool->conf,
+                            &tool->reg->noted);
     rv = md_http_create(&http, A2MD_USER_AGENT, err, tool->p);
     if (rv != APR_SUCCESS)
         return rv;
@@ -28,7 +30,7 @@ static apr_status_t open_ca(md_acme_t **pacme, a2md_t *tool, const char *url, md
     return md_acme_load_directory(*pacme, md_clock_now(), err, tool->p);
 }
 
-static apr_status_t check_ca(const a2md_t *tool, md_err_t *err)
+apr_status_t a2md_check_ca(const a2md_t *tool, md_err_t *err)
 {
     return tool->ca_url ? APR_SUCCESS
                         : md_fail(err, APR_EINVAL, "no CA is given: use a2md -a with the URL of "
@@ -58,7 +60,7 @@ static apr_status_t newreg(const char **pid, a2md_t *tool, const md_acct_wish_t 
     md_acme_t *acme;
     apr_status_t rv;
 
-    rv = open_ca(&acme, tool, tool->ca_url, err);
+    rv = a2md_open_ca(&acme, tool, NULL, tool->ca_url, err);
     if (rv != APR_SUCCESS)
         return rv;
     rv = md_acct_register(&acct, acme, store, place, wish, err, tool->p);
@@ -78,7 +80,7 @@ apr_status_t a2md_acme_newreg(a2md_t *tool, int argc, const char *const *argv, m
     const char *id;
     apr_status_t rv;
 
-    rv = check_ca(tool, err);
+    rv = a2md_check_ca(tool, err);
     if (rv == APR_SUCCESS)
         rv = a2md_check_terms(tool->terms, err, tool->p);
     if (rv == APR_SUCCESS)
@@ -101,7 +103,7 @@ typedef apr_status_t acct_fn(a2md_t *tool, md_acme_t *acme, md_acct_t *acct, md_
 static apr_status_t for_each(a2md_t *tool, int argc, const char *const *argv, acct_fn *what,
                              md_err_t *err)
 {
-    apr_status_t rv = check_ca(tool, err);
+    apr_status_t rv = a2md_check_ca(tool, err);
     md_acme_t *acme = NULL;
     md_acct_t *acct;
     int i;
@@ -109,7 +111,7 @@ static apr_status_t for_each(a2md_t *tool, int argc, const char *const *argv, ac
     for (i = 0; i < argc && rv == APR_SUCCESS; ++i) {
         rv = load(&acct, tool, argv[i], err);
         if (rv == APR_SUCCESS && !acme)
-            rv = open_ca(&acme, tool, tool->ca_url, err);
+            rv = a2md_open_ca(&acme, tool, NULL, tool->ca_url, err);
         if (rv == APR_SUCCESS)
             rv = what(tool, acme, acct, err);
         if (rv != APR_SUCCESS)
@@ -166,7 +168,7 @@ static apr_status_t rollover(a2md_t *tool, const char *id, md_err_t *err)
 
     rv = load(&acct, tool, id, err);
     if (rv == APR_SUCCESS)
-        rv = open_ca(&acme, tool, acct->ca_url, err);
+        rv = a2md_open_ca(&acme, tool, NULL, acct->ca_url, err);
     if (rv == APR_SUCCESS)
         rv = md_acct_rollover(acme, tool->reg->store, acct, err, tool->p);
     if (rv != APR_SUCCESS)
@@ -209,7 +211,7 @@ static apr_status_t deactivate(a2md_t *tool, const char *id, md_err_t *err)
 
     rv = load(&acct, tool, id, err);
     if (rv == APR_SUCCESS)
-        rv = open_ca(&acme, tool, acct->ca_url, err);
+        rv = a2md_open_ca(&acme, tool, NULL, acct->ca_url, err);
     return rv == APR_SUCCESS ? md_acct_deactivate(acme, acct, err, tool->p) : rv;
 }
 

@@ -120,6 +120,7 @@ const char *md_acme_url_member(const md_json_t *json, const char *member, const 
 
 /* Problem types compare ignoring case and the prefix urn:ietf:params: */
 #define MD_PROBLEM_ACCOUNT_DOES_NOT_EXIST  "acme:error:accountDoesNotExist"
+#define MD_PROBLEM_ALREADY_REVOKED         "acme:error:alreadyRevoked"
 #define MD_PROBLEM_BAD_CSR                 "acme:error:badCSR"
 #define MD_PROBLEM_BAD_NONCE               "acme:error:badNonce"
 #define MD_PROBLEM_BAD_SIGNATURE_ALGORITHM "acme:error:badSignatureAlgorithm"

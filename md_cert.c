@@ -157,6 +157,16 @@ const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p)
     return text;
 }
 
+const char *md_cert_encode(const md_cert_t *cert, apr_pool_t *p)
+{
+    unsigned char *der = NULL;
+    int len = i2d_X509(cert->x509, &der);
+    const char *text = len > 0 ? md_base64url_encode(der, (apr_size_t)len, p) : "";
+
+    OPENSSL_free(der);
+    return text;
+}
+
 md_cert_t *md_chain_leaf(const apr_array_header_t *chain)
 {
     return chain && chain->nelts > 0 ? APR_ARRAY_IDX(chain, 0, md_cert_t *) : NULL;

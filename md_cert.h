@@ -36,6 +36,9 @@ md_cert_t *md_cert_decode_shared(const unsigned char *der, long len, apr_hash_t 
 /* Concatenated PEM blocks; "" for none. */
 const char *md_chain_to_pem(const apr_array_header_t *chain, apr_pool_t *p);
 
+/* The certificate alone, as DER in base64url. */
+const char *md_cert_encode(const md_cert_t *cert, apr_pool_t *p);
+
 /* The same chain as TLS wants it (RFC 8446 4.4.2): the certificate for `key` first, behind each its
  * issuer, nothing else. What is no chain stays as it is, for the check to tell. */
 apr_array_header_t *md_chain_sort(const apr_array_header_t *chain, const md_key_t *key,

@@ -71,7 +71,7 @@ def test_version():
 
 
 COMMANDS = ["add", "update", "list", "drive", "acme newreg", "acme validate", "acme agree", "acme rollover",
-            "acme delreg",
+            "acme delreg", "revoke",
             "store add", "store list", "store remove", "store update"]
 
 
@@ -92,7 +92,8 @@ def test_the_manual_knows_all():
     manual = (PROJECT / "docs" / "a2md.8").read_text().replace("\\-", "-").replace("\\fR[\\fB", "")
     for command in COMMANDS:
         assert re.search(rf'^\.BI? "?{command}\b', manual, re.M), command
-    for option in re.findall(r"--[a-z]+", run(TOOL, "-h").stderr + run(TOOL, "drive", "-h").stderr):
+    for option in re.findall(r"--[a-z]+", run(TOOL, "-h").stderr + run(TOOL, "drive", "-h").stderr +
+                             run(TOOL, "revoke", "-h").stderr):
         assert option in manual, option
 
 
@@ -100,6 +101,7 @@ def test_the_manual_knows_all():
     (2, ["-x", "list"]), (2, ["--no-such", "list"]), (2, ["list", "-j"]), (2, ["drive", "-x"]),
     (2, ["store", "-h"]), (2, ["acme", "--help"]), (2, ["store", "--force", "remove", "x"]), (1, ["-d", "x", "nix", "-h"]),
     (2, ["--di", "x", "list"]), (2, ["-a"]), (2, ["drive", "-c"]),
+    (2, ["list", "a.test", "-x"]), (2, ["revoke", "a.test", "--reason"]), (1, ["revoke"]),
     (1, []), (1, ["nix"]), (1, ["acme"]), (1, ["acme", "nix"]), (1, ["store"]), (1, ["delreg", "x"]),
     (1, ["add"]), (1, ["update"]), (1, ["store", "add"]), (1, ["store", "remove"]), (1, ["acme", "newreg"]),
 ])
