@@ -194,7 +194,7 @@ static const char *set_http_url(void *slot, const md_directive_t *d, apr_pool_t 
     const char *wrong = md_uri_check_http(d->argv[0], p);
 
     if (wrong)
-        return apr_psprintf(p, "'%s': %s", d->argv[0], wrong);
+        return apr_psprintf(p, "'%s': %s", md_uri_public(d->argv[0], p), wrong);
     return set_string(slot, d, p);
 }
 

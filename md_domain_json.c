@@ -5,7 +5,6 @@
 #include <stddef.h>
 
 #include <apr_strings.h>
-#include <apr_uri.h>
 
 #include "md_live.h"
 #include "md_text.h"
@@ -186,10 +185,9 @@ md_domain_t *md_domain_from_json(const md_json_t *json, apr_pool_t *p)
 void md_domain_mask(md_json_t *json, apr_pool_t *p)
 {
     const char *url = md_json_get_str(json, "proxy-url");
-    apr_uri_t uri;
 
     if (md_json_has(json, "eab.hmac"))
         md_json_set_str(json, "eab.hmac", "***");
-    if (url && apr_uri_parse(p, url, &uri) == APR_SUCCESS && uri.password)
-        md_json_set_str(json, "proxy-url", apr_uri_unparse(p, &uri, 0)); /* without it */
+    if (url)
+        md_json_set_str(json, "proxy-url", md_uri_public(url, p));
 }

@@ -339,7 +339,8 @@ static const char *cure_of(CURLcode code, const md_request_t *request, apr_pool_
 static apr_status_t fail_by_curl(CURL *curl, CURLcode code, const md_request_t *request,
                                  const char *reason, md_err_t *err, apr_pool_t *p)
 {
-    const char *what = *reason ? reason : curl_easy_strerror(code), *said = "";
+    const char *what = *reason && !strchr(reason, '@') /* nor the credentials of a proxy */
+                           ? reason : curl_easy_strerror(code), *said = "";
     long error = 0;
 
     curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &error);
@@ -349,6 +350,29 @@ static apr_status_t fail_by_curl(CURL *curl, CURLcode code, const md_request_t *
             cure_of(code, request, p));
     return md_err_blame(err, was_cut(code) ? MD_SCOPE_REQUEST
                              : code == CURLE_OUT_OF_MEMORY ? MD_SCOPE_SELF : MD_SCOPE_CA, 0);
+}
+
+/* What the proxy answers when it is asked to connect (RFC 9110 9.3.6), or in place of the server
+ * (407); 0: it has no part in it. */
+static int refusal_of_proxy(CURL *curl)
+{
+    long status = 0, connect = 0;
+
+    curl_easy_getinfo(curl, CURLINFO_HTTP_CONNECTCODE, &connect);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    if (connect / 100 > 2)
+        return (int)connect;
+    return status == 407 ? 407 : 0;
+}
+
+static apr_status_t fail_by_proxy(int status, md_err_t *err)
+{
+    md_fail(err, APR_EACCES, "the proxy answers with HTTP status %d%s", status, status == 407
+            ? ", as it wants a user and a password, or others. Check those in MDHttpProxy "
+              "(http://user:password@host:port, with special characters percent-encoded)"
+            : ". Check MDHttpProxy, and whether the proxy permits connections to that host and "
+              "port");
+    return md_err_blame(err, MD_SCOPE_CA, 0);
 }
 
 /* What opening so many files at the same time comes to. */
@@ -412,6 +436,8 @@ static apr_status_t perform(CURL *curl, exchange_t *x, const md_request_t *reque
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
     code = curl_easy_perform(curl);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);
+    if (refusal_of_proxy(curl))
+        return fail_by_proxy(refusal_of_proxy(curl), err);
     if (code != CURLE_OK)
         return explain(curl, x, request, code, reason, err);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);

@@ -45,12 +45,12 @@ MD_MUST_CHECK
 apr_status_t md_http_create(md_http_t **phttp, const char *user_agent, md_err_t *err,
                             apr_pool_t *p);
 
-/* Send and wait for the reply, which lives in `p`. Any HTTP status is success. Errors concern the
- * server as a whole, or this request alone if the connection was cut:
- * APR_ECONNREFUSED when a host cannot be resolved or reached, APR_TIMEUP, APR_EINVAL for the URL,
- * APR_EINTR after md_http_stop, EMFILE or ENFILE without descriptors, else APR_EGENERAL
- * (certificate not trusted, body above the maximum). Their text tells what can be done about it,
- * but not the URL. */
+/* Send and wait for the reply, which lives in `p`. Any HTTP status of the server is success. Errors
+ * concern the server as a whole, or this request alone if the connection was cut: APR_ECONNREFUSED
+ * when a host cannot be resolved or reached, APR_TIMEUP, APR_EINVAL for the URL, APR_EACCES when a
+ * proxy refuses, APR_EINTR after md_http_stop, EMFILE or ENFILE without descriptors, else
+ * APR_EGENERAL (certificate not trusted, body above the maximum). Their text tells what can be done
+ * about it, but neither the URL nor credentials of a proxy. */
 MD_MUST_CHECK
 apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
                               const md_request_t *request, md_err_t *err, apr_pool_t *p);

@@ -681,6 +681,17 @@ void md_link_targets(apr_array_header_t *targets, const char *value, const char 
     }
 }
 
+/* Whatever stands before the last '@': in what is no URI, it may be a password, too. */
+const char *md_uri_public(const char *uri, apr_pool_t *p)
+{
+    const char *begin = strstr(uri, "://"), *at = strrchr(uri, '@');
+
+    if (!at)
+        return uri;
+    begin = begin && begin < at ? begin + 3 : uri;
+    return apr_pstrcat(p, apr_pstrmemdup(p, uri, (apr_size_t)(begin - uri)), "***", at, NULL);
+}
+
 const char *md_uri_segment(const char *text, apr_pool_t *p)
 {
     char *segment = apr_palloc(p, strlen(text) * 3 + 1), *to = segment;

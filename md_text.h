@@ -110,6 +110,10 @@ void md_link_targets(apr_array_header_t *targets, const char *value, const char 
  * percent-encoded. */
 const char *md_uri_segment(const char *text, apr_pool_t *p);
 
+/* The URI, or what was meant to be one, without credentials: "***" stands for all that may be a
+ * user or a password. Returns the text itself if there is nothing of that. */
+const char *md_uri_public(const char *uri, apr_pool_t *p);
+
 /* The host of an absolute URI, lower case, without port and brackets; NULL if there is none. */
 const char *md_uri_host(const char *uri, apr_pool_t *p);
 

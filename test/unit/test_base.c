@@ -479,6 +479,25 @@ static void uris_are_resolved(void **state)
     assert_null(md_uri_resolve("https://a.b/", NULL, p));
 }
 
+static void credentials_are_not_shown(void **state)
+{
+    static const struct { const char *uri, *shown; } URIS[] = {
+        { "http://a.b:80/c", "http://a.b:80/c" },
+        { "http://me:secret@a.b:80/c", "http://***@a.b:80/c" },
+        { "https://token@a.b", "https://***@a.b" },
+        { "http://me:sec@ret@a.b", "http://***@a.b" },
+        { "http://me:sec/ret@a.b", "http://***@a.b" }, /* is none; but that is what is meant */
+        { "me:secret@a.b", "***@a.b" },
+        { "me:secret@a.b/x://y", "***@a.b/x://y" },
+        { "", "" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(URIS) / sizeof(URIS[0]); ++i)
+        assert_string_equal(md_uri_public(URIS[i].uri, p), URIS[i].shown);
+}
+
 /* RFC 8288 3; two at most. */
 static void links_are_found(void **state)
 {
@@ -554,7 +573,7 @@ int main(void)
         TEST(printable_text), TEST(text_as_it_is_kept), TEST(text_for_pages), TEST(rough_durations), TEST(uris_are_resolved), TEST(minimal_names), TEST(durations), TEST(windows),
         TEST(time_stamps), TEST(files_are_whole_and_exact), TEST(what_is_no_file_is_not_read),
         TEST(trees_that_are_removed_have_limits),
-        TEST(json_documents), TEST(links_are_found),
+        TEST(json_documents), TEST(links_are_found), TEST(credentials_are_not_shown),
         TEST(errors_explain),
     };
 
