@@ -1334,7 +1334,8 @@ class ScriptedCA:
         chain = self.alternate_chain(order, self.alternates[int(which[0])]) if which else self.chain(order.certificate)
         reply = Reply(200, chain, "application/pem-certificate-chain")
         links = [f'</certificate/{order.id}/{i}>; title="a, b"; rel="alternate"' for i in range(len(self.alternates))]
-        reply.headers.append(("Link", ", ".join([f'<{self.url("/up")}>;rel=up', *links])))
+        if links: # whoever does not know alternates follows `up`
+            reply.headers.append(("Link", ", ".join([f'<{self.url("/up")}>;rel=up', *links])))
         return reply
 
     def alternate_chain(self, order, root):
