@@ -10,6 +10,7 @@
 #include <apr_strings.h>
 
 #include "md_clock.h"
+#include "md_limits.h"
 #include "md_log.h"
 #include "md_outlook.h"
 #include "md_wish.h"
@@ -203,6 +204,18 @@ static void conclude(a2md_t *tool, ask_t *ask, apr_status_t rv)
     md_wish_withdraw(tool->reg->store, ask->name, tool->p);
 }
 
+/* What a check found. */
+static void tell_hints(const ask_t *ask, const md_wish_answer_t *answer, apr_pool_t *tmp)
+{
+    int i, count = answer->hints ? answer->hints->nelts : 0;
+
+    for (i = 0; i < count && i < MD_MAX_HINTS; ++i)
+        md_log(MD_LOG_WARNING, "%s",
+               md_text_printable(APR_ARRAY_IDX(answer->hints, i, const char *), tmp));
+    if (count == 0 && answer->rv == APR_SUCCESS)
+        md_log(MD_LOG_INFO, "%s: nothing was found that would keep its CA from issuing", ask->name);
+}
+
 static void tell_outcome(const ask_t *ask, const md_wish_answer_t *answer, apr_pool_t *tmp)
 {
     const char *detail = answer->detail ? md_text_printable(answer->detail, tmp)
@@ -213,12 +226,14 @@ static void tell_outcome(const ask_t *ask, const md_wish_answer_t *answer, apr_p
     else if (ask->request.kind == MD_WISH_RENEW)
         md_log(MD_LOG_INFO, "%s: a new certificate is ready; reload the server to put it into "
                "service", ask->name);
+    if (ask->request.kind == MD_WISH_CHECK)
+        tell_hints(ask, answer, tmp);
 }
 
 /* One look at what became of it. */
 static void look(a2md_t *tool, ask_t *ask, apr_interval_time_t waited, apr_pool_t *tmp)
 {
-    md_wish_answer_t answer;
+    md_wish_answer_t answer = { .is_done = 0 };
 
     if (md_wish_find_answer(&answer, tool->reg->store, ask->name, &ask->request, tmp)) {
         ask->is_taken = 1;

@@ -785,6 +785,7 @@ static apr_status_t directory_parse(md_directory_t **pdir, const char *url,
     dir->terms_of_service = apr_pstrdup(p, md_json_get_str(json, "meta.termsOfService"));
     dir->external_account_required = md_json_get_bool(json, "meta.externalAccountRequired");
     dir->profiles = md_json_keys(profiles, p);
+    dir->caa_identities = md_json_get_strings(json, "meta.caaIdentities", p);
     *pdir = dir;
     return APR_SUCCESS;
 }
@@ -847,7 +848,8 @@ static int directories_equal(const md_directory_t *a, const md_directory_t *b)
            && md_text_same(a->renewal_info, b->renewal_info)
            && md_text_same(a->terms_of_service, b->terms_of_service)
            && a->external_account_required == b->external_account_required
-           && md_strings_equal(a->profiles, b->profiles);
+           && md_strings_equal(a->profiles, b->profiles)
+           && md_strings_equal(a->caa_identities, b->caa_identities);
 }
 
 static md_directory_t *directory_copy(const md_directory_t *dir, apr_pool_t *p)
@@ -862,6 +864,8 @@ static md_directory_t *directory_copy(const md_directory_t *dir, apr_pool_t *p)
     copy->renewal_info = apr_pstrdup(p, dir->renewal_info);
     copy->terms_of_service = apr_pstrdup(p, dir->terms_of_service);
     copy->profiles = md_strings_copy(dir->profiles, p);
+    if (dir->caa_identities)
+        copy->caa_identities = md_strings_copy(dir->caa_identities, p);
     return copy;
 }
 

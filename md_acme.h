@@ -18,6 +18,7 @@ typedef struct md_directory_t {
     const char *terms_of_service;                        /* NULL if there are none */
     int external_account_required;
     apr_array_header_t *profiles;                        /* names, empty if none */
+    apr_array_header_t *caa_identities;                  /* for CAA records, NULL if not told */
 } md_directory_t;
 
 typedef struct md_acme_t md_acme_t;

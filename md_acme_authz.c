@@ -364,12 +364,17 @@ static int solver_find(const char *type, size_t len)
 }
 
 /* BR 3.2.2.4 of the CA/B forum and RFC 8738: not each type for each identifier. */
-static int can_prove(int solver, const md_authz_t *authz)
+static int proves(int solver, md_identifier_type_t type, int is_wildcard)
 {
-    int what = authz->identifier.type == MD_IDENTIFIER_IP ? PROVES_ADDRESS
-               : authz->is_wildcard ? PROVES_WILDCARD : PROVES_NAME;
+    int what = type == MD_IDENTIFIER_IP ? PROVES_ADDRESS
+               : is_wildcard ? PROVES_WILDCARD : PROVES_NAME;
 
     return (SOLVERS[solver].proves & what) != 0;
+}
+
+static int can_prove(int solver, const md_authz_t *authz)
+{
+    return proves(solver, authz->identifier.type, authz->is_wildcard);
 }
 
 static apr_status_t setup_one(const char **psetup, const md_challenge_t *challenge, int solver,
@@ -422,6 +427,36 @@ static apr_array_header_t *types_in_order(const md_solver_conf_t *conf, apr_pool
     if (failed)
         APR_ARRAY_PUSH(types, const char *) = failed;
     return types;
+}
+
+const char *md_solver_first(const md_solver_conf_t *conf, const md_identifier_t *identifier,
+                            apr_pool_t *p)
+{
+    apr_array_header_t *types = types_in_order(conf, p);
+    const char *type;
+    int i, solver;
+
+    for (i = 0; i < types->nelts; ++i) {
+        type = APR_ARRAY_IDX(types, i, const char *);
+        solver = solver_find(type, strlen(type));
+        if (solver >= 0 && proves(solver, identifier->type,
+                                  md_dns_name_is_wildcard(identifier->value)))
+            return SOLVERS[solver].type;
+    }
+    return NULL;
+}
+
+apr_status_t md_solver_answer(const char **psetup, const md_identifier_t *identifier,
+                              const char *type, const char *key_authz,
+                              const md_solver_conf_t *conf, md_err_t *err, apr_pool_t *p)
+{
+    task_t task = { .conf = conf, .identifier = identifier, .key_authz = key_authz };
+    int solver = solver_find(type, strlen(type));
+
+    if (solver < 0 || !SOLVERS[solver].teardown)
+        return md_fail(err, APR_ENOTIMPL, "answers of the type %s cannot be tried", type);
+    *psetup = apr_pstrcat(p, type, ":", identifier->value, NULL);
+    return SOLVERS[solver].setup(&task, err, p);
 }
 
 static apr_status_t fail_setup(const md_authz_t *authz, const md_solver_conf_t *conf,

@@ -11,6 +11,7 @@
 #include "md_text.h"
 
 #define MD_HTTP01_FILE "acme-http-01.txt"
+#define MD_CHECK_TOKEN "mod_md-check-" /* how tokens begin that no CA has made */
 #define MD_ALPN_ACME "acme-tls/1" /* RFC 8737 6.2 */
 
 typedef enum {
@@ -88,6 +89,17 @@ MD_MUST_CHECK
 apr_status_t md_solver_setup(const md_challenge_t **pchallenge, const char **psetup,
                              const md_authz_t *authz, const char *thumbprint,
                              const md_solver_conf_t *conf, md_err_t *err, apr_pool_t *p);
+
+/* The first of the types in `conf`, in order of preference, that can prove the identifier; NULL:
+ * none. */
+const char *md_solver_first(const md_solver_conf_t *conf, const md_identifier_t *identifier,
+                            apr_pool_t *p);
+
+/* Make an answer of that type available which no CA asked for, but http or TLS clients can find. */
+MD_MUST_CHECK
+apr_status_t md_solver_answer(const char **psetup, const md_identifier_t *identifier,
+                              const char *type, const char *key_authz,
+                              const md_solver_conf_t *conf, md_err_t *err, apr_pool_t *p);
 
 /* Go on with what takes longer than that; never blocks. APR_SUCCESS: the answer is there for all to
  * see; APR_EAGAIN: call again after *pwait; else why it is not. */

@@ -50,6 +50,7 @@ const md_conf_t md_conf_defaults = {
     .live_cache = 10000,
     .dns_01_version = 1,
     .dns_01_check = DNS_01_CHECK,
+    .preflight = MD_PREFLIGHT_AUTO,
     .check_http = 80,
     .check_https = 443,
     .check_dns = 53,
@@ -303,6 +304,17 @@ static const char *set_match_names(void *slot, const md_directive_t *d, apr_pool
     if (parse_word(slot, d->argv[0], MATCHES))
         return NULL;
     return apr_psprintf(p, "'%s': supported parameter values are 'all' and 'servernames'",
+                        d->argv[0]);
+}
+
+static const char *set_preflight(void *slot, const md_directive_t *d, apr_pool_t *p)
+{
+    static const word_t WORDS[] = { { "on", MD_PREFLIGHT_ON }, { "off", MD_PREFLIGHT_OFF },
+                                    { "auto", MD_PREFLIGHT_AUTO }, { NULL, 0 } };
+
+    if (parse_word(slot, d->argv[0], WORDS))
+        return NULL;
+    return apr_psprintf(p, "'%s': supported parameter values are 'on', 'off' and 'auto'",
                         d->argv[0]);
 }
 
@@ -742,6 +754,7 @@ static const struct setting_t {
     { "MDPortMap", NOT_MD, OF_PROCESS, ONE_OR_TWO, set_port_map, AT_VALUES },
     { "MDPreferredChain", ANY, OF_PLACE, ONE, set_string_or_none,
       AT(IS_POINTER, preferred_chain) },
+    { "MDPreflight", NOT_MD, OF_PROCESS, ONE, set_preflight, AT(IS_INT, preflight) },
     { "MDPrivateKeys", ANY, OF_PLACE, LIST, set_key_specs, AT(IS_POINTER, key_specs) },
     { "MDProfile", ANY, OF_PLACE, ONE, set_string, AT(IS_POINTER, profile) },
     { "MDProfileMandatory", ANY, OF_PLACE, ONE, set_flag, AT(IS_INT, profile_mandatory) },

@@ -29,6 +29,10 @@ typedef struct md_eab_t {
     const char *alg;                 /* see md_mac_t */
 } md_eab_t;
 
+/* When the names of a domain are checked before an order, in the way of a CA: never, always, or
+ * after a failure that has to do with them. */
+typedef enum { MD_PREFLIGHT_OFF, MD_PREFLIGHT_ON, MD_PREFLIGHT_AUTO } md_preflight_when_t;
+
 typedef enum { MD_MATCH_ALL, MD_MATCH_SERVERNAMES } md_match_t;
 
 /* How a renewed certificate comes into service: with the next (graceful) restart, or at once. */
@@ -76,6 +80,7 @@ typedef struct md_conf_t {
     apr_interval_time_t dns_01_check; /* wait for TXT records in the DNS, 0: none is looked for; of
                                        * a section, else of the process */
     apr_array_header_t *dns_resolvers; /* who is asked for that (md_dns.h), NULL: the system's */
+    int preflight;                   /* md_preflight_when_t */
     int check_http, check_https, check_dns; /* MDCheckPorts: public ports, but for tests */
     const char *message_cmd, *notify_cmd;
     const char *event_log;           /* path of MDEventLog */

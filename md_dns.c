@@ -447,7 +447,7 @@ static void open_channel(channel_t *channel, const char *address)
     options.qcache_max_ttl = 0;
 #endif
     if (*address)
-        options.flags |= ARES_FLAG_NORECURSE;
+        options.flags |= ARES_FLAG_NORECURSE | ARES_FLAG_NOCHECKRESP; /* there is no other one */
     if (ares_init_options(&channel->ares, &options, set) != ARES_SUCCESS) {
         channel->ares = NULL;
         return;
@@ -494,6 +494,23 @@ apr_status_t md_dns_create(md_dns_t **pdns, const md_dns_route_t *route, md_err_
 
 /* ---- questions ---- */
 
+/* In place of an answer; c-ares keeps those that say no more than that to itself. */
+static const char *failure_of(int status)
+{
+    switch (status) {
+    case ARES_ETIMEOUT:
+        return "there was no answer";
+    case ARES_ECONNREFUSED:
+        return "no server can be reached, or what it answers is SERVFAIL or REFUSED";
+    case ARES_ESERVFAIL:
+        return "the answer is SERVFAIL";
+    case ARES_EREFUSED:
+        return "the answer is REFUSED";
+    default:
+        return ares_strerror(status);
+    }
+}
+
 static void on_answer(void *baton, int status, int timeouts, unsigned char *message, int len)
 {
     question_t *question = baton;
@@ -509,10 +526,7 @@ static void on_answer(void *baton, int status, int timeouts, unsigned char *mess
         return;
     }
     answer->state = MD_DNS_FAILED;
-    answer->why = message ? "there were too many answers"
-                  : status == ARES_ETIMEOUT ? "there was no answer"
-                  : status == ARES_ECONNREFUSED ? "no server can be reached"
-                  : ares_strerror(status);
+    answer->why = message ? "there were too many answers" : failure_of(status);
 }
 
 static question_t *add(md_dns_t *dns, const char *address, const char *name, md_dns_type_t type)

@@ -115,7 +115,7 @@ void md_http_stop(md_http_t *http)
     __atomic_store_n(&http->end_at, md_clock_steady() + MD_MAX_LAST_WORK, __ATOMIC_RELAXED);
 }
 
-static int is_stopped(md_http_t *http)
+int md_http_is_stopped(const md_http_t *http)
 {
     return __atomic_load_n(&http->end_at, __ATOMIC_RELAXED) != 0;
 }
@@ -269,6 +269,21 @@ static void set_route(CURL *curl, const md_route_t *route)
     }
 }
 
+/* For who wants to know what is at an address: connections there are nobody else's. */
+static struct curl_slist *set_address(CURL *curl, const md_request_t *request, apr_pool_t *p)
+{
+    int is_v6 = strchr(request->address, ':') != NULL;
+    struct curl_slist *list = curl_slist_append(NULL, apr_pstrcat(p, "::", is_v6 ? "[" : "",
+                                                                  request->address,
+                                                                  is_v6 ? "]:" : ":", NULL));
+
+    curl_easy_setopt(curl, CURLOPT_CONNECT_TO, list);
+    curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(curl, CURLOPT_FORBID_REUSE, 1L);
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    return list;
+}
+
 static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
                         struct curl_slist *headers)
 {
@@ -283,6 +298,12 @@ static void set_options(CURL *curl, exchange_t *x, const md_request_t *request,
 #endif
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, TOTAL_TIMEOUT);
+    if (request->limit)
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)apr_time_as_msec(request->limit));
+    if (request->any_cert) {
+        curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
 #if LIBCURL_VERSION_NUM >= 0x075700
     /* A name server that does not answer keeps libcurl's thread for that in getaddrinfo(). Nobody
      * waits for it: it ends by itself, or with the process. */
@@ -451,12 +472,12 @@ apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
                               const md_request_t *request, md_err_t *err, apr_pool_t *p)
 {
     exchange_t x = { .http = http, .p = p };
-    struct curl_slist *headers;
+    struct curl_slist *headers, *address = NULL;
     apr_status_t rv;
     CURL *curl;
 
     *presponse = NULL;
-    if (is_stopped(http))
+    if (md_http_is_stopped(http))
         return md_fail(err, APR_EINTR, "no request was sent, as the server is stopping");
     curl = handle_take(http);
     if (!curl)
@@ -466,9 +487,13 @@ apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
     x.body.max = request->max_body;
     headers = headers_of(request, p);
     set_options(curl, &x, request, headers);
+    if (request->address)
+        address = set_address(curl, request, p);
     rv = perform(curl, &x, request, err);
     free(x.body.data);
     curl_slist_free_all(headers);
+    curl_easy_setopt(curl, CURLOPT_CONNECT_TO, NULL);
+    curl_slist_free_all(address);
     handle_give_back(http, curl);
     if (rv != APR_SUCCESS)
         return rv;

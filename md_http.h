@@ -28,6 +28,11 @@ typedef struct md_request_t {
                                  NULL: MDCertificateAuthority */
     apr_size_t max_body;      /* of the reply, bytes */
     md_route_t route;
+    apr_interval_time_t limit; /* for all of it, 0: two minutes */
+    const char *address;      /* go there, whatever address the host has, by a connection of its own
+                               * and without a proxy; NULL: as usual */
+    int any_cert;             /* certificates are not checked, as a CA does where it is redirected
+                               * by http-01 */
 } md_request_t;
 
 typedef struct md_response_t {
@@ -58,6 +63,8 @@ apr_status_t md_http_exchange(md_response_t **presponse, md_http_t *http,
 /* No more exchanges: further ones fail at once. Those in progress have a second to be done, as what
  * the CA makes for us would be lost otherwise, and fail within another one. Any thread. */
 void md_http_stop(md_http_t *http);
+
+int md_http_is_stopped(const md_http_t *http);
 
 /* Close idle connections. */
 void md_http_idle(md_http_t *http);

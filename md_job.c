@@ -18,6 +18,7 @@ md_job_t *md_job_make(md_store_group_t group, const char *name, apr_pool_t *p)
     job->group = group;
     job->name = apr_pstrdup(p, name);
     job->log = md_json_array(p);
+    job->hints = md_strings_make(p);
     return job;
 }
 
@@ -28,13 +29,14 @@ static const md_json_rule_t RULES[] = {
     { "valid-from", MD_JSON_STRING, 0 }, { "retry-after", MD_JSON_STRING, 0 },
     { "last", MD_JSON_OBJECT, 0 }, { "failed-challenge", MD_JSON_STRING, 0 },
     { "needs-change", MD_JSON_BOOL, 0 }, { "lacks-must-staple", MD_JSON_BOOL, 0 },
-    { "log", MD_JSON_OBJECT, 0 },
+    { "hints", MD_JSON_STRINGS, 0 }, { "log", MD_JSON_OBJECT, 0 },
     { NULL, MD_JSON_STRING, 0 }
 };
 
 static void from_json(md_job_t *job, const md_json_t *json)
 {
     apr_int64_t errors = md_json_get_int(json, "errors", 0);
+    apr_array_header_t *hints;
     md_json_t *log;
 
     job->finished = md_json_get_bool(json, "finished");
@@ -49,6 +51,11 @@ static void from_json(md_job_t *job, const md_json_t *json)
     job->needs_change = md_json_get_bool(json, "needs-change");
     job->lacks_must_staple = md_json_get_bool(json, "lacks-must-staple");
     job->last = md_json_get(json, "last", job->p);
+    hints = md_json_get_strings(json, "hints", job->p);
+    if (hints)
+        job->hints = hints;
+    if (job->hints->nelts > MD_MAX_HINTS)
+        job->hints->nelts = MD_MAX_HINTS;
     log = md_json_get(json, "log.entries", job->p);
     if (md_json_is_array(log)) {
         md_json_truncate(log, MD_MAX_JOB_LOG);
@@ -107,6 +114,8 @@ md_json_t *md_job_to_json(const md_job_t *job, int with_log, apr_pool_t *p)
     if (job->lacks_must_staple)
         md_json_set_bool(json, "lacks-must-staple", 1);
     md_json_set(json, "last", job->last);
+    if (job->hints->nelts > 0)
+        md_json_set_strings(json, "hints", job->hints);
     if (with_log && md_json_size(job->log) > 0)
         md_json_set(json, "log.entries", job->log);
     return json;
@@ -156,6 +165,13 @@ apr_time_t md_job_logged_at(const md_job_t *job, const char *type)
             return md_json_get_time(entry, "when");
     }
     return 0;
+}
+
+void md_job_hint(md_job_t *job, apr_time_t when, const char *text)
+{
+    if (job->hints->nelts < MD_MAX_HINTS && !md_strings_has(job->hints, text))
+        APR_ARRAY_PUSH(job->hints, const char *) = md_text_line(text, MD_MAX_TEXT, job->p);
+    md_job_log(job, when, "hint", NULL, text);
 }
 
 void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr_pool_t *p)

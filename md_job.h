@@ -21,6 +21,8 @@ typedef struct md_job_t {
     const char *failed_challenge; /* type that the CA refused in the last one, or NULL */
     int needs_change;            /* the CA refuses what is configured: a reload alone is no use */
     int lacks_must_staple;       /* of a live set: the CA left it out, though it was asked for */
+    apr_array_header_t *hints;   /* `const char *`: on what is wrong, from checks before or in the
+                                  * last attempt; never NULL */
     md_json_t *last;             /* latest result, or NULL */
     md_json_t *log;              /* array of entries, newest first */
     apr_pool_t *p;
@@ -59,6 +61,9 @@ void md_job_log(md_job_t *job, apr_time_t when, const char *type, const char *st
 
 /* When an entry of this type was last put there, 0: there is none. */
 apr_time_t md_job_logged_at(const md_job_t *job, const char *type);
+
+/* Keep a hint, and put it into the log. */
+void md_job_hint(md_job_t *job, apr_time_t when, const char *text);
 
 /* Record a result: `err` NULL for success. */
 void md_job_result(md_job_t *job, const char *activity, const md_err_t *err, apr_pool_t *p);

@@ -51,6 +51,7 @@
 #define MD_MAX_DNS_ALIASES  8             /* CNAME records, one after the other */
 #define MD_MAX_DNS_QUESTIONS 20000        /* of a check */
 #define MD_MAX_DNS_SERVERS  64            /* that a check asks */
+#define MD_MAX_HINTS        20            /* on what is wrong with the names of a domain */
 #define MD_MAX_CAS          32            /* that metrics tell apart */
 #define MD_MAX_RECORD       (4 * 1024 * 1024) /* of what a reader found of one domain */
 #define MD_MAX_READERS      8             /* processes */

@@ -267,6 +267,13 @@ static md_solver_conf_t solver_conf(const md_reg_t *reg, const md_domain_t *doma
     return conf;
 }
 
+md_solver_conf_t md_renew_solver(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p)
+{
+    const char *why;
+
+    return solver_conf(reg, domain, &why, p);
+}
+
 /* No CA issues so large a certificate, and no client takes it. */
 static const char *names_problem(const md_domain_t *domain, apr_pool_t *p)
 {
@@ -486,7 +493,7 @@ static void hint(void *baton, int is_missing, const char *text)
     md_renew_t *renew = baton;
 
     md_log(is_missing ? MD_LOG_WARNING : MD_LOG_INFO, "md[%s]: %s", renew->domain->name, text);
-    md_job_log(renew->job, md_clock_now(), "hint", NULL, text);
+    md_job_hint(renew->job, md_clock_now(), text);
     renew->has_progress = 1;
 }
 
@@ -723,6 +730,7 @@ static void finish(md_renew_t *renew, apr_time_t now)
     job->finished = 1;
     job->errors = 0;
     job->failed_challenge = NULL;
+    apr_array_clear(job->hints);
     job->needs_change = 0;
     job->valid_from = ready_at(renew, now);
     md_job_result(job, renew->issue.activity ? renew->issue.activity : "Checking staging", NULL,

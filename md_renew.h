@@ -41,6 +41,9 @@ md_dns_conf_t md_renew_dns(const md_reg_t *reg, const md_domain_t *domain);
 /* Who is asked by checks of what is in the DNS. */
 md_dns_route_t md_renew_dns_route(const md_reg_t *reg);
 
+/* How the server can prove control, by types that can work here. */
+md_solver_conf_t md_renew_solver(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p);
+
 /* What a CA will hardly accept, or why no challenge of the configured types can be answered, for
  * whoever tests a configuration; NULL if there is nothing. The CA is asked all the same. */
 const char *md_renew_doubt(const md_reg_t *reg, const md_domain_t *domain, apr_pool_t *p);

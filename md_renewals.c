@@ -18,6 +18,7 @@
 #include "md_first_staple.h"
 #include "md_log.h"
 #include "md_notice.h"
+#include "md_preflight.h"
 #include "md_published.h"
 #include "md_renew.h"
 #include "md_staged.h"
@@ -29,6 +30,7 @@
 #define RUN_LIMIT    apr_time_from_sec(3600) /* a CA may take 100 s for each answer */
 #define BROKEN_AFTER apr_time_from_sec(60)   /* without memory or descriptors */
 #define STAPLE_LANE  "first OCSP responses"  /* of all responders */
+#define CHECK_LANE   "checks of names"       /* of all domains */
 #define STAPLE_WAIT  apr_time_from_sec(60)   /* for them, and then for an exchange to end */
 #define STAPLE_TRIES 8                       /* or for so many, in half a minute */
 
@@ -47,11 +49,17 @@ typedef struct renewal_t {
     apr_time_t polled_at;  /* steady: the CA was last asked when to renew, 0: never; */
     apr_time_t poll_after; /* and, though that could not be saved, is not asked again before */
     int is_poll;           /* what there is to do is to ask it; */
+    int is_check;          /* or what the CA would find, */
     int is_staple;         /* or the responder of staged certificates, */
     apr_time_t staple_until; /* steady: before what is ready is told of. 0: it is not asked */
     int staple_tries;
     md_advice_t *advice;   /* of such a run, NULL: it has not begun */
     md_acme_t *acme;       /* of it */
+    md_preflight_t *preflight; /* of a check, NULL: it has not begun; */
+    int is_checked;        /* before the attempt that is due, */
+    char checked[MD_WISH_ID_SIZE]; /* or for this request, */
+    apr_array_header_t *hints; /* with this result, */
+    apr_pool_t *hints_pool; /* which lives here; NULL: there was none yet */
     md_renew_t *renew;     /* the run that renews, NULL: none */
     md_job_t *job;         /* of it */
     apr_pool_t *pool;      /* of either */
@@ -255,7 +263,9 @@ static void save_answer(const renewal_t *renewal, const md_wish_t *request,
 /* What was asked for is done, or will not be; `detail` may be NULL. */
 static void answer(renewal_t *renewal, apr_status_t rv, const char *detail)
 {
-    const md_wish_answer_t done = { .is_done = 1, .rv = rv, .detail = detail };
+    const md_wish_answer_t done = { .is_done = 1, .rv = rv, .detail = detail,
+                                    .hints = is_asked_to(renewal, MD_WISH_CHECK)
+                                             ? renewal->hints : NULL };
 
     save_answer(renewal, &renewal->request, &done);
     renewal->request.id[0] = '\0';
@@ -509,6 +519,11 @@ static const char *objection(const md_domain_t *domain, const md_job_t *job, apr
     return NULL;
 }
 
+static int is_checked_as_asked(const renewal_t *renewal)
+{
+    return !strcmp(renewal->checked, renewal->request.id);
+}
+
 /* Is there something that somebody asks for and that is left to be done? */
 static int has_request(renewal_t *renewal, const md_job_t *job, apr_pool_t *tmp)
 {
@@ -522,16 +537,49 @@ static int has_request(renewal_t *renewal, const md_job_t *job, apr_pool_t *tmp)
         else if (why)
             answer(renewal, APR_EINVAL, why);
     }
-    if (is_asked_to(renewal, MD_WISH_CHECK) && !renewal->domain->ca_url) /* no CA to be asked */
+    if (is_asked_to(renewal, MD_WISH_CHECK) && is_checked_as_asked(renewal)
+        && !renewal->domain->ca_url) /* no CA to be asked */
         answer(renewal, APR_SUCCESS, NULL);
     return renewal->request.id[0] != '\0';
+}
+
+/* Did the last attempt fail by what a check may find? */
+static int is_name_problem(const md_job_t *job)
+{
+    static const char *const WORDS[] = { ":caa", ":connection", ":dns", ":incorrectResponse",
+                                         ":tls", ":unauthorized" };
+    const char *problem = md_json_get_str(job->last, "problem");
+    const char *word = problem ? strrchr(problem, ':') : NULL;
+    size_t i;
+
+    if (job->failed_challenge)
+        return 1;
+    for (i = 0; word && i < sizeof(WORDS) / sizeof(WORDS[0]); ++i)
+        if (!strcmp(word, WORDS[i]))
+            return 1;
+    return 0;
+}
+
+/* First it is looked at what the CA would find, once for each attempt. */
+static md_task_next_t check_or_ask(renewal_t *renewal, md_job_t *job)
+{
+    int when = renewal->all->reg->conf->preflight;
+
+    renewal->is_check = !renewal->is_checked && md_dns_library()
+                        && (when == MD_PREFLIGHT_ON
+                            || (when == MD_PREFLIGHT_AUTO && job->errors > 0
+                                && is_name_problem(job)));
+    return renewal->is_check ? MD_TASK_AGAIN : ask(renewal, job);
 }
 
 /* It is done whatever the record says. */
 static md_task_next_t heed_request(renewal_t *renewal, md_job_t *job)
 {
-    renewal->is_poll = renewal->request.kind == MD_WISH_CHECK;
-    return renewal->is_poll ? MD_TASK_AGAIN : ask(renewal, job);
+    if (renewal->request.kind != MD_WISH_CHECK)
+        return check_or_ask(renewal, job);
+    renewal->is_check = !is_checked_as_asked(renewal);
+    renewal->is_poll = !renewal->is_check;
+    return MD_TASK_AGAIN;
 }
 
 static void tell_not_due(const md_domain_t *domain, const md_advice_t *advice, const md_due_t *due,
@@ -583,7 +631,7 @@ static md_task_next_t decide(renewal_t *renewal, md_job_t *job, apr_pool_t *tmp)
     if (renewal->is_poll)
         return MD_TASK_AGAIN;
     if (due.at <= now)
-        return ask(renewal, job);
+        return check_or_ask(renewal, job);
     tell_not_due(domain, advice, &due, now, tmp);
     at = next_poll(renewal, advice, now);
     next_run = steady + wait_for(domain, due.at - now);
@@ -595,14 +643,21 @@ static void settle_lane(renewal_t *renewal, const md_job_t *job)
     const md_domain_t *domain = renewal->domain;
 
     renewal->task.lane = renewal->is_staple ? STAPLE_LANE
+                         : renewal->is_check ? CHECK_LANE
                          : renewal->is_poll ? domain->ca_url
                          : md_renew_due_ca(renewal->all->reg, domain, job->errors);
 }
 
-/* To ask somebody needs neither a claim nor an answer soon: those who renew go first. */
+/* To ask somebody needs no answer soon: those who renew go first. */
 static int renews(const renewal_t *renewal)
 {
-    return !renewal->is_poll && !renewal->is_staple;
+    return !renewal->is_poll && !renewal->is_staple && !renewal->is_check;
+}
+
+/* Both set up answers for the names. */
+static int needs_claim(const renewal_t *renewal)
+{
+    return renews(renewal) || renewal->is_check;
 }
 
 static md_task_next_t look_at_domain(renewal_t *renewal, int is_tidying)
@@ -612,7 +667,7 @@ static md_task_next_t look_at_domain(renewal_t *renewal, int is_tidying)
     apr_pool_t *tmp;
     md_job_t *job;
 
-    renewal->is_poll = renewal->is_staple = 0;
+    renewal->is_poll = renewal->is_staple = renewal->is_check = 0;
     if (md_notice_is_busy(&renewal->notice))
         return rest_while_told(renewal);
     if (!renewal->all->reg->is_tool) {
@@ -630,9 +685,9 @@ static md_task_next_t look_at_domain(renewal_t *renewal, int is_tidying)
     }
     if (next == MD_TASK_AGAIN && is_tidying) /* the same names are at stake */
         return rest_until(renewal, renewal->tidy.look_at);
-    task->urgency = renews(renewal) ? md_renew_time_left(renewal->domain, md_clock_now())
+    task->urgency = needs_claim(renewal) ? md_renew_time_left(renewal->domain, md_clock_now())
                                     : MD_TASK_NEVER;
-    if (next == MD_TASK_AGAIN && renews(renewal) && !claim_turn(renewal))
+    if (next == MD_TASK_AGAIN && needs_claim(renewal) && !claim_turn(renewal))
         return rest_until(renewal, MD_TASK_NEVER); /* it is woken */
     if (next == MD_TASK_REST && renewal->turn.has_claim && renewal->not_before <= md_clock_steady())
         leave_turn(renewal); /* what it began is not wanted any more, or not now */
@@ -666,9 +721,96 @@ static void drop_run(renewal_t *renewal)
     renewal->renew = NULL;
     renewal->job = NULL;
     renewal->advice = NULL;
+    renewal->preflight = NULL;
     if (renewal->pool)
         apr_pool_destroy(renewal->pool);
     renewal->pool = NULL;
+}
+
+/* ---- checks: what the CA would find ---- */
+
+static int begin_check(renewal_t *renewal)
+{
+    const md_reg_t *reg = renewal->all->reg;
+    const md_ca_t *ca;
+    md_job_t *job;
+
+    renewal->pool = md_engine_pool();
+    job = renewal->pool ? load_job(renewal, renewal->pool) : NULL;
+    if (!job)
+        return 0;
+    ca = md_cas_get(renewal->all->cas, md_renew_due_ca(reg, renewal->domain, job->errors),
+                    renewal->domain);
+    renewal->preflight = md_preflight_create(reg, renewal->domain, ca, job->failed_challenge,
+                                             renewal->all->http, renewal->pool);
+    return 1;
+}
+
+/* In the record, if there is one, and for who asked. */
+static void record_hints(renewal_t *renewal, const apr_array_header_t *hints)
+{
+    md_job_t *job = load_job(renewal, renewal->pool);
+    apr_time_t now = md_clock_now();
+    const char *hint;
+    md_err_t err;
+    int i;
+
+    if (renewal->hints_pool)
+        apr_pool_destroy(renewal->hints_pool);
+    renewal->hints_pool = md_engine_pool();
+    renewal->hints = renewal->hints_pool ? md_strings_copy(hints, renewal->hints_pool) : NULL;
+    if (job)
+        apr_array_clear(job->hints);
+    for (i = 0; i < hints->nelts; ++i) {
+        hint = APR_ARRAY_IDX(hints, i, const char *);
+        md_log(MD_LOG_WARNING, "md[%s]: %s", renewal->domain->name, hint);
+        if (job)
+            md_job_hint(job, now, hint);
+    }
+    md_err_init(&err, renewal->pool);
+    if (job && renewal->has_record
+        && md_job_save_volatile(job, renewal->all->reg->store, &err, renewal->pool) != APR_SUCCESS)
+        md_log(MD_LOG_DEBUG, "md[%s]: %s", renewal->domain->name, err.detail);
+}
+
+/* Then there is another look. */
+static md_task_next_t conclude_check(renewal_t *renewal)
+{
+    renewal->is_checked = 1;
+    if (is_asked_to(renewal, MD_WISH_CHECK))
+        apr_cpystrn(renewal->checked, renewal->request.id, sizeof(renewal->checked));
+    if (renewal->preflight) {
+        record_hints(renewal, md_preflight_hints(renewal->preflight));
+        md_preflight_end(renewal->preflight);
+    }
+    drop_run(renewal);
+    if (!has_setups(renewal))
+        leave_turn(renewal);
+    renewal->task.due_at = md_clock_steady();
+    return MD_TASK_REST;
+}
+
+static md_task_next_t step_check(renewal_t *renewal)
+{
+    apr_interval_time_t wait;
+
+    if ((!renewal->preflight && !begin_check(renewal))
+        || !md_preflight_step(renewal->preflight, &wait))
+        return conclude_check(renewal);
+    renewal->task.due_at = md_clock_steady() + wait;
+    return wait > 0 ? MD_TASK_WAIT : MD_TASK_AGAIN;
+}
+
+static void end_check(renewal_t *renewal, md_task_why_t why)
+{
+    if (why != MD_TASK_STOPPED) {
+        (void)conclude_check(renewal);
+        return;
+    }
+    if (renewal->preflight)
+        md_preflight_end(renewal->preflight);
+    drop_run(renewal);
+    leave_turn(renewal);
 }
 
 /* ---- polls: what the CA advises ---- */
@@ -816,6 +958,8 @@ static int begin(renewal_t *renewal)
                                 : load_job(renewal, renewal->pool);
     if (!renewal->job)
         return 0;
+    if (!renewal->is_checked)
+        apr_array_clear(renewal->job->hints);
     renewal->renew = md_renew_create(reg, domain, renewal->job, find_why(renewal, renewal->pool),
                                      md_clock_now(), renewal->pool);
     use_ca(renewal);
@@ -850,6 +994,7 @@ static md_task_next_t conclude(renewal_t *renewal)
     apr_time_t steady = md_clock_steady();
 
     renewal->errors = renewal->job->errors;
+    renewal->is_checked = 0;
     renewal->has_record = 1;
     md_tally_renewal(renewal->all->reg->tally, renewal->domain->number,
                      md_renew_result(renewal->renew));
@@ -897,6 +1042,8 @@ static md_task_next_t step(md_task_t *task)
         return step_poll(renewal);
     if (renewal->is_staple)
         return step_staple(renewal);
+    if (renewal->is_check)
+        return step_check(renewal);
     if (!renewal->renew && !begin(renewal))
         return put_off(renewal);
     now = md_clock_now();
@@ -921,6 +1068,8 @@ static void end(md_task_t *task, md_task_why_t why)
 
     if (renewal->is_poll)
         conclude_poll(renewal);
+    if (renewal->is_check)
+        end_check(renewal, why);
     if (!renews(renewal))
         return;
     if (why == MD_TASK_OVERDUE) {
@@ -967,6 +1116,8 @@ static apr_status_t drop_notices(void *baton)
     int i;
 
     for (i = 0; i < all->count; ++i) {
+        if (all->list[i].hints_pool)
+            apr_pool_destroy(all->list[i].hints_pool);
         md_notice_drop(&all->list[i].notice);
         md_tidy_drop(&all->list[i].tidy);
     }

@@ -26,7 +26,7 @@ static const md_json_rule_t REQUEST_RULES[] = {
 
 static const md_json_rule_t ANSWER_RULES[] = {
     { "id", MD_JSON_STRING, 1 }, { "done", MD_JSON_BOOL, 1 }, { "status", MD_JSON_NUMBER, 1 },
-    { "detail", MD_JSON_STRING, 0 }, { NULL, MD_JSON_STRING, 0 }
+    { "detail", MD_JSON_STRING, 0 }, { "hints", MD_JSON_STRINGS, 0 }, { NULL, MD_JSON_STRING, 0 }
 };
 
 /* ---- who asks ---- */
@@ -67,6 +67,7 @@ int md_wish_find_answer(md_wish_answer_t *answer, const md_store_t *store, const
     answer->is_done = md_json_get_bool(json, "done");
     answer->rv = (apr_status_t)md_json_get_int(json, "status", APR_SUCCESS);
     answer->detail = md_text_clean(md_json_get_str(json, "detail"), MD_MAX_TEXT, p);
+    answer->hints = md_json_get_strings(json, "hints", p);
     return 1;
 }
 
@@ -110,7 +111,7 @@ static int is_recent(const md_json_t *json, apr_time_t now)
 int md_wish_find(md_wish_t *request, const md_store_t *store, const char *name,
                     apr_time_t now, apr_pool_t *p)
 {
-    md_wish_answer_t answer;
+    md_wish_answer_t answer = { .is_done = 0 };
     md_json_t *json;
 
     if (md_store_load_json(&json, store, MD_STORE_REQUESTS, name, REQUEST_JSON, NULL, p)
@@ -133,5 +134,7 @@ apr_status_t md_wish_answer(const md_store_t *store, const char *name,
     md_json_set_bool(json, "done", answer->is_done);
     md_json_set_int(json, "status", answer->rv);
     md_json_set_str(json, "detail", md_text_line(answer->detail, MD_MAX_TEXT, p));
+    if (answer->hints && answer->hints->nelts > 0)
+        md_json_set_strings(json, "hints", answer->hints);
     return md_store_save_json(store, MD_STORE_ANSWERS, name, ANSWER_JSON, json, err, p);
 }

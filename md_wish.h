@@ -24,6 +24,7 @@ typedef struct md_wish_answer_t {
     int is_done;                 /* 0: the server is at it */
     apr_status_t rv;             /* of what is done, */
     const char *detail;          /* and what there is to say of it, or NULL */
+    const apr_array_header_t *hints; /* `const char *`: on what is wrong, or NULL */
 } md_wish_answer_t;
 
 /* Ask for something, in place of what was asked for the domain before. */

@@ -196,6 +196,7 @@ const command_rec mod_md_commands[] = {
     SETTING("MDMustStaple", "'on' to request certificates that require OCSP stapling."),
     LINE("MDNotifyCmd", "Command to run when a new certificate is ready."),
     SETTING("MDPortMap", "Local ports where connections to public ports 80 and 443 arrive."),
+    SETTING("MDPreflight", "Check names before an order: 'on', 'off', or 'auto' after a failure."),
     SETTING("MDPrivateKeys", "Types of private keys, such as 'RSA 3072' and 'P-256'."),
     SETTING("MDPreferredChain", "Common name of the issuer or root of the chain to use."),
     SETTING("MDProfile", "Certificate profile to ask the CA for."),

@@ -217,6 +217,9 @@ static int answer(request_rec *r, const md_store_t *store, const md_domain_t *do
                             MD_HTTP01_FILE, MD_MAX_CHALLENGE, &err, r->pool);
     if (rv == APR_SUCCESS)
         return r->method_number == M_GET ? mod_md_answer(r, text, len) : HTTP_NOT_IMPLEMENTED;
+    /* A check of ours arrived, under another name than it was sent with: it is told so. */
+    if (!strncmp(token, MD_CHECK_TOKEN, strlen(MD_CHECK_TOKEN)) && r->method_number == M_GET)
+        return mod_md_answer(r, MD_CHECK_TOKEN, strlen(MD_CHECK_TOKEN));
     if (!domain || !md_renew_is_wanted(domain))
         return DECLINED;
     if (APR_STATUS_IS_ENOENT(rv))

@@ -19,7 +19,7 @@ found=$(grep -lE '#include <idn2' ./*.c ./*.h | grep -v '^./md_text.c$')
 [ -z "$found" ] || complain "libidn2 outside md_text.c: $found"
 found=$(grep -lE '#include <ares' ./*.c ./*.h | grep -v '^./md_dns.c$')
 [ -z "$found" ] || complain "c-ares outside md_dns.c: $found"
-found=$(grep -lE '#include <openssl/' ./*.c ./*.h | grep -vE '^./(md_key|md_cert|md_csr|md_jws|md_ocsp_response|mod_md_tls|mod_md_ocsp|mod_md_live)\.[ch]$')
+found=$(grep -lE '#include <openssl/' ./*.c ./*.h | grep -vE '^./(md_key|md_cert|md_csr|md_jws|md_ocsp_response|md_tls_probe|mod_md_tls|mod_md_ocsp|mod_md_live)\.[ch]$')
 [ -z "$found" ] || complain "OpenSSL outside the crypto layer: $found"
 found=$(grep -nE 'apr_time_now|apr_sleep|clock_gettime|gettimeofday|timedwait|_gmtime_adj|[^a-z_]time\(' ./*.c ./*.h |
     grep -v '^./md_clock.c:')

@@ -745,6 +745,7 @@ class ScriptedCA:
                  order_polls=0, http01_port=None, tos=True):
         self.dir = pathlib.Path(directory)
         self.types, self.tos, self.http01_port = tuple(types), tos, http01_port
+        self.caa_identities = None  # of the directory: what it is called in CAA records
         self.authz_polls, self.order_polls = authz_polls, order_polls
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
@@ -1092,6 +1093,8 @@ class ScriptedCA:
                 meta["termsOfService"] = self.url("/terms")
             if self.profiles:
                 meta["profiles"] = self.profiles
+            if self.caa_identities:
+                meta["caaIdentities"] = self.caa_identities
             more = {"renewalInfo": self.url("/renewal-info")} if self.renewal_info else {}
             return Reply(200, {"newNonce": self.url("/new-nonce"),
                                "newAccount": self.url("/new-account"),

@@ -231,8 +231,8 @@ class Httpd:
         self.add_md_conf(f"MDCertificateAgreement accepted\nMDContactEmail admin@example.org\n"
                          f"MDCertificateAuthority {ca.directory_url}\n"
                          f"MDCACertificateFile {ca.ca_file}\n")
-        if hasattr(ca, "dns"):
-            self.add_md_conf(f"MDDnsResolver {ca.dns}")
+        self.add_md_conf(f"MDDnsResolver {ca.dns}\nMDCheckPorts http:{self.http_port} https:{self.https_port}"
+                         if hasattr(ca, "dns") else "MDPreflight off")
 
     def add_vhost(self, name, aliases=(), ssl=True, docroot=None, extra=""):
         port = self.https_port if ssl else self.http_port

@@ -140,6 +140,11 @@ void md_http_stop(md_http_t *http)
     pthread_mutex_unlock(&mutex);
 }
 
+int md_http_is_stopped(const md_http_t *http)
+{
+    return __atomic_load_n(&http->stopped, __ATOMIC_RELAXED);
+}
+
 void md_http_idle(md_http_t *http)
 {
     (void)http;
