@@ -410,6 +410,7 @@ static void put_renewal(const page_t *page, const md_status_t *status)
 {
     const md_job_t *job = status->job;
     const md_json_t *subproblems;
+    int i;
 
     if (!job)
         return;
@@ -424,6 +425,8 @@ static void put_renewal(const page_t *page, const md_status_t *status)
     put_text(page, "Problem", md_json_get_str(job->last, "problem"));
     put_text(page, "Details", md_json_get_str(job->last, "detail"));
     put_text(page, "Subproblems", md_json_text(subproblems, 1, page->p));
+    for (i = 0; i < job->hints->nelts; ++i)
+        put_text(page, "Hint", APR_ARRAY_IDX(job->hints, i, const char *));
     md_out_put(page->out, "</dl></div>\n");
     put_certs(page, status, status->staged, "New certificates");
 }

@@ -225,17 +225,20 @@ def test_after_a_failure(site):
     """By itself, before the next attempt, which is made all the same; it is in the record until that succeeds."""
     site.md_conf = [line.replace("MDPreflight off", "") for line in site.md_conf]
     site.ports["http"] = free_ports(1)[0]
-    site.ca.script("challenge", invalid("connection"), times=2)
+    site.ca.script("challenge", invalid("connection"))
     start(site, mode="auto")
     job = site.await_error("a.test", 2)
     assert any("nobody answers at" in hint for hint in job["hints"]), job
     status = json.loads(site.get("/md-status/a.test", "a.test", https=False)[2])
     assert "nobody answers at" in json.dumps(status["renewal"]["hints"])
+    page = site.get("/md-status/a.test", "a.test", headers={"Accept": "text/html"})[2]
+    assert "<dt>Hint</dt>" in page
+    site.ca.calm()
     site.await_md("a.test")
     job = site.store_json("staging", "a.test", "job.json")
     assert "hints" not in job
     assert [entry for entry in job["log"]["entries"] if entry["type"] == "hint"]
-    assert site.error_log().count("nobody answers at") in (1, 2)
+    assert "nobody answers at" in site.error_log()
 
 
 def test_before_each_order(site):
