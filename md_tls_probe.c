@@ -11,6 +11,8 @@
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
+#include <apr_strings.h>
+
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
@@ -139,6 +141,7 @@ static int shows_digest(SSL *ssl, const unsigned char digest[DIGEST_SIZE])
 static int make_session(SSL_CTX **pctx, SSL **pssl, const wait_t *wait, const char *name,
                         const char *protocol)
 {
+    char host[256]; /* OpenSSL's macro is not for constants */
     unsigned char offer[256];
     size_t len = strlen(protocol);
 
@@ -148,10 +151,11 @@ static int make_session(SSL_CTX **pctx, SSL **pssl, const wait_t *wait, const ch
         return 0;
     offer[0] = (unsigned char)len;
     memcpy(offer + 1, protocol, len);
+    apr_cpystrn(host, name, sizeof(host));
     SSL_CTX_set_verify(*pctx, SSL_VERIFY_NONE, NULL);
     *pssl = SSL_new(*pctx);
     return *pssl && SSL_set_alpn_protos(*pssl, offer, (unsigned)len + 1) == 0
-           && SSL_set_tlsext_host_name(*pssl, name) == 1 && SSL_set_fd(*pssl, wait->fd) == 1;
+           && SSL_set_tlsext_host_name(*pssl, host) == 1 && SSL_set_fd(*pssl, wait->fd) == 1;
 }
 
 static apr_status_t look(md_tls_seen_t *seen, const wait_t *wait, const char *name,
