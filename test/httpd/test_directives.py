@@ -54,6 +54,13 @@ DIRECTIVES = {
     "MDMembers": MEMBERS,
     "MDAccountKey": Directive("SV", "1", ["p256", "RSA3072"], [("p384", "'p256' and 'rsa3072'")]),
     "MDActivation": Directive("SVD", "1", ["reload", "LIVE"], [("now", "'reload' and 'live'")]),
+    "MDChallengeDns01Check": Directive("SVD", "1", ["on", "OFF", "5mi"], [("0", "a duration from 1s to 50mi"),
+                                                                          ("soon", "'on', 'off' and a duration")]),
+    "MDCheckPorts": Directive("SV", "1-", ["http:5002", "http:5002 HTTPS:5001 dns:8053"],
+                              [("80:5002", "not '80:5002'"), ("dns:0", "not 'dns:0'")]),
+    "MDDnsResolver": Directive("SV", "1-", ["192.0.2.1", "192.0.2.1:5353 [2001:db8::1]:53"],
+                               [("dns.test", "'dns.test': no address"), ("192.0.2.1:x", "no valid port")]),
+    "MDPreflight": Directive("SV", "1", ["on", "OFF", "auto"], [("maybe", "'on', 'off' and 'auto'")]),
     "MDActivationDelay": duration(["1", "-7d", "10S"]),
     "MDBaseServer": flag("SV"),
     "MDCACertificateFile": path(),
@@ -187,7 +194,7 @@ def put(place, text):
 def test_all_directives_are_in_the_table(checker):
     checker.httpd.write_conf()
     listed = re.findall(r"^(\S+) \(mod_md\.c\)$", checker.httpd.command("-L").stdout, re.MULTILINE)
-    assert sorted(listed) == sorted(DIRECTIVES) and len(listed) == len(set(listed)) == 53
+    assert sorted(listed) == sorted(DIRECTIVES) and len(listed) == len(set(listed)) == 59
 
 
 def test_accepted(checker):
@@ -345,6 +352,8 @@ CANCELLED = [
 ]
 # Process-wide ones, and what shows that they work.
 ELSEWHERE = {
+    "MDChallengeDns01Check": "test_dns01_check.py", "MDCheckPorts": "test_preflight.py",
+    "MDDnsResolver": "test_preflight.py", "MDPreflight": "test_preflight.py",
     "MDActivation": "test_live.py", "MDLiveCache": "test_live.py",
     "MDAccountKey": "test_hostile_ca.py", "MDArchiveKeep": "test_archive.py", "MDBaseServer": "test_conformance.py",
     "MDEventLog": "test_events.py", "MDMessageCmd": "test_events.py", "MDNotifyCmd": "test_events.py",
