@@ -7,7 +7,7 @@ name=$1; shift
 dir=$top/.build/$name
 mkdir -p "$dir"
 # A copy of the sources: an in-tree build and one elsewhere cannot share them (VPATH would find its objects).
-(cd "$top" && tar cf - ./*.c ./*.h configure.ac Makefile.am m4/.gitkeep LICENSE README.md .clang-format ./*.sh docs \
+(cd "$top" && tar cf - ./*.c ./*.h configure.ac Makefile.am m4/.gitkeep LICENSE README.md .clang-format ./*.sh docs contrib \
     --exclude='*/__pycache__' test) | (cd "$dir" && tar xf - --keep-newer-files 2>/dev/null || true)
 for file in "$dir"/*.[ch] "$dir"/test/{unit,fuzz}/*.[ch]; do # what is gone from the sources
     [ -e "$top/${file#"$dir"/}" ] || rm -f "$file" "${file%.c}"
