@@ -198,13 +198,13 @@ static apr_status_t load_cert(const md_cert_info_t **pinfo, const load_t *load,
     apr_array_header_t *chain;
     apr_status_t rv;
 
-    *pinfo = pair.key_file ? md_known_find(load->known, &pair) : NULL;
+    *pinfo = pair.key_file ? md_known_find(load->known, &pair, load->now) : NULL;
     if (*pinfo)
         return APR_SUCCESS;
     rv = specs ? load_stored(&chain, load, domain, &APR_ARRAY_IDX(specs, i, md_key_spec_t))
                : load_static(&chain, load, domain, i);
     if (rv == APR_SUCCESS)
-        *pinfo = md_known_keep(load->known, &pair, md_chain_leaf(chain), load->now, load->p);
+        *pinfo = md_known_keep(load->known, &pair, md_chain_leaf(chain), load->p);
     else if (md_chain_leaf(chain))
         *pinfo = md_cert_info(md_chain_leaf(chain), load->p);
     return rv;

@@ -43,22 +43,26 @@ typedef struct reader_t {
     apr_pool_t *pool;
 } reader_t;
 
-typedef struct run_t {
-    const md_reading_t *reading;
+struct md_readers_t {
+    md_reading_t reading;
+    md_rights_t rights;
     reader_t *readers;
     int stride;                 /* readers there are: one has each stride-th item */
+    pid_t parent;
     gid_t groups[GROUPS_MOST];
     int group_count;
     apr_interval_time_t lost;   /* by readers that failed */
     apr_pool_t *p;
-} run_t;
+};
+
+typedef struct md_readers_t run_t;
 
 /* ---- the reader ---- */
 
 /* For good: what is saved of them goes, too. */
 static int give_up_rights(const run_t *run)
 {
-    const md_rights_t *rights = run->reading->rights;
+    const md_rights_t *rights = &run->rights;
 
     if (geteuid() != 0)
         return rights->uid == geteuid();
@@ -114,9 +118,9 @@ static void be_reader(const run_t *run, int fd, int item, pid_t parent)
         _exit(NO_RIGHTS);
     end_with(parent);
     apr_pool_create(&p, run->p);
-    for (; item < run->reading->count; item += run->stride) {
+    for (; item < run->reading.count; item += run->stride) {
         apr_pool_clear(p);
-        send_record(fd, run->reading, item, p);
+        send_record(fd, &run->reading, item, p);
     }
     _exit(0);
 }
@@ -189,13 +193,13 @@ static int end(reader_t *reader, apr_interval_time_t patience)
 
 static void tell(const run_t *run, reader_t *reader, const char *why)
 {
-    run->reading->take(run->reading->baton, reader->item, NULL, 0, why, reader->pool);
+    run->reading.take(run->reading.baton, reader->item, NULL, 0, why, reader->pool);
     reader->item += run->stride;
 }
 
 static void give_up(const run_t *run, reader_t *reader, const char *why)
 {
-    while (reader->item < run->reading->count)
+    while (reader->item < run->reading.count)
         tell(run, reader, why);
 }
 
@@ -204,7 +208,7 @@ static void go_on(run_t *run, reader_t *reader)
 {
     int rc;
 
-    if (reader->item >= run->reading->count)
+    if (reader->item >= run->reading.count)
         return;
     rc = begin(run, reader);
     if (rc != 0)
@@ -254,7 +258,7 @@ static receipt_t receive(const run_t *run, reader_t *reader)
     if (reader->got != sizeof(head_t))
         return reader->got < sizeof(head_t) + reader->head.len ? PARTIAL : WHOLE;
     if (reader->head.item != (apr_uint32_t)reader->item || reader->head.len > MD_MAX_RECORD
-        || reader->item >= run->reading->count)
+        || reader->item >= run->reading.count)
         return FOUL;
     reader->record = apr_pcalloc(reader->pool, (apr_size_t)reader->head.len + 1);
     return reader->head.len == 0 ? WHOLE : PARTIAL;
@@ -276,11 +280,11 @@ static void listen_to(run_t *run, reader_t *reader)
         lose(run, reader, "what the process that read it sent is no record");
     if (receipt != WHOLE)
         return;
-    run->reading->take(run->reading->baton, reader->item, reader->record, reader->head.len, NULL,
+    run->reading.take(run->reading.baton, reader->item, reader->record, reader->head.len, NULL,
                        reader->pool);
     reader->item += run->stride;
     await_record(reader);
-    if (reader->item >= run->reading->count)
+    if (reader->item >= run->reading.count)
         (void)end(reader, 0);
 }
 
@@ -324,7 +328,7 @@ static int is_busy(const run_t *run)
 /* Those of the user, as the server's children have them. */
 static void find_groups(run_t *run)
 {
-    const md_rights_t *rights = run->reading->rights;
+    const md_rights_t *rights = &run->rights;
     const struct passwd *user = getpwuid(rights->uid);
 
     run->group_count = GROUPS_MOST;
@@ -343,9 +347,20 @@ static int reader_count(int items)
     return wanted < most ? wanted : most;
 }
 
-static void run_readers(run_t *run)
+/* Those that nobody waits for any more; not in a process that was forked from ours. */
+static apr_status_t end_all(void *baton)
 {
-    struct pollfd *files = apr_pcalloc(run->p, sizeof(*files) * (apr_size_t)run->stride);
+    run_t *run = baton;
+    int i;
+
+    for (i = 0; i < run->stride && run->parent == getpid(); ++i)
+        if (run->readers[i].pipe >= 0)
+            (void)end(&run->readers[i], 0);
+    return APR_SUCCESS;
+}
+
+static void start_all(run_t *run)
+{
     int i;
 
     find_groups(run);
@@ -355,10 +370,9 @@ static void run_readers(run_t *run)
         run->readers[i].item = i;
         apr_pool_create(&run->readers[i].pool, run->p);
     }
+    apr_pool_cleanup_register(run->p, run, end_all, apr_pool_cleanup_null);
     for (i = 0; i < run->stride; ++i)
         go_on(run, &run->readers[i]);
-    while (is_busy(run))
-        await(run, files);
 }
 
 static void read_here(const md_reading_t *reading, apr_pool_t *p)
@@ -373,14 +387,35 @@ static void read_here(const md_reading_t *reading, apr_pool_t *p)
     }
 }
 
+md_readers_t *md_reader_start(const md_reading_t *reading, apr_pool_t *p)
+{
+    run_t *run = apr_pcalloc(p, sizeof(*run));
+
+    run->reading = *reading;
+    run->parent = getpid();
+    apr_pool_create(&run->p, p);
+    if (!reading->rights) {
+        read_here(reading, run->p);
+        return run;
+    }
+    run->rights = *reading->rights;
+    run->stride = reader_count(reading->count);
+    if (run->stride > 0)
+        start_all(run);
+    return run;
+}
+
+void md_reader_finish(md_readers_t *readers)
+{
+    run_t *run = readers;
+    struct pollfd *files = apr_pcalloc(run->p, sizeof(*files) * (apr_size_t)(run->stride + 1));
+
+    while (is_busy(run))
+        await(run, files);
+    apr_pool_destroy(run->p);
+}
+
 void md_reader_run(const md_reading_t *reading, apr_pool_t *p)
 {
-    run_t run = { .reading = reading, .stride = reader_count(reading->count) };
-
-    apr_pool_create(&run.p, p);
-    if (reading->rights && reading->count > 0)
-        run_readers(&run);
-    else if (!reading->rights)
-        read_here(reading, run.p);
-    apr_pool_destroy(run.p);
+    md_reader_finish(md_reader_start(reading, p));
 }

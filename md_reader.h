@@ -27,9 +27,19 @@ typedef struct md_reading_t {
                  apr_pool_t *p);
 } md_reading_t;
 
-/* Returns when all items were taken. Readers, one for each processor if there is enough to do, work
- * while this takes. One that takes longer than MD_MAX_READ_TIME for an item is ended; with those
- * and all that end early no more time than MD_MAX_READ_LOST is lost: then the rest is not read. */
+typedef struct md_readers_t md_readers_t;
+
+/* Readers, one for each processor if there is enough to do, begin to read; `reading` is copied, and
+ * its baton lives until the end. Items are taken in md_reader_finish; here only if no process is
+ * wanted or can be had. Without that, readers end with `p`. */
+md_readers_t *md_reader_start(const md_reading_t *reading, apr_pool_t *p);
+
+/* Returns when all items were taken. A reader that we wait for longer than MD_MAX_READ_TIME for an
+ * item is ended; with those and all that end early no more time than MD_MAX_READ_LOST is lost: then
+ * the rest is not read. */
+void md_reader_finish(md_readers_t *readers);
+
+/* Both: readers work while items are taken. */
 void md_reader_run(const md_reading_t *reading, apr_pool_t *p);
 
 #endif

@@ -329,7 +329,7 @@ static const md_cert_info_t *usable_fallback(const md_reg_t *reg, const md_domai
         .cert_file = md_store_path(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_CERT, p),
         .key_file = md_store_path(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY, p)
     };
-    const md_cert_info_t *info = md_known_find(reg->known, &pair);
+    const md_cert_info_t *info = md_known_find(reg->known, &pair, md_clock_now());
     apr_array_header_t *chain;
 
     if (info)
@@ -340,7 +340,7 @@ static const md_cert_info_t *usable_fallback(const md_reg_t *reg, const md_domai
         || md_store_check_key(reg->store, MD_STORE_DOMAINS, domain->name, FALLBACK_KEY,
                               md_chain_leaf(chain), NULL, p) != APR_SUCCESS)
         return NULL;
-    return md_known_keep(reg->known, &pair, md_chain_leaf(chain), md_clock_now(), p);
+    return md_known_keep(reg->known, &pair, md_chain_leaf(chain), p);
 }
 
 static int is_fresh(const md_cert_info_t *cert, const md_domain_t *domain, apr_time_t now,

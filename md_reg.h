@@ -8,6 +8,7 @@
 #include "md_config.h"
 #include "md_event.h"
 #include "md_live.h"
+#include "md_reader.h"
 #include "md_staples.h"
 #include "md_store.h"
 #include "md_tally.h"
@@ -20,6 +21,7 @@ typedef struct md_reg_t {
     md_staples_t *staples;           /* what is stapled, or NULL */
     const char *store_problem;       /* why nobody can be renewed at all, or NULL */
     md_known_t *known;               /* what starts before found, or NULL */
+    md_readers_t *removal;           /* of staged sets that are in service now, or NULL */
     md_board_t *board;               /* a row per domain, NULL: there is none */
     md_tally_t *tally;               /* what is counted, NULL: nothing */
     const md_events_t *events;       /* who is told what happens, or NULL */

@@ -81,6 +81,12 @@ static int is_ready(const item_t *item)
     return has_set(item) && item->rv == APR_SUCCESS;
 }
 
+/* What was staged is in service now, or was before. */
+static int is_live(const item_t *item)
+{
+    return has_set(item) && (item->rv == APR_SUCCESS || APR_STATUS_IS_EEXIST(item->rv));
+}
+
 static int is_watched(const item_t *item)
 {
     return item->domain && item->domain->is_watched;
@@ -165,14 +171,20 @@ static const md_rights_t *rights_of(md_rights_t *rights, const md_reg_t *reg, ap
     return rights;
 }
 
-static void read_batch(batch_t *batch, md_reading_t reading)
+/* They work while we do something else. `batch` lives until the end of that. */
+static md_readers_t *begin_reading(batch_t *batch, md_reading_t reading)
 {
     md_rights_t rights;
 
     reading.rights = rights_of(&rights, batch->reg, batch->p);
     reading.count = batch->items->nelts;
     reading.baton = batch;
-    md_reader_run(&reading, batch->p);
+    return md_reader_start(&reading, batch->p);
+}
+
+static void read_batch(batch_t *batch, md_reading_t reading)
+{
+    md_reader_finish(begin_reading(batch, reading));
 }
 
 /* Something is wrong with the reader, or with what it said. */
@@ -394,20 +406,52 @@ static int has_damaged_key(const md_reg_t *reg, const char *name, apr_pool_t *p)
 }
 
 /* All of it is live now, but an account that could not be kept, such as one without its document,
- * which the CA tells by the key; and keys that only an expert may save. */
-static void remove_staged(const md_reg_t *reg, const item_t *item, apr_pool_t *p)
+ * which the CA tells by the key; and keys that only an expert may save: those are for the archive,
+ * and the record says so. */
+static char *remove_live(void *baton, int i, apr_pool_t *p)
 {
-    const char *name = item->name, *archived;
+    const batch_t *batch = baton;
+    const md_store_t *store = batch->reg->store;
+    const item_t *item = item_at(batch, i);
+    int is_kept = 0;
 
     /* The rest is no set now. */
-    md_store_remove(reg->store, MD_STORE_STAGING, name, MD_DOMAIN_JSON, p);
-    if (!item->account && md_store_exists(reg->store, MD_STORE_STAGING, name, MD_ACCT_KEY, p))
-        remove_all_but_account(reg->store, name, p);
-    else if (!has_damaged_key(reg, name, p)
-             || md_store_archive(&archived, reg->store, MD_STORE_STAGING, name, NULL, p)
+    md_store_remove(store, MD_STORE_STAGING, item->name, MD_DOMAIN_JSON, p);
+    if (!item->account && md_store_exists(store, MD_STORE_STAGING, item->name, MD_ACCT_KEY, p))
+        remove_all_but_account(store, item->name, p);
+    else if (has_damaged_key(batch->reg, item->name, p))
+        is_kept = 1;
+    else
+        md_store_remove(store, MD_STORE_STAGING, item->name, NULL, p);
+    md_store_remove(store, MD_STORE_CHALLENGES, item->name, NULL, p);
+    return apr_pstrdup(p, is_kept ? "archive" : "");
+}
+
+/* What was not removed is found to be live by the next start. */
+static void take_rest(void *baton, int i, char *record, apr_size_t len, const char *why,
+                      apr_pool_t *p)
+{
+    const batch_t *batch = baton;
+    const char *name = item_at(batch, i)->name, *archived;
+
+    (void)len;
+    if (why)
+        md_log(MD_LOG_WARNING, "md[%s]: what was staged is in service, but could not be removed "
+               "from staging: %s. The next start will try again", name, why);
+    else if (*record
+             && md_store_archive(&archived, batch->reg->store, MD_STORE_STAGING, name, NULL, p)
                     != APR_SUCCESS)
-        md_store_remove(reg->store, MD_STORE_STAGING, name, NULL, p);
-    md_store_remove(reg->store, MD_STORE_CHALLENGES, name, NULL, p);
+        md_store_remove(batch->reg->store, MD_STORE_STAGING, name, NULL, p);
+}
+
+/* It takes longer than to put it into service, and there is no hurry. */
+static md_readers_t *begin_removal(const batch_t *all)
+{
+    static const md_reading_t READING = { .read = remove_live, .take = take_rest };
+    batch_t *batch = apr_palloc(all->p, sizeof(*batch));
+
+    *batch = part_of(all, is_live);
+    return begin_reading(batch, READING);
 }
 
 /* Nothing in it can be used by us, but its keys may be worth something to somebody. */
@@ -442,7 +486,7 @@ static void conclude_published(const md_reg_t *reg, const item_t *item, apr_pool
         give_up(reg, item, p);
 }
 
-/* Tell what became of a set, and tidy up. */
+/* Tell what became of a set. */
 static void conclude(const md_reg_t *reg, const item_t *item, apr_pool_t *p)
 {
     if (item->group == MD_STORE_LIVE) {
@@ -451,12 +495,10 @@ static void conclude(const md_reg_t *reg, const item_t *item, apr_pool_t *p)
     }
     if (item->rv == APR_SUCCESS)
         md_log(MD_LOG_INFO, MD_LOGNO(10068) "%s: staged set activated", item->name);
-    if (item->rv == APR_SUCCESS || APR_STATUS_IS_EEXIST(item->rv))
-        remove_staged(reg, item, p);
     else if (item->rv == APR_EGENERAL)
         md_log(MD_LOG_ERR, "%s: staged set cannot be activated: %s", item->name,
                item->err.detail);
-    else if (!APR_STATUS_IS_ENOENT(item->rv))
+    else if (!APR_STATUS_IS_ENOENT(item->rv) && !APR_STATUS_IS_EEXIST(item->rv))
         give_up(reg, item, p);
 }
 
@@ -622,6 +664,7 @@ apr_status_t md_stage_activate(const md_reg_t *reg, const md_domain_t *domain, m
     read_sets(&part);
     part = part_of(&part, is_ready);
     put_into_service(&part);
+    md_reader_finish(begin_removal(&all));
     if (item->rv != APR_SUCCESS)
         md_err_copy(err, &item->err);
     return APR_STATUS_IS_EEXIST(item->rv) ? APR_SUCCESS : item->rv;
@@ -679,6 +722,7 @@ void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
     remove_lone_accounts(&all);
     activate_batch(published_batch(reg, p));
     activate_batch(part_of(&all, has_set));
+    reg->removal = begin_removal(&all);
 }
 
 /* ---- for which configuration ---- */
@@ -809,8 +853,13 @@ static void take_failure(void *baton, int i, char *record, apr_size_t len, const
 void md_stage_clean(md_reg_t *reg, apr_pool_t *p)
 {
     static const md_reading_t READING = { .read = read_failure, .take = take_failure };
-    batch_t all = staged_batch(reg, p), part = part_of(&all, is_watched);
+    batch_t all, part;
 
+    if (reg->removal)
+        md_reader_finish(reg->removal);
+    reg->removal = NULL;
+    all = staged_batch(reg, p);
+    part = part_of(&all, is_watched);
     read_batch(&part, READING);
     sweep(reg, p);
     remove_foreign(reg, p);

@@ -10,7 +10,8 @@
  * been stored (md_published): AH10068; or AH10069 for one that is damaged or that
  * md_set_check refuses, which goes to the archive. Incomplete ones stay, and those whose time has
  * not come (MDActivationDelay). Before that, damaged documents of staging and accounts are put
- * aside, and accounts staged by any domain are kept. What could not be read is told, and stays. */
+ * aside, and accounts staged by any domain are kept. What could not be read is told, and stays.
+ * What is live now is being removed from staging when this returns, until md_stage_clean. */
 void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p);
 
 /* For one domain: APR_ENOENT when its set is not complete. What goes wrong is logged, too. */
@@ -32,7 +33,8 @@ void md_stage_reset(const md_store_t *store, const char *name, apr_pool_t *p);
 /* Is what was staged by a renewal of `staged` for `domain` as it is configured today? */
 int md_stage_fits(const md_domain_t *staged, const md_domain_t *domain, apr_pool_t *p);
 
-/* What failed in an earlier server generation is tried again at once (AH10064), but for what a CA
+/* In the parent, before there are children: no more is removed from staging behind its back. What
+ * failed in an earlier server generation is tried again at once (AH10064), but for what a CA
  * wants to see later, or refuses while the same is configured. Unfinished files go (a reload does
  * not look for those in `domains`), and challenge directories of names that nobody manages, as many
  * as a quarter of a second each is enough for. */

@@ -246,16 +246,26 @@ def test_a_whole_set_at_any_time(many):
             kill(server)
 
 
+def begins_removal(store):
+    """A moment after the first of what was staged is gone."""
+    def has_begun():
+        return any(not (store / "staging" / name / "md.json").exists() for name in SETS)
+    return has_begun
+
+
 def test_killed_while_it_activates(many):
     """Whatever the moment: all is there, and the next start has the new sets in service."""
     server, store = many[0], many[0].store
-    for delay in 0.05, 0.1, 0.15, 0.2, 0.3:
+    for delay in 0.05, 0.1, 0.15, 0.2, 0.3, None:
         staged = {name: sets.put_staged(store, [name]) for name in SETS}
         before = stores.private_keys(store)
         process = subprocess.Popen([server.binary(), "-f", server.conf, "-DFOREGROUND"], env=server.env(),
                                    start_new_session=True, stderr=subprocess.DEVNULL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(delay)
+        if delay is None:
+            wait_for(begins_removal(store), what="a removal", every=0.0005)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(delay)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         server.pid_path.unlink(missing_ok=True)
@@ -264,5 +274,6 @@ def test_killed_while_it_activates(many):
         server.start()
         assert before.keys() <= stores.private_keys(store).keys()
         assert {name: sets.live_serial(store, name) for name in SETS} == staged
-        assert not os.listdir(store / "tmp") and "[md:error]" not in server.error_log()
+        assert not os.listdir(store / "tmp") and not os.listdir(store / "staging")
+        assert "[md:error]" not in server.error_log()
         kill(server)

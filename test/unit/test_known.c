@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -45,11 +48,11 @@ static md_pair_t pair_of(const char *cert_file, const char *key_file)
 static int is_known(md_known_t *known)
 {
     md_pair_t pair = pair_of("cert", "key");
-    const md_cert_info_t *info = md_known_find(known, &pair);
+    const md_cert_info_t *info = md_known_find(known, &pair, later);
     int found = info != NULL;
 
     if (!found)
-        info = md_known_keep(known, &pair, cert, later, p);
+        info = md_known_keep(known, &pair, cert, p);
     assert_string_equal(APR_ARRAY_IDX(info->names, 0, const char *), "a.org");
     return found;
 }
@@ -95,12 +98,59 @@ static void any_change(void **state)
     }
 }
 
-/* Two changes within one tick of the file system's clock look the same. */
+/* The first byte of the file, to be written to: only for the first time that is seen in the times of
+ * the file. */
+static char *map(const char *file)
+{
+    int fd = open(in_dir(file), O_RDWR);
+    char *byte = mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    assert_true(byte != MAP_FAILED);
+    close(fd);
+    *byte = 'x';
+    return byte;
+}
+
+/* Two changes within one tick of the file system's clock look the same: then it is the content that
+ * counts, until the files have been seen unchanged when they were old. */
 static void files_that_are_new(void **state)
+{
+    static const char *const FILES[] = { "cert", "key" };
+    md_file_version_t before, after;
+    apr_time_t soon = apr_time_now();
+    char *byte;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < 2; ++i) {
+        later = soon;
+        byte = map(FILES[i]);
+        assert_false(is_known(md_known_open(process)));
+        assert_true(is_known(md_known_open(process)));
+        assert_int_equal(md_file_version(&before, in_dir(FILES[i])), APR_SUCCESS);
+        *byte = 'y';
+        assert_int_equal(md_file_version(&after, in_dir(FILES[i])), APR_SUCCESS);
+        assert_true(md_file_version_same(&before, &after));
+        assert_false(is_known(md_known_open(process)));
+        assert_true(is_known(md_known_open(process)));
+        *byte = 'z';
+        later = soon + apr_time_from_sec(3600);
+        assert_false(is_known(md_known_open(process)));
+        assert_true(is_known(md_known_open(process)));
+        munmap(byte, 1);
+    }
+}
+
+/* From here on the times alone tell. */
+static void new_files_that_became_old(void **state)
 {
     (void)state;
     later = apr_time_now();
     assert_false(is_known(md_known_open(process)));
+    later += apr_time_from_sec(3600);
+    assert_true(is_known(md_known_open(process)));
+    assert_int_equal(chmod(in_dir("key"), 0), 0);
+    assert_int_equal(chmod(in_dir("key"), 0600), 0);
     assert_false(is_known(md_known_open(process)));
 }
 
@@ -117,13 +167,13 @@ static void what_nobody_asks_for(void **state)
         apr_snprintf(name, sizeof(name), "gone-%d", i);
         put(name, "");
         pair = pair_of(name, name);
-        assert_null(md_known_find(known, &pair));
-        (void)md_known_keep(known, &pair, cert, later, p);
+        assert_null(md_known_find(known, &pair, later));
+        (void)md_known_keep(known, &pair, cert, p);
     }
     known = md_known_open(process); /* all were used */
-    assert_non_null(md_known_find(known, &pair));
+    assert_non_null(md_known_find(known, &pair, later));
     known = md_known_open(process); /* one was */
-    assert_null(md_known_find(known, &pair));
+    assert_null(md_known_find(known, &pair, later));
 }
 
 static int setup(void **state)
@@ -161,6 +211,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(an_unchanged_pair), TEST(any_change), TEST(files_that_are_new),
+        TEST(new_files_that_became_old),
         TEST(what_nobody_asks_for),
     };
     int failed;

@@ -102,6 +102,29 @@ static void here_without_a_process(void **state)
     assert_true(trial.taken[0] && trial.taken[1] && trial.taken[2] && !trial.why);
 }
 
+/* Items are taken when we come back to them, however long readers have been ready by then. */
+static void readers_work_meanwhile(void **state)
+{
+    trial_t first = { .bad = 0 }, second = { .bad = 0 };
+    md_reading_t reading = { .count = 40, .rights = &rights, .baton = &first, .read = read_item,
+                             .take = take_item };
+    md_readers_t *readers[2];
+    int i;
+
+    (void)state;
+    readers[0] = md_reader_start(&reading, p);
+    reading.baton = &second;
+    readers[1] = md_reader_start(&reading, p);
+    memset(&reading, 0, sizeof(reading));
+    md_clock_sleep(MD_MAX_READ_TIME + apr_time_from_msec(100)); /* it is ours, not theirs */
+    assert_int_equal(first.taken[0], 0);
+    md_reader_finish(readers[1]);
+    assert_int_equal(first.taken[0], 0);
+    md_reader_finish(readers[0]);
+    for (i = 0; i < 40; ++i)
+        assert_true(first.taken[i] == 1 && second.taken[i] == 1 && !first.why && !second.why);
+}
+
 static char *large(apr_size_t len)
 {
     char *text = apr_palloc(p, len + 1);
@@ -146,6 +169,22 @@ static void hang(void)
 {
     for (;;)
         pause();
+}
+
+static void nobody_waits_for_readers(void **state)
+{
+    trial_t trial = { .bad = -1, .misbehave = hang };
+    md_reading_t reading = { .count = 40, .rights = &rights, .baton = &trial, .read = read_item,
+                             .take = take_item };
+    apr_pool_t *pool;
+
+    (void)state;
+    apr_pool_create(&pool, p);
+    md_reader_start(&reading, pool);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), 0);
+    apr_pool_destroy(pool);
+    assert_true(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+    assert_int_equal(trial.taken[0], 0);
 }
 
 /* Into whatever pipe there is. */
@@ -399,7 +438,8 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(all_are_read), TEST(here_without_a_process), TEST(large_records),
+        TEST(all_are_read), TEST(here_without_a_process), TEST(readers_work_meanwhile),
+        TEST(nobody_waits_for_readers), TEST(large_records),
         TEST(one_item_alone), TEST(each_item), TEST(time_is_limited), TEST(rights_are_given_up),
         TEST(what_was_written_is_read), TEST(what_is_no_record), TEST(a_nul_in_a_record),
     };
