@@ -3,18 +3,63 @@
  * service at once. */
 #include "a2md.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include <apr_strings.h>
 
 #include "md_acme_authz.h"
 #include "md_clock.h"
 #include "md_job.h"
 #include "md_log.h"
+#include "md_reader.h"
 #include "md_renew.h"
 #include "md_renewals.h"
 #include "md_text.h"
 
 #define LOCK_TICK apr_time_from_msec(200)
 #define LOCK_WAIT apr_time_from_sec(120)
+
+/* What comes of each domain of the registry. What children wrote is read, and worked with, by a
+ * process with their rights, which says so; APR_EINPROGRESS: it is not due. */
+typedef struct drive_t {
+    a2md_t *tool;
+    apr_status_t *results;
+    apr_time_t now;
+    const md_renewals_t *renewals; /* of the process that drives, NULL: it has not begun */
+    apr_status_t rv;               /* it could not */
+} drive_t;
+
+static char *tell_result(apr_status_t rv, apr_pool_t *p)
+{
+    return apr_psprintf(p, "%d", rv);
+}
+
+static void take_result(void *baton, int i, char *record, apr_size_t len, const char *why,
+                        apr_pool_t *p)
+{
+    drive_t *drive = baton;
+    const char *name = md_reg_domain(drive->tool->reg, i)->name;
+
+    (void)len;
+    (void)p;
+    drive->results[i] = record ? atoi(record) : APR_EGENERAL;
+    if (why)
+        md_log(MD_LOG_ERR, "%s: %s", name, why);
+}
+
+static void ask(drive_t *drive, char *(*read)(void *baton, int i, apr_pool_t *p), int is_one)
+{
+    const md_reg_t *reg = drive->tool->reg;
+    md_rights_t rights;
+    md_reading_t reading = { .count = reg->domains->nelts, .is_one = is_one, .baton = drive,
+                             .read = read, .take = take_result };
+
+    reading.rights = md_reg_rights(&rights, reg, drive->tool->p);
+    drive->results = apr_pcalloc(drive->tool->p,
+                                 sizeof(apr_status_t) * (apr_size_t)(reading.count + 1));
+    md_reader_run(&reading, drive->tool->p);
+}
 
 /* ---- what is to be done ---- */
 
@@ -41,35 +86,47 @@ static apr_status_t check(const md_domain_t *domain, md_err_t *err)
     return APR_SUCCESS;
 }
 
+static char *look(void *baton, int i, apr_pool_t *p)
+{
+    const drive_t *drive = baton;
+    const md_domain_t *domain = md_reg_domain(drive->tool->reg, i);
+    apr_status_t rv;
+    md_err_t err;
+
+    if (!drive->tool->is_forced
+        && md_renew_look(drive->tool->reg, domain, drive->now, p).at > drive->now) {
+        md_log(MD_LOG_INFO, "%s: not due for renewal", domain->name);
+        return tell_result(APR_EINPROGRESS, p);
+    }
+    md_err_init(&err, p);
+    rv = check(domain, &err);
+    if (rv != APR_SUCCESS)
+        md_log(MD_LOG_ERR, "%s", err.detail);
+    return tell_result(rv, p);
+}
+
 /* Leave those to the registry that are to be driven now. One that cannot be driven is told, and
  * keeps nobody else from it. */
 static apr_status_t choose(a2md_t *tool)
 {
-    apr_array_header_t *all = tool->reg->domains;
-    apr_status_t rv, first = APR_SUCCESS;
-    apr_time_t now = md_clock_now();
+    drive_t drive = { .tool = tool, .now = md_clock_now() };
+    apr_array_header_t *all = tool->reg->domains, *chosen;
+    apr_status_t first = APR_SUCCESS;
     md_domain_t *domain;
-    md_err_t err;
     int i;
 
-    md_err_init(&err, tool->p);
-    tool->reg->domains = apr_array_make(tool->p, all->nelts, sizeof(md_domain_t *));
+    ask(&drive, look, 0);
+    chosen = apr_array_make(tool->p, all->nelts + 1, sizeof(md_domain_t *));
     for (i = 0; i < all->nelts; ++i) {
         domain = APR_ARRAY_IDX(all, i, md_domain_t *);
-        if (!tool->is_forced && md_renew_look(tool->reg, domain, now, tool->p).at > now) {
-            md_log(MD_LOG_INFO, "%s: not due for renewal", domain->name);
-            continue;
-        }
-        rv = check(domain, &err);
-        if (rv == APR_SUCCESS) {
+        if (drive.results[i] == APR_SUCCESS) {
             domain->is_watched = domain->is_forced = 1;
-            APR_ARRAY_PUSH(tool->reg->domains, md_domain_t *) = domain;
-            continue;
+            APR_ARRAY_PUSH(chosen, md_domain_t *) = domain;
         }
-        md_log(MD_LOG_ERR, "%s", err.detail);
-        if (first == APR_SUCCESS)
-            first = rv;
+        else if (drive.results[i] != APR_EINPROGRESS && first == APR_SUCCESS)
+            first = drive.results[i];
     }
+    tool->reg->domains = chosen;
     return first;
 }
 
@@ -88,13 +145,11 @@ static apr_status_t load_and_choose(a2md_t *tool, int argc, const char *const *a
 }
 
 /* The attempts of before do not count for this one. */
-static void prepare(a2md_t *tool)
+static void prepare(const a2md_t *tool)
 {
     const md_domain_t *domain;
     int i;
 
-    md_reg_load_note(tool->reg, tool->p);
-    tool->reg->only_challenge = tool->challenge;
     for (i = 0; i < tool->reg->domains->nelts; ++i) {
         domain = md_reg_domain(tool->reg, i);
         if (tool->resets)
@@ -189,23 +244,24 @@ static void keep_accounts(a2md_t *tool)
 }
 
 /* The first failure counts. */
-static apr_status_t conclude(a2md_t *tool, const md_renewals_t *renewals)
+static apr_status_t conclude(const drive_t *drive)
 {
+    const md_reg_t *reg = drive->tool->reg;
     apr_status_t rv, first = APR_SUCCESS;
     int i;
 
-    keep_accounts(tool);
-    for (i = 0; i < tool->reg->domains->nelts; ++i) {
-        rv = md_renewals_result(renewals, i)->rv;
+    keep_accounts(drive->tool);
+    for (i = 0; i < reg->domains->nelts; ++i) {
+        rv = drive->results[i];
         if (rv == APR_SUCCESS)
-            rv = activate(tool, md_reg_domain(tool->reg, i));
+            rv = activate(drive->tool, md_reg_domain(reg, i));
         if (first == APR_SUCCESS)
             first = rv;
     }
     return first;
 }
 
-static apr_status_t run_engine(a2md_t *tool, md_err_t *err)
+static apr_status_t run_engine(const md_renewals_t **pdone, a2md_t *tool, md_err_t *err)
 {
     md_engine_host_t host = { .places = tool->reg->conf->renew_concurrency };
     md_renewals_t *renewals = NULL;
@@ -222,21 +278,34 @@ static apr_status_t run_engine(a2md_t *tool, md_err_t *err)
         return rv;
     md_renewals_add(renewals, engine);
     md_engine_drive(engine);
-    return conclude(tool, renewals);
+    *pdone = renewals;
+    return APR_SUCCESS;
 }
 
-/* What goes wrong is told here. */
-static apr_status_t drive_chosen(a2md_t *tool)
+/* All are driven before anything is said of the first. What goes wrong is told here. */
+static char *drive_all(void *baton, int i, apr_pool_t *p)
 {
-    apr_status_t rv;
+    drive_t *drive = baton;
     md_err_t err;
 
-    md_err_init(&err, tool->p);
-    prepare(tool);
-    rv = run_engine(tool, &err);
-    if (rv != APR_SUCCESS && err.detail)
-        md_log(MD_LOG_ERR, "%s", err.detail);
-    return rv;
+    if (!drive->renewals && drive->rv == APR_SUCCESS) {
+        md_err_init(&err, drive->tool->p);
+        prepare(drive->tool);
+        drive->rv = run_engine(&drive->renewals, drive->tool, &err);
+        if (drive->rv != APR_SUCCESS)
+            md_log(MD_LOG_ERR, "%s", err.detail);
+    }
+    return tell_result(drive->renewals ? md_renewals_result(drive->renewals, i)->rv : drive->rv, p);
+}
+
+static apr_status_t drive_chosen(a2md_t *tool)
+{
+    drive_t drive = { .tool = tool };
+
+    md_reg_load_note(tool->reg, tool->p);
+    tool->reg->only_challenge = tool->challenge;
+    ask(&drive, drive_all, 1);
+    return conclude(&drive);
 }
 
 static apr_status_t drive_in_turn(a2md_t *tool, int argc, const char *const *argv, md_err_t *err)

@@ -228,9 +228,12 @@ static void lose(run_t *run, reader_t *reader, const char *why)
     if (!why && WIFSIGNALED(status))
         why = apr_psprintf(reader->pool, "the process that read it was ended by signal %d",
                            WTERMSIG(status));
-    tell(run, reader, why ? why : "the process that read it has ended early");
+    why = why ? why : "the process that read it has ended early";
+    tell(run, reader, why);
     run->lost += reader->waited;
-    if (run->lost > MD_MAX_READ_LOST)
+    if (run->reading.is_one)
+        give_up(run, reader, why);
+    else if (run->lost > MD_MAX_READ_LOST)
         give_up(run, reader, "reading others took too long");
     else
         go_on(run, reader);
@@ -308,7 +311,7 @@ static void await(run_t *run, struct pollfd *files)
         reader->waited += waited;
         if (files[i].revents)
             listen_to(run, reader);
-        if (reader->pipe >= 0 && reader->waited > MD_MAX_READ_TIME)
+        if (reader->pipe >= 0 && !run->reading.is_one && reader->waited > MD_MAX_READ_TIME)
             lose(run, reader, "the process that read it took too long");
     }
 }
@@ -338,11 +341,11 @@ static void find_groups(run_t *run)
     run->group_count = 1;
 }
 
-static int reader_count(int items)
+static int reader_count(const md_reading_t *reading)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     int most = processors < 1 ? 1 : processors > MD_MAX_READERS ? MD_MAX_READERS : (int)processors;
-    int wanted = (items + MANY - 1) / MANY;
+    int wanted = reading->is_one ? 1 : (reading->count + MANY - 1) / MANY;
 
     return wanted < most ? wanted : most;
 }
@@ -399,8 +402,8 @@ md_readers_t *md_reader_start(const md_reading_t *reading, apr_pool_t *p)
         return run;
     }
     run->rights = *reading->rights;
-    run->stride = reader_count(reading->count);
-    if (run->stride > 0)
+    run->stride = reader_count(reading);
+    if (reading->count > 0)
         start_all(run);
     return run;
 }

@@ -17,6 +17,8 @@ typedef struct md_rights_t {
 
 typedef struct md_reading_t {
     int count;                 /* items */
+    int is_one;                /* they are one piece of work: in one process, which takes as long as
+                                * it takes, and when it fails they all do from there on */
     const md_rights_t *rights; /* NULL: those that we have, and no process is started */
     void *baton;
     /* In a reader: the record of an item, text in `p`. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <apr_strings.h>
+#include <apr_user.h>
 
 #include "md_clock.h"
 #include "md_csr.h"
@@ -64,6 +65,21 @@ const md_domain_t *md_reg_index(md_reg_t *reg, const md_domain_t **pother, const
         }
     }
     return NULL;
+}
+
+const md_rights_t *md_reg_rights(md_rights_t *rights, const md_reg_t *reg, apr_pool_t *p)
+{
+    apr_uid_t uid;
+    char *name;
+
+    if (!md_store_has_owner(&rights->uid, reg->store))
+        return NULL;
+    rights->gid = (apr_gid_t)rights->uid;
+    if (reg->group)
+        rights->gid = *reg->group;
+    else if (apr_uid_name_get(&name, rights->uid, p) == APR_SUCCESS)
+        (void)apr_uid_get(&uid, &rights->gid, name, p);
+    return rights;
 }
 
 /* ---- documents ---- */

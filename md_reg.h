@@ -42,6 +42,9 @@ md_reg_t *md_reg_make(md_store_t *store, const md_conf_t *conf, apr_array_header
 /* Of reg->domains. */
 md_domain_t *md_reg_domain(const md_reg_t *reg, int i);
 
+/* The rights of the children, for those who read what these wrote; NULL: ours. */
+const md_rights_t *md_reg_rights(md_rights_t *rights, const md_reg_t *reg, apr_pool_t *p);
+
 /* Names of every domain into the index, linear. On overlap (with MDMatchNames servernames: of two
  * domains with the same name): the second domain defined, with the other in *pother and the DNS
  * name in *pname; NULL if there is none. */

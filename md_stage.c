@@ -7,7 +7,6 @@
 
 #include <apr_hash.h>
 #include <apr_strings.h>
-#include <apr_user.h>
 
 #include "md_acme_order.h"
 #include "md_acme_register.h"
@@ -155,28 +154,12 @@ static batch_t published_batch(const md_reg_t *reg, apr_pool_t *p)
 
 /* ---- reading ---- */
 
-/* Those of the children, if they are another user; NULL: ours. */
-static const md_rights_t *rights_of(md_rights_t *rights, const md_reg_t *reg, apr_pool_t *p)
-{
-    apr_uid_t uid;
-    char *name;
-
-    if (!md_store_has_owner(&rights->uid, reg->store))
-        return NULL;
-    rights->gid = (apr_gid_t)rights->uid;
-    if (reg->group)
-        rights->gid = *reg->group;
-    else if (apr_uid_name_get(&name, rights->uid, p) == APR_SUCCESS)
-        (void)apr_uid_get(&uid, &rights->gid, name, p);
-    return rights;
-}
-
 /* They work while we do something else. `batch` lives until the end of that. */
 static md_readers_t *begin_reading(batch_t *batch, md_reading_t reading)
 {
     md_rights_t rights;
 
-    reading.rights = rights_of(&rights, batch->reg, batch->p);
+    reading.rights = md_reg_rights(&rights, batch->reg, batch->p);
     reading.count = batch->items->nelts;
     reading.baton = batch;
     return md_reader_start(&reading, batch->p);

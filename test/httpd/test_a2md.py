@@ -802,6 +802,36 @@ def test_drive(beside):
     assert not beside.httpd.problems()
 
 
+SHARED = re.compile("/md/(staging|challenges|ocsp|answers|records)[/>\"]")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("strace"), reason="without strace nobody sees what root opens")
+def test_drive_by_root_reads_nothing_of_the_children(beside):
+    """Whether it is due, its order, account, key and certificates: a process with their rights looks at all of it."""
+    add(beside, "a.test")
+    add(beside, "b.test")
+    for group, file in ("staging", "job.json"), ("staging", "order.json"), ("ocsp", "ari.json"):
+        place = beside.store / group / "a.test"
+        place.mkdir(exist_ok=True)
+        (place / file).write_text("[" * 100000)
+        for path in place, place / file:
+            shutil.chown(path, "www-data")
+    for words in ["a.test"], ["-f", "a.test", "b.test"]:
+        trace = beside.httpd.dir / "trace"
+        done = run("strace", "-y", "-e", "trace=openat,open", "-o", trace, TOOL, *beside.options, "drive", *words)
+        assert done.returncode == 0, done.stderr
+        assert "a.test: staged set activated" in done.stderr
+        opened = trace.read_text().splitlines()
+        assert any("/md/domains/a.test" in line for line in opened)
+        assert not [line for line in opened if SHARED.search(line) and "O_DIRECTORY" not in line]
+    for name in "a.test", "b.test":
+        assert beside.md("list", name)["state"] == 2
+        assert not (beside.store / "staging" / name).exists()
+        for path in (beside.store / "domains" / name).iterdir():
+            assert path.stat().st_uid == 0
+    assert not beside.httpd.problems()
+
+
 def test_drive_takes_up_what_is_configured(beside):
     """What httpd serves from then on, without an order of its own."""
     add(beside, "new.test")

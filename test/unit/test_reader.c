@@ -187,6 +187,62 @@ static void nobody_waits_for_readers(void **state)
     assert_int_equal(trial.taken[0], 0);
 }
 
+static pid_t worker; /* of a process: it works already; 0: not yet */
+
+static char *work_once(void *baton, int item, apr_pool_t *pool)
+{
+    const trial_t *trial = baton;
+
+    if (item == trial->bad)
+        leave();
+    if (!worker)
+        md_clock_sleep(MD_MAX_READ_TIME + apr_time_from_msec(500));
+    worker = getpid();
+    return apr_psprintf(pool, "%d", (int)worker);
+}
+
+static void take_worker(void *baton, int item, char *record, apr_size_t len, const char *why,
+                        apr_pool_t *pool)
+{
+    trial_t *trial = baton;
+
+    (void)len;
+    (void)pool;
+    ++trial->taken[item];
+    trial->failed[item] = why != NULL;
+    if (record) {
+        assert_true(worker == 0 || worker == atoi(record));
+        worker = atoi(record);
+    }
+}
+
+/* In one process, with all the time that it needs; what is left when that fails is not begun
+ * again. */
+static void one_piece_of_work(void **state)
+{
+    static const int BAD[] = { -1, 30, 0 };
+    md_reading_t reading = { .count = 40, .is_one = 1, .rights = &rights, .read = work_once,
+                             .take = take_worker };
+    trial_t trial;
+    size_t i;
+    int n;
+
+    (void)state;
+    for (i = 0; i < sizeof(BAD) / sizeof(BAD[0]); ++i) {
+        memset(&trial, 0, sizeof(trial));
+        trial.bad = BAD[i];
+        reading.baton = &trial;
+        worker = 0;
+        md_reader_run(&reading, p);
+        for (n = 0; n < 40; ++n) {
+            assert_int_equal(trial.taken[n], 1);
+            assert_int_equal(trial.failed[n], BAD[i] >= 0 && n >= BAD[i]);
+        }
+        assert_true(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+    }
+    worker = 0;
+}
+
 /* Into whatever pipe there is. */
 static void write_all(const void *data, size_t len)
 {
@@ -439,7 +495,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(all_are_read), TEST(here_without_a_process), TEST(readers_work_meanwhile),
-        TEST(nobody_waits_for_readers), TEST(large_records),
+        TEST(nobody_waits_for_readers), TEST(one_piece_of_work), TEST(large_records),
         TEST(one_item_alone), TEST(each_item), TEST(time_is_limited), TEST(rights_are_given_up),
         TEST(what_was_written_is_read), TEST(what_is_no_record), TEST(a_nul_in_a_record),
     };
