@@ -236,7 +236,7 @@ static apr_status_t read_latest(const char **ptext, apr_size_t *plen, int *pnumb
                                 const md_store_t *store, const char *name, md_err_t *err,
                                 apr_pool_t *p)
 {
-    apr_status_t rv = APR_ENOENT;
+    apr_status_t rv;
     int i;
 
     for (i = 0; i < LOAD_TRIES; ++i) {
@@ -246,9 +246,9 @@ static apr_status_t read_latest(const char **ptext, apr_size_t *plen, int *pnumb
         rv = md_store_load_text(ptext, plen, store, MD_STORE_LIVE, name, file_of(*pnumber, p),
                                 MD_MAX_FILE, err, p);
         if (!APR_STATUS_IS_ENOENT(rv))
-            break;
+            return rv;
     }
-    return rv;
+    return md_fail(err, APR_EMFILE, "it was replaced again and again while it was read");
 }
 
 apr_status_t md_published_load(md_published_t *published, const md_store_t *store,

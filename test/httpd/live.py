@@ -96,7 +96,7 @@ class Live:
         sets.give_away(place)
         (place / "job.new").rename(place / "job.json")
 
-    def ask(self, name, kind="renew"):
+    def ask(self, name, kind="check"):
         """Somebody wants the server to look at the domain."""
         place = self.httpd.store / "requests" / name
         shutil.rmtree(place, ignore_errors=True)

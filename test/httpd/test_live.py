@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """MDActivation live: certificates are in service the moment they are issued, with no restart."""
-import itertools
-import json
+import os
 import ssl
+import time
 
 import pytest
 
 from live import EC, RSA, IN_SERVICE, Live, contexts, handshake, shown
+from load import Load
 from servers import wait_for
 from test_a2md import Tool
 from test_events import Command
 
+SECONDS = 60 if os.environ.get("MD_SLOW") else 12  # under load
+LATE = 2  # seconds after which nobody is shown what was replaced; it is 0.1 where processors are free
 VERSIONS = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
@@ -92,4 +95,48 @@ def test_whoever_asks_sees_it(httpd, mpm):
             assert shown(httpd, host, contexts(VERSIONS[1])) in live.at[domain][n].values()
     httpd.graceful()
     assert shown(httpd, "b.test", contexts(VERSIONS[0], kinds[RSA])) == live.at["b.test"][2][RSA]
+    assert not httpd.problems()
+
+
+# ---- load ----
+
+def swap_for(live, seconds, graceful):
+    """As often as it goes; for each name, when which set was no longer the latest. With a graceful restart that often."""
+    ended, end, restart = {}, time.monotonic() + seconds, time.monotonic() + graceful
+    while time.monotonic() < end:
+        if graceful and restart < time.monotonic():
+            live.httpd.graceful()
+            restart = time.monotonic() + graceful
+        live.swap(*live.names)
+        now = time.time()
+        for name in live.names:
+            for serial in live.at[name][-2].values():
+                ended[name, serial] = now
+    return ended
+
+
+def assert_load(load, live, ended):
+    known = {(name, serial) for name in live.names for made in live.at[name] for serial in made.values()}
+    assert not load.failed, (len(load.failed), load.count, load.failed[:5])
+    assert set(load.seen) <= known
+    lateness = max(last - ended[which] for which, (_, last) in load.seen.items() if which in ended)
+    assert lateness < LATE, lateness
+    print(f"{load.count} connections, {sum(map(len, live.at.values())) - len(live.at)} swaps, lateness {lateness:.3f} s")
+
+
+@pytest.mark.parametrize("mpm, kinds, conf, graceful", [
+    ("event", (EC,), "", 0), ("prefork", (RSA, EC), "", 0), ("event", (RSA, EC), "MaxConnectionsPerChild 15", 0),
+    ("event", (EC,), "", 4), ("worker", (EC,), "MaxConnectionsPerChild 15", 4)])
+def test_load(httpd, mpm, kinds, conf, graceful):
+    """No handshake or request fails, and what has been replaced is not shown any more."""
+    httpd.mpm = mpm
+    httpd.log_level = "notice md:info"
+    live = Live(httpd, kinds, conf)
+    for name in "a.test", "b.test", "c.test":
+        live.add(name)
+    httpd.start()
+    clients = [None] if len(kinds) == 1 else ["RSA", "EC", None]
+    with Load(httpd.https_port, list(live.names), clients, bool(conf or graceful)) as load:
+        ended = swap_for(live, SECONDS, graceful)
+    assert_load(load, live, ended)
     assert not httpd.problems()
