@@ -28,7 +28,8 @@ typedef struct item_t {
     const md_live_t *live;     /* what a set would take the place of */
     int is_unread;             /* it could not be read, and waits for the next start */
     int has_set;
-    int number, is_told;       /* of a published one */
+    int number;                /* of the one that is published, 0: none */
+    int is_told;               /* it was, of being installed */
     const char *account;       /* id under which the account is stored that was staged, or NULL */
     apr_status_t rv;           /* how it went with the set */
     md_err_t err;
@@ -415,16 +416,21 @@ static void take_rest(void *baton, int i, char *record, apr_size_t len, const ch
                       apr_pool_t *p)
 {
     const batch_t *batch = baton;
-    const char *name = item_at(batch, i)->name, *archived;
+    const md_store_t *store = batch->reg->store;
+    const item_t *item = item_at(batch, i);
+    const char *name = item->name, *archived;
 
     (void)len;
-    if (why)
+    if (why) {
         md_log(MD_LOG_WARNING, "md[%s]: what was staged is in service, but could not be removed "
                "from staging: %s. The next start will try again", name, why);
-    else if (*record
-             && md_store_archive(&archived, batch->reg->store, MD_STORE_STAGING, name, NULL, p)
-                    != APR_SUCCESS)
-        md_store_remove(batch->reg->store, MD_STORE_STAGING, name, NULL, p);
+        return;
+    }
+    if (*record && md_store_archive(&archived, store, MD_STORE_STAGING, name, NULL, p)
+                       != APR_SUCCESS)
+        md_store_remove(store, MD_STORE_STAGING, name, NULL, p);
+    if (item->number > 0) /* what was staged is later than that */
+        md_published_remove(store, name, item->number, p);
 }
 
 /* It takes longer than to put it into service, and there is no hurry. */
@@ -518,8 +524,10 @@ static void take_set(void *baton, int i, char *record, apr_size_t len, const cha
     if (record && md_staged_parse_set(&set, item->domain, item->group, record, len, &err, p)
                   != APR_SUCCESS)
         why = err.detail;
-    item->number = set.number;
-    item->is_told = set.is_told;
+    if (item->group == MD_STORE_LIVE) {
+        item->number = set.number;
+        item->is_told = set.is_told;
+    }
     if (why)
         leave_unread(item, why);
     else {
@@ -692,18 +700,35 @@ static void activate_batch(batch_t part)
     prune_archive(&part);
 }
 
+static void note_published(const batch_t *staged, const batch_t *published)
+{
+    apr_hash_t *numbers = apr_hash_make(staged->p);
+    const int *number;
+    int i;
+
+    for (i = 0; i < published->items->nelts; ++i)
+        apr_hash_set(numbers, item_at(published, i)->name, APR_HASH_KEY_STRING,
+                     &item_at(published, i)->number);
+    for (i = 0; i < staged->items->nelts; ++i) {
+        number = apr_hash_get(numbers, item_at(staged, i)->name, APR_HASH_KEY_STRING);
+        item_at(staged, i)->number = number ? *number : 0;
+    }
+}
+
 /* Accounts of all before any set: several sets may share one. What is staged is later than what was
  * published. */
 void md_stage_activate_all(md_reg_t *reg, apr_pool_t *p)
 {
-    batch_t all;
+    batch_t all, published;
 
     repair_accounts(reg, p);
     all = staged_batch(reg, p);
     read_accounts(&all);
     tell_accounts(&all);
     remove_lone_accounts(&all);
-    activate_batch(published_batch(reg, p));
+    published = published_batch(reg, p);
+    activate_batch(published);
+    note_published(&all, &published);
     activate_batch(part_of(&all, has_set));
     reg->removal = begin_removal(&all);
 }

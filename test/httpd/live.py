@@ -60,12 +60,12 @@ class Live:
             httpd.add_md_conf(conf)
         sets.make_store(httpd.store)
 
-    def add(self, *names, vhosts=None, days=(-20, 70)):
+    def add(self, *names, vhosts=None, days=(-20, 70), extra=""):
         """A domain that the start finds in the store; without `days` it finds none."""
         self.names[names[0]] = list(names)
         self.httpd.add_md_conf("MDomain " + " ".join(names))
         for vhost in vhosts or [names[0]]:
-            self.httpd.add_vhost(vhost)
+            self.httpd.add_vhost(vhost, extra=extra)
         self.at[names[0]] = []
         if days:
             self.put("domains", names[0], make_set(names, self.kinds, days), None)

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """MDActivation live: certificates are in service the moment they are issued, with no restart."""
+import contextlib
 import os
+import re
+import shutil
+import signal
 import ssl
 import time
 
 import pytest
 
-from live import EC, RSA, IN_SERVICE, Live, contexts, handshake, shown
+import sets
+from live import EC, RSA, IN_SERVICE, Live, contexts, make_key, make_set, shown
 from load import Load
-from servers import wait_for
+from servers import is_alive, wait_for
+from stores import passphrase
 from test_a2md import Tool
 from test_events import Command
+from test_tls_alpn import ALPN, Shown, clients, set_up
 
 SECONDS = 60 if os.environ.get("MD_SLOW") else 12  # under load
 LATE = 2  # seconds after which nobody is shown what was replaced; it is 0.1 where processors are free
@@ -140,3 +147,177 @@ def test_load(httpd, mpm, kinds, conf, graceful):
         ended = swap_for(live, SECONDS, graceful)
     assert_load(load, live, ended)
     assert not httpd.problems()
+
+
+# ---- bad material ----
+
+def other_key(made, _):
+    return {kind: (make_key(kind, 1), chain) for kind, (_, chain) in made.items()}
+
+
+def set_for(names, days):
+    return lambda made, kinds: make_set(names, kinds, days)
+
+
+STAGED = {  # what is wrong with what was staged -> how it is made of a good set, and what the log says
+    "other key": (other_key, "another private key"),
+    "other name": (set_for(["b.test"], (-1, 89)), "does not cover a.test"),
+    "expired": (set_for(["a.test"], (-90, -1)), "expired on"),
+    "not yet valid": (set_for(["a.test"], (2, 89)), "not valid before"),
+    "worse": (set_for(["a.test"], (-60, 29)), "before the one in service"),
+    "self-signed": (lambda made, kinds: {kind: self_signed(kind) for kind in kinds}, "self-signed"),
+}
+
+
+def self_signed(kind):
+    by = sets.Issuer("a.test")
+    leaf = by.sign(by.name, by.key, (-1, 89), ["a.test"])
+    return by.key, sets.pem(leaf)
+
+
+@pytest.mark.parametrize("what", STAGED)
+def test_bad_set(httpd, what):
+    """Each kind keeps what is in service there, in all processes, and another set is ordered."""
+    live = Live(httpd, (EC,))
+    live.add("a.test", days=(-20, 70))
+    httpd.start()
+    live.swap("a.test")
+    spoil, why = STAGED[what]
+    live.stage("a.test", spoil(make_set(["a.test"], [EC]), [EC]))
+    live.ask("a.test")
+    httpd.wait_log(rf"a\.test\]: the new certificate cannot be put into service: .*{why}")
+    assert shown(httpd, "a.test") == live.at["a.test"][-1][EC]
+    assert len(live.published("a.test")) == 1 and live.count("a.test") == 1
+    wait_for(lambda: not (httpd.store / "staging/a.test/pubcert.p-256.pem").exists(), what="end of it")
+
+
+def replace(path, content):
+    """As a child could."""
+    sets.put(path, content, 0o644)
+    sets.give_away(path.parent)
+
+
+def spoiled(content, what, path):
+    if what == "truncated":
+        return content[:len(content) // 2]
+    if what == "empty":
+        return b""
+    if what == "huge":
+        return content + bytes(100 << 20)
+    if what == "nonsense":
+        return bytes(range(256)) * 100
+    return content.replace(b"since", b"sinec", 1)
+
+
+# Of a published set; not even the child that renews, or root, is to be believed.
+@pytest.mark.parametrize("what", ["truncated", "empty", "huge", "nonsense", "other piece", "gone", "unreadable", "link",
+                                  "fifo", "directory", "other key", "other name", "expired", "self-signed"])
+def test_bad_file(httpd, what):
+    """A child that finds such a file goes on with what the start has loaded, and says so once; so does the next start."""
+    httpd.add_md_conf("StartServers 1\nServerLimit 1\nThreadsPerChild 25\nMinSpareThreads 1\nMaxSpareThreads 25"
+                      "\nMaxRequestWorkers 25")
+    live = Live(httpd, (EC,))
+    live.add("a.test")
+    live.add("b.test")
+    httpd.start()
+    live.swap("a.test")
+    path = live.published("a.test")[0]
+    good = path.read_bytes()
+    if what in STAGED:
+        path.write_bytes(published_as(live, STAGED[what][0](make_set(["a.test"], [EC]), [EC])))
+    elif what in ("gone", "link", "fifo", "directory"):
+        path.unlink()
+        {"gone": lambda: None, "link": lambda: path.symlink_to("/etc/passwd"), "fifo": lambda: os.mkfifo(path),
+         "directory": path.mkdir}[what]()
+    elif what == "unreadable":
+        if os.geteuid():
+            pytest.skip("needs root")
+        shutil.chown(path, "root")
+        path.chmod(0o600)
+    else:
+        replace(path, spoiled(good, what, path))
+    start = live.at["a.test"][0][EC]
+    for _ in range(5):
+        assert shown(httpd, "a.test") == start
+    lines = re.findall(r"md:error.* md\[a\.test\]: this process goes on with the certificates that it has", httpd.error_log())
+    assert len(lines) == (0 if what == "gone" else 1), lines
+    assert shown(httpd, "b.test") == live.at["b.test"][0][EC]
+    httpd.graceful()
+    for name in "a.test", "b.test":
+        assert shown(httpd, name) == live.at[name][0][EC]
+    assert "exit signal" not in httpd.error_log()
+
+
+def published_as(live, made):
+    """The file with another set, as who knows the store's secret can write it."""
+    secret = passphrase(live.httpd.store)
+    text = live.published("a.test")[0].read_bytes()
+    for (kind, (key, chain)) in made.items():
+        for label, piece in (b"key.0", sets.key_pem(key, secret)), (b"chain.0", chain):
+            text = re.sub(re.escape(label) + rb" (\d+)\n(?s:.*?-----END [A-Z ]+-----\n)\n",
+                          lambda _: label + b" %d\n" % len(piece) + piece + b"\n", text)
+            if label == b"chain.0":
+                text = text[:text.index(b"chain.0 ")] + label + b" %d\n" % len(piece) + piece + b"\n"
+    return text
+
+
+# ---- crashes ----
+
+@pytest.mark.kills
+def test_killed(httpd):
+    """At any moment: whatever was in service once is in service again."""
+    live = Live(httpd, (EC,))
+    live.add("a.test")
+    httpd.start()
+    for n in range(6):
+        live.swap("a.test")
+        serial = live.stage("a.test")
+        live.ask("a.test")
+        time.sleep(0.15 * n)  # no condition: any moment will do
+        everybody = [httpd.pid(), *httpd.child_pids()]
+        for pid in everybody:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not any(map(is_alive, everybody)), what="end")
+        httpd.pid_path.unlink()
+        httpd.start()
+        live.at["a.test"].append(serial)
+        assert shown(httpd, "a.test") == serial[EC]
+    assert not httpd.problems()
+
+
+# ---- tls-alpn-01 ----
+
+@pytest.mark.parametrize("kinds", [(EC,), (RSA, EC)])
+def test_challenge(httpd, kinds):
+    """Whoever gets acme-tls/1 sees the challenge's certificate alone, in the middle of it all."""
+    live = Live(httpd, kinds)
+    live.add("a.test", extra=ALPN)
+    httpd.start()
+    for _ in range(2):
+        for challenge in [RSA], [EC], [RSA, EC]:
+            set_up(httpd, "a.test", *challenge)
+            for args, shown_kinds in clients(challenge):
+                Shown(httpd, "a.test", *args).assert_challenge(shown_kinds)
+        assert shown(httpd, "a.test") in live.at["a.test"][-1].values()
+        live.swap("a.test")
+    assert not httpd.problems()
+
+
+# ---- sessions ----
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_sessions(live, workdir, version):
+    """None outlives the temporary certificate."""
+    live.add_md_conf("MDomain a.test\nMDInitialDelay 3s")
+    live.add_vhost("a.test")
+    live.start()
+    session = workdir / "session"
+    request = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+    Shown(live, "a.test", version, "-sess_out", session, alpn=None, data=request)
+    in_service(live)
+    again = ["-sess_in", session] if session.exists() else []
+    answer = Shown(live, "a.test", version, *again, "-sess_out", session, alpn=None, data=request)
+    assert "it is served" in answer.text and "Reused," not in answer.text
+    answer = Shown(live, "a.test", version, "-sess_in", session, alpn=None, data=request)
+    assert "it is served" in answer.text and "Reused," in answer.text
