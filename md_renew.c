@@ -118,7 +118,8 @@ md_due_t md_renew_when(const md_reg_t *reg, const md_domain_t *domain, const md_
 {
     md_due_t due = md_renew_due(domain, advice, now);
 
-    if (due.at > now && reg->staples && md_staples_has_revoked(reg->staples, domain->name))
+    if (due.at > now && reg->staples
+        && md_staples_has_revoked(reg->staples, domain->name, md_live_of(domain)->certs))
         due = (md_due_t){ now, "revoked", NULL };
     return due;
 }

@@ -307,14 +307,21 @@ int md_staples_is_ready(const md_staples_t *staples, const md_stapled_t *stapled
     return load(&slot_of(staples, stapled)->is_ready) != 0;
 }
 
-int md_staples_has_revoked(const md_staples_t *staples, const char *name)
+int md_staples_has_revoked(const md_staples_t *staples, const char *name,
+                           const apr_array_header_t *certs)
 {
-    const md_stapled_t *stapled = md_staples_of(staples, name);
+    const md_stapled_t *stapled;
+    const md_cert_info_t *cert;
     md_staple_t staple;
+    int i;
 
-    for (; stapled; stapled = stapled->next)
-        if (md_staples_look(&staple, staples, stapled) && staple.status == MD_OCSP_REVOKED)
+    for (i = 0; certs && i < certs->nelts; ++i) {
+        cert = APR_ARRAY_IDX(certs, i, const md_cert_info_t *);
+        stapled = cert ? md_staples_find(staples, name, cert->fingerprint) : NULL;
+        if (stapled && md_staples_look(&staple, staples, stapled)
+            && staple.status == MD_OCSP_REVOKED)
             return 1;
+    }
     return 0;
 }
 

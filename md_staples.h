@@ -102,7 +102,9 @@ const md_stapled_t *md_staples_claim(md_staples_t *staples);
 void md_staples_set_ready(md_staples_t *staples, const md_stapled_t *stapled);
 int md_staples_is_ready(const md_staples_t *staples, const md_stapled_t *stapled);
 
-/* Is a certificate of this name revoked? */
-int md_staples_has_revoked(const md_staples_t *staples, const char *name);
+/* Is one of these revoked, which are served under this name (`const md_cert_info_t *` or NULL)? By
+ * what was stapled for it; others of the name may have been in service before. */
+int md_staples_has_revoked(const md_staples_t *staples, const char *name,
+                           const apr_array_header_t *certs);
 
 #endif

@@ -129,7 +129,8 @@ static const md_status_t *gather(const md_reg_t *reg, const md_domain_t *domain,
     status->now = now;
     status->is_whole = is_whole;
     status->valid = md_cert_common_validity(status->live->certs);
-    status->is_revoked = reg->staples && md_staples_has_revoked(reg->staples, domain->name);
+    status->is_revoked = reg->staples && md_staples_has_revoked(reg->staples, domain->name,
+                                                                    status->live->certs);
     if (reg->board)
         (void)md_board_read(&row, reg->board, domain->number);
     if (row.phase != MD_PHASE_QUIET)

@@ -562,6 +562,21 @@ static void retry_after_is_obeyed(void **state)
     assert_int_equal(r.gets, 2);
 }
 
+/* Another certificate beside the one that is stapled. */
+static apr_array_header_t *served(void)
+{
+    apr_array_header_t *certs = apr_array_make(p, 2, sizeof(md_cert_info_t *));
+    md_cert_info_t *info = apr_pcalloc(p, 2 * sizeof(*info));
+
+    info[0].fingerprint = "00";
+    info[1].fingerprint = md_staples_at(reg->staples, 0)->ocsp->sha256;
+    APR_ARRAY_PUSH(certs, md_cert_info_t *) = NULL;
+    APR_ARRAY_PUSH(certs, md_cert_info_t *) = &info[0];
+    assert_false(md_staples_has_revoked(reg->staples, MD_STAPLES_OTHER, certs));
+    APR_ARRAY_PUSH(certs, md_cert_info_t *) = &info[1];
+    return certs;
+}
+
 /* A cache has an old one, or somebody plays it back. */
 static void an_older_response_replaces_nothing(void **state)
 {
@@ -571,7 +586,8 @@ static void an_older_response_replaces_nothing(void **state)
     r.answer.cert_status = V_OCSP_CERTSTATUS_REVOKED;
     pass(1);
     from = stapled()->from;
-    assert_true(md_staples_has_revoked(reg->staples, MD_STAPLES_OTHER));
+    assert_true(md_staples_has_revoked(reg->staples, MD_STAPLES_OTHER, served()));
+    assert_false(md_staples_has_revoked(reg->staples, MD_STAPLES_OTHER, NULL));
     r.answer.cert_status = V_OCSP_CERTSTATUS_GOOD;
     r.made_at = md_clock_now() - DAY;
     pass(5 * DAY + DAY / 2);
