@@ -44,27 +44,47 @@ static const char *core_directory(const ap_directive_t *directive)
     return NULL;
 }
 
+/* Clients may refuse a certificate that must be stapled and is not: responses are stapled for what
+ * the start has loaded. */
+static int can_go_live(const md_domain_t *domain, const server_rec *main_server)
+{
+    if (!domain->must_staple)
+        return 1;
+    ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "md[%s]: with MDMustStaple, "
+                 "MDActivation live has no effect: new certificates will be put into service by "
+                 "the next (graceful) restart", domain->name);
+    return 0;
+}
+
+static void warn_of_cores(const server_rec *main_server)
+{
+    const char *directory = core_directory(ap_conftree);
+
+    if (directory)
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "CoreDumpDirectory %s is set: with "
+                     "MDActivation live, core dumps of the server's children contain private keys",
+                     directory);
+}
+
 /* Handshakes are mod_ssl's: no other TLS module lets anybody choose certificates in them. */
 void mod_md_live_settle(md_reg_t *reg, const server_rec *main_server)
 {
     int can_choose = ap_find_linked_module("mod_ssl.c") && !ap_find_linked_module("mod_tls.c");
-    const char *cores = core_directory(ap_conftree);
+    md_domain_t *domain;
     int i, count = 0;
 
     for (i = 0; i < reg->domains->nelts; ++i) {
-        count += md_reg_domain(reg, i)->activates_live;
-        md_reg_domain(reg, i)->activates_live &= can_choose;
+        domain = md_reg_domain(reg, i);
+        count += domain->activates_live;
+        domain->activates_live = domain->activates_live && can_choose
+                                 && can_go_live(domain, main_server);
     }
-    if (count == 0 || reg->is_dry_run)
-        return;
-    if (!can_choose)
+    if (count > 0 && can_choose)
+        warn_of_cores(main_server);
+    else if (count > 0)
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "MDActivation live needs mod_ssl, "
                      "as the only TLS module: new certificates will be put into service by the "
                      "next (graceful) restart");
-    else if (cores)
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server, "CoreDumpDirectory %s is set: with "
-                     "MDActivation live, core dumps of the server's children contain private keys",
-                     cores);
 }
 
 /* ---- sets in memory ---- */

@@ -321,3 +321,36 @@ def test_sessions(live, workdir, version):
     assert "it is served" in answer.text and "Reused," not in answer.text
     answer = Shown(live, "a.test", version, "-sess_in", session, alpn=None, data=request)
     assert "it is served" in answer.text and "Reused," in answer.text
+
+
+# ---- where it has no effect, or needs care ----
+
+def test_warnings(httpd):
+    live = Live(httpd, (EC,), f"CoreDumpDirectory {httpd.dir}\n<MDomain must.test>\nMDMustStaple on\n</MDomain>")
+    live.add("a.test")
+    httpd.add_vhost("must.test")
+    httpd.start()
+    httpd.wait_log(r"\[md:warn\].* md\[must\.test\]: with MDMustStaple, MDActivation live has no effect")
+    httpd.wait_log(rf"\[md:warn\].* CoreDumpDirectory {httpd.dir} is set")
+    status, headers, _ = httpd.get("/", "must.test", https=True)
+    assert status == 503 and "Retry-After" not in headers  # that is the TLS module's
+    live.swap("a.test")
+    assert shown(httpd, "a.test") == live.at["a.test"][1][EC]
+
+
+def test_cache(httpd):
+    """Fewer domains in memory than there are; and one that goes back to restarts."""
+    live = Live(httpd, (EC,), "MDLiveCache 2\n<MDomain reload.test>\nMDActivation reload\n</MDomain>")
+    names = [f"d{n}.test" for n in range(6)]
+    for name in names:
+        live.add(name)
+    httpd.add_vhost("reload.test")
+    httpd.start()
+    live.swap(*names)
+    for _ in range(3):
+        for name in names:
+            assert shown(httpd, name) == live.at[name][1][EC]
+    live.swap(*names[:3])
+    for name in names:
+        assert shown(httpd, name) == live.at[name][-1][EC]
+    assert not [line for line in httpd.problems() if "reload.test" not in line]
