@@ -103,7 +103,7 @@ part_unit() {
     say "unit tests, about 4 minutes"
     unit gcc
     unit asan
-    unit tsan test_engine test_exec test_tasks test_staples test_board test_tally
+    unit tsan test_engine test_exec test_tasks test_staples test_board test_tally test_cache
     replay
 }
 

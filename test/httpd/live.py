@@ -125,7 +125,7 @@ class Live:
             self.ask(name)
         for name in names:
             wait_for(lambda: self.count(name) > before[name], what=f"new certificate of {name}", every=0.02)
-            wait_for(lambda: not (self.httpd.store / "staging" / name / "job.json").exists(), what="end of it")
+            wait_for(lambda: not list((self.httpd.store / "staging" / name).glob("*")), what="end of it")
 
     def published(self, name):
         return sorted((self.httpd.store / "live" / name).glob("set.*"))

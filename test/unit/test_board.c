@@ -140,13 +140,33 @@ static void nobody_sees_halves(void **state)
         assert_int_equal(torn[i], 0);
 }
 
+/* Each has its own, and writing a row does not change it. */
+static void generations(void **state)
+{
+    md_board_row_t row = row_of(1);
+
+    (void)state;
+    md_board_raise(board, 1);
+    md_board_raise(board, 1);
+    md_board_write(board, 1, &row);
+    assert_int_equal(md_board_generation(board, 0), 0);
+    assert_int_equal(md_board_generation(board, 1), 2);
+    md_board_raise(board, -1);
+    md_board_raise(board, COUNT);
+    md_board_raise(NULL, 0);
+    assert_int_equal(md_board_generation(board, -1), 0);
+    assert_int_equal(md_board_generation(board, COUNT), 0);
+    assert_int_equal(md_board_generation(NULL, 0), 0);
+    assert_true(md_board_read(&row, board, 1) && is_whole(&row));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make, drop)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(rows_are_apart), TEST(there_is_no_such_row), TEST(a_writer_that_was_ended),
-        TEST(nobody_sees_halves),
+        TEST(nobody_sees_halves), TEST(generations),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
