@@ -113,7 +113,7 @@ module() {
     local out=".build/pytest-$1.log" rc summary
     build "$1" || { echo "FAILED: no build $1"; count 0 1 0; return; }
     (cd test/httpd && MD_MODULE="$PWD/../../.build/$1/.libs/mod_md.so" MD_SLOW="${2:-}" timeout -k 30 1800 \
-        /usr/bin/python3 -m pytest -p no:cacheprovider -q -rs -n $((cores * 3)) --maxfail 30 --durations 5 . 2>&1) | tee "$out"
+        /usr/bin/python3 -m pytest -p no:cacheprovider -q -rfEs -n $((cores * 3)) --maxfail 30 --durations 5 . 2>&1) | tee "$out"
     rc=${PIPESTATUS[0]}
     summary=$(grep -E '(passed|failed|error).* in [0-9.]+s' "$out" | tail -1)
     n() { grep -oE "[0-9]+ $1" <<<"$summary" | grep -oE '[0-9]+' || echo 0; }

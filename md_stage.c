@@ -429,8 +429,6 @@ static void take_rest(void *baton, int i, char *record, apr_size_t len, const ch
     if (*record && md_store_archive(&archived, store, MD_STORE_STAGING, name, NULL, p)
                        != APR_SUCCESS)
         md_store_remove(store, MD_STORE_STAGING, name, NULL, p);
-    if (item->number > 0) /* what was staged is later than that */
-        md_published_remove(store, name, item->number, p);
 }
 
 /* It takes longer than to put it into service, and there is no hurry. */
@@ -482,6 +480,9 @@ static void conclude(const md_reg_t *reg, const item_t *item, apr_pool_t *p)
         conclude_published(reg, item, p);
         return;
     }
+    /* What was staged is later than what is published: that must not be found by the next start. */
+    if (item->number > 0 && is_live(item))
+        md_published_remove(reg->store, item->name, item->number, p);
     if (item->rv == APR_SUCCESS)
         md_log(MD_LOG_INFO, MD_LOGNO(10068) "%s: staged set activated", item->name);
     else if (item->rv == APR_EGENERAL)

@@ -460,6 +460,7 @@ ONLY_OURS = {
     r"fallback.lock": "one process at a time makes temporary certificates",
     r"engine.lock": "one process at a time renews",
     r"answers": "to requests of a2md at run time",
+    r"live": "sets that are in service without a restart",
     r"records": "TXT records that are in the DNS",
     r"store.lock": "one process at a time activates, be it a2md",
     r"(domains|archive)/[^/]*/fallback-(privkey|pubcert)\.pem": "one for all specs",

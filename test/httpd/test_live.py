@@ -11,7 +11,7 @@ import time
 import pytest
 
 import sets
-from live import EC, RSA, IN_SERVICE, Live, contexts, make_key, make_set, shown
+from live import EC, RSA, IN_SERVICE, Live, contexts, make_key, make_set, problems, shown
 from load import Load
 from servers import is_alive, wait_for
 from stores import passphrase
@@ -102,7 +102,7 @@ def test_whoever_asks_sees_it(httpd, mpm):
             assert shown(httpd, host, contexts(VERSIONS[1])) in live.at[domain][n].values()
     httpd.graceful()
     assert shown(httpd, "b.test", contexts(VERSIONS[0], kinds[RSA])) == live.at["b.test"][2][RSA]
-    assert not httpd.problems()
+    assert not problems(httpd)
 
 
 # ---- load ----
@@ -146,7 +146,7 @@ def test_load(httpd, mpm, kinds, conf, graceful):
     with Load(httpd.https_port, list(live.names), clients, bool(conf or graceful)) as load:
         ended = swap_for(live, SECONDS, graceful)
     assert_load(load, live, ended)
-    assert not httpd.problems()
+    assert not problems(httpd)
 
 
 # ---- bad material ----
@@ -283,7 +283,7 @@ def test_killed(httpd):
         httpd.start()
         live.at["a.test"].append(serial)
         assert shown(httpd, "a.test") == serial[EC]
-    assert not httpd.problems()
+    assert not problems(httpd)
 
 
 # ---- tls-alpn-01 ----
@@ -301,7 +301,7 @@ def test_challenge(httpd, kinds):
                 Shown(httpd, "a.test", *args).assert_challenge(shown_kinds)
         assert shown(httpd, "a.test") in live.at["a.test"][-1].values()
         live.swap("a.test")
-    assert not httpd.problems()
+    assert not problems(httpd)
 
 
 # ---- sessions ----
@@ -353,4 +353,4 @@ def test_cache(httpd):
     live.swap(*names[:3])
     for name in names:
         assert shown(httpd, name) == live.at[name][-1][EC]
-    assert not [line for line in httpd.problems() if "reload.test" not in line]
+    assert not [line for line in problems(httpd) if "reload.test" not in line]
