@@ -402,7 +402,7 @@ static const char *set_dns_01_version(void *slot, const md_directive_t *d, apr_p
 
 static const char *set_dns_01_check(void *slot, const md_directive_t *d, apr_pool_t *p)
 {
-    apr_interval_time_t wait;
+    apr_interval_time_t wait = 0;
     int is_on = 0;
 
     if (!set_flag(&is_on, d, p))

@@ -61,7 +61,8 @@ int EVP_PKEY_generate(EVP_PKEY_CTX *ctx, EVP_PKEY **ppkey)
 {
     int (*generate)(EVP_PKEY_CTX *, EVP_PKEY **);
 
-    if (ctx == rsa && !*ppkey && (*ppkey = ready_key(rsa_bits)))
+    /* The next context may be at the same address, and be for keys of another type. */
+    if (ctx == rsa && EVP_PKEY_CTX_is_a(ctx, "RSA") && !*ppkey && (*ppkey = ready_key(rsa_bits)))
         return 1;
     *(void **)&generate = dlsym(RTLD_NEXT, "EVP_PKEY_generate");
     return generate(ctx, ppkey);

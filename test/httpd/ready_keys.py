@@ -11,8 +11,8 @@ COUNTS = {2048: 24, 3072: 12}
 
 
 def make(path, *command):
-    """Whole or not at all."""
-    if not path.exists():
+    """Whole or not at all; anew when its source has changed."""
+    if not path.exists() or path.suffix == ".so" and path.stat().st_mtime < (HERE / "ready_keys.c").stat().st_mtime:
         new = path.with_suffix(".new")
         subprocess.run([*command, new], check=True, capture_output=True)
         new.chmod(0o644)
