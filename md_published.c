@@ -175,12 +175,26 @@ apr_status_t md_published_save(md_published_t *published, const md_store_t *stor
 
 /* ---- reading ---- */
 
+/* Of a file that was cut short, a pair may be left without its chain, or none at all. */
+static apr_status_t check_pairs(const char *const *values, md_err_t *err)
+{
+    int i, pieces, count = 0;
+
+    for (i = FIRST_PAIR; i < PIECES; i += PAIR_PIECES) {
+        pieces = !!values[i + SPEC] + !!values[i + KEY] + !!values[i + CHAIN];
+        if (pieces > 0 && pieces < PAIR_PIECES)
+            return md_fail(err, APR_EINVAL, "a key, or its certificate, is missing");
+        count += pieces > 0;
+    }
+    return count > 0 ? APR_SUCCESS : md_fail(err, APR_EINVAL, "there is no certificate in it");
+}
+
 static const char *const *find_pair(const char *const *values, const char *spec)
 {
     int i;
 
     for (i = FIRST_PAIR; i < PIECES; i += PAIR_PIECES)
-        if (md_text_same(values[i + SPEC], spec) && values[i + KEY] && values[i + CHAIN])
+        if (md_text_same(values[i + SPEC], spec))
             return values + i;
     return NULL;
 }
@@ -215,6 +229,8 @@ static apr_status_t parse(md_published_t *published, const md_store_t *store,
     int i;
 
     rv = md_record_parse(values, make_pieces(p), text, len, err);
+    if (rv == APR_SUCCESS)
+        rv = check_pairs(values, err);
     if (rv == APR_SUCCESS)
         rv = md_job_parse(&job, MD_STORE_LIVE, domain->name, values[JOB], err, p);
     if (rv != APR_SUCCESS)

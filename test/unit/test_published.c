@@ -235,9 +235,10 @@ static void damaged(void **state)
     path = md_store_path(store, MD_STORE_LIVE, NAME, "set.1", p);
     assert_int_equal(md_store_load_text(&text, &len, store, MD_STORE_LIVE, NAME, "set.1", 1 << 20,
                                         &err, p), APR_SUCCESS);
-    for (cut = 0; cut < len; cut += 7) {
+    for (cut = 0; cut < len - 1; ++cut) { /* without its last newline, nothing is missing */
         write_file("set.1", text, cut);
-        assert_int_equal(load(&found, domain), APR_EINVAL);
+        if (load(&found, domain) != APR_EINVAL)
+            fail_msg("accepted without what follows: %s", text + cut);
         assert_non_null(strstr(err.detail, "set.1"));
     }
     for (cut = 0; cut < len; cut += 7) { /* it may be what nobody looks at */
