@@ -231,8 +231,9 @@ class Httpd:
         self.add_md_conf(f"MDCertificateAgreement accepted\nMDContactEmail admin@example.org\n"
                          f"MDCertificateAuthority {ca.directory_url}\n"
                          f"MDCACertificateFile {ca.ca_file}\n")
-        self.add_md_conf(f"MDDnsResolver {ca.dns}\nMDCheckPorts http:{self.http_port} https:{self.https_port}"
-                         if hasattr(ca, "dns") else "MDPreflight off")
+        checks = (f"MDDnsResolver {ca.dns}\nMDCheckPorts http:{self.http_port} https:{self.https_port}"
+                  if hasattr(ca, "dns") else "MDPreflight off")
+        self.add_md_conf(f"<IfDirective MDPreflight>\n{checks}\n</IfDirective>")  # the stock module has none
 
     def add_vhost(self, name, aliases=(), ssl=True, docroot=None, extra=""):
         port = self.https_port if ssl else self.http_port
